@@ -1,0 +1,263 @@
+/**
+ * What the rest of Arctic may ask of the Linux kernel. Two implementations stand behind this contract:
+ * `kernel.ts` (netlink) and `kernel.fake.ts` (memory); `test/kernel/compliance.ts` holds both to one suite.
+ * Values are plain data; register contents follow the kernel (addresses and ports big-endian, marks host-endian).
+ */
+
+/** An nf_tables expression, as the kernel names it, with decoded attributes (linux/netfilter/nf_tables.h). */
+export interface NftExpression {
+  readonly name: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+export interface NftRule {
+  /** What the rule is for; carried in NFTA_RULE_USERDATA as an nft comment, so that `nft list` shows it. */
+  readonly comment: string;
+  readonly expressions: readonly NftExpression[];
+}
+
+export interface NftBaseChain {
+  readonly type: 'filter' | 'route' | 'nat';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+  readonly priority: number;
+  readonly policy: 'accept' | 'drop';
+}
+
+export interface NftChain {
+  readonly name: string;
+  /** Absent for a chain that is only jumped to. */
+  readonly base?: NftBaseChain;
+  readonly rules: readonly NftRule[];
+}
+
+/** `nft` data type names of set keys and map values; several key parts make a concatenation. */
+export type NftDataType = 'ipv4_addr' | 'ipv6_addr' | 'mark' | 'ifname' | 'inet_service' | 'inet_proto';
+
+export interface NftElement {
+  /** Raw key, hex, each part padded to 4 bytes. Hex because elements are compared and looked up by the 100,000. */
+  readonly key: string;
+  /** Raw map value, hex; absent for a plain set. */
+  readonly data?: string;
+}
+
+export interface NftSet {
+  readonly name: string;
+  readonly keyTypes: readonly NftDataType[];
+  /** Present for a map. */
+  readonly dataType?: NftDataType;
+  readonly elements: readonly NftElement[];
+}
+
+export interface NftTable {
+  readonly family: 'inet' | 'ip' | 'ip6';
+  readonly name: string;
+  /** Claim the kernel's owner flag (others get EPERM; without `persist` the table vanishes with our socket). */
+  readonly owned?: boolean;
+  readonly persist?: boolean;
+  readonly sets: readonly NftSet[];
+  readonly chains: readonly NftChain[];
+}
+
+/** One incremental step inside an existing table. */
+export type NftChange =
+  | { readonly kind: 'add-elements'; readonly set: string; readonly elements: readonly NftElement[] }
+  | { readonly kind: 'delete-elements'; readonly set: string; readonly elements: readonly NftElement[] }
+  | { readonly kind: 'add-set'; readonly set: NftSet }
+  | { readonly kind: 'delete-set'; readonly set: string }
+  | { readonly kind: 'replace-rules'; readonly chain: string; readonly rules: readonly NftRule[] };
+
+export interface NftSnapshot {
+  /** Generation id the snapshot is true for; hand it back to a commit as its optimistic lock. */
+  readonly generation: number;
+  /** Undefined when the kernel holds no such table. Canonical: comparable with what `replaceTable` was given. */
+  readonly table: NftTable | undefined;
+}
+
+export interface NftCommit {
+  readonly generation: number;
+}
+
+export interface Nft {
+  readTable(family: NftTable['family'], name: string): Promise<NftSnapshot>;
+  /** Replaces the whole table in one transaction. `generation`: refuse with ESTALE when the ruleset moved on since. */
+  replaceTable(table: NftTable, options?: { readonly generation?: number }): Promise<NftCommit>;
+  /** Applies steps to an existing table in one transaction. */
+  changeTable(
+    table: { readonly family: NftTable['family']; readonly name: string; readonly sets: readonly NftSet[] },
+    changes: readonly NftChange[],
+    options?: { readonly generation?: number },
+  ): Promise<NftCommit>;
+  /** Removes the table if it exists. */
+  deleteTable(family: NftTable['family'], name: string): Promise<NftCommit>;
+  listTables(): Promise<readonly { readonly family: string; readonly name: string }[]>;
+  generation(): Promise<number>;
+}
+
+export type IpFamily = 'ipv4' | 'ipv6';
+
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  /** `macvlan`, `veth`, `tun`...; undefined for physical devices. */
+  readonly kind: string | undefined;
+  readonly parentIndex: number | undefined;
+  readonly mac: string | undefined;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly carrier: boolean;
+  /** IFLA_IFALIAS: Arctic marks its own devices with `arctic:<service id>`. */
+  readonly alias: string | undefined;
+}
+
+export interface Address {
+  readonly linkIndex: number;
+  readonly family: IpFamily;
+  /** `10.0.0.1/24`. */
+  readonly cidr: string;
+  readonly scope: number;
+  /** RTPROT-like tag (IFA_PROTO) where the kernel has it. */
+  readonly protocol: number | undefined;
+}
+
+export interface Route {
+  readonly family: IpFamily;
+  readonly table: number;
+  readonly type: 'unicast' | 'local' | 'blackhole' | 'unreachable' | 'throw' | 'other';
+  /** `0.0.0.0/0` for default. */
+  readonly destination: string;
+  readonly gateway: string | undefined;
+  readonly oif: number | undefined;
+  readonly preferredSource: string | undefined;
+  readonly metric: number;
+  readonly protocol: number;
+  readonly scope: number;
+}
+
+export interface PolicyRule {
+  readonly family: IpFamily;
+  readonly priority: number;
+  readonly table: number;
+  readonly fwmark: number | undefined;
+  readonly fwmask: number | undefined;
+  readonly source: string | undefined;
+  readonly destination: string | undefined;
+  readonly iif: string | undefined;
+  readonly protocol: number;
+}
+
+export interface MacvlanRequest {
+  readonly name: string;
+  readonly parentIndex: number;
+  readonly mode: 'private' | 'vepa' | 'bridge' | 'passthru';
+  readonly mac: string;
+  readonly alias: string;
+  readonly mtu?: number;
+}
+
+export interface Rtnetlink {
+  links(): Promise<readonly Link[]>;
+  addresses(linkIndex?: number): Promise<readonly Address[]>;
+  routes(filter?: { readonly family?: IpFamily; readonly table?: number }): Promise<readonly Route[]>;
+  rules(family?: IpFamily): Promise<readonly PolicyRule[]>;
+  /** Creates a MACVLAN, sets alias and MAC, leaves it down. */
+  createMacvlan(request: MacvlanRequest): Promise<Link>;
+  setLink(
+    index: number,
+    change: { readonly up?: boolean; readonly mtu?: number; readonly alias?: string },
+  ): Promise<void>;
+  deleteLink(index: number): Promise<void>;
+  addAddress(linkIndex: number, cidr: string): Promise<void>;
+  deleteAddress(linkIndex: number, cidr: string): Promise<void>;
+  /** Adding what is there already succeeds and changes nothing. */
+  addRoute(route: RouteRequest): Promise<void>;
+  deleteRoute(route: RouteRequest): Promise<void>;
+  addRule(rule: RuleRequest): Promise<void>;
+  deleteRule(rule: RuleRequest): Promise<void>;
+}
+
+export interface RouteRequest {
+  readonly family: IpFamily;
+  readonly table: number;
+  readonly type: 'unicast' | 'local';
+  readonly destination: string;
+  readonly gateway?: string;
+  readonly oif?: number;
+  readonly preferredSource?: string;
+  readonly metric?: number;
+}
+
+export interface RuleRequest {
+  readonly family: IpFamily;
+  readonly priority: number;
+  readonly table: number;
+  readonly fwmark?: number;
+  readonly fwmask?: number;
+  readonly source?: string;
+  readonly iif?: string;
+}
+
+/** A change somebody made, as multicast tells it. `own` is false for other processes' changes where the kernel can tell. */
+export interface KernelNotice {
+  readonly subsystem: 'nftables' | 'link' | 'address' | 'route' | 'rule';
+  readonly own: boolean;
+  /** Committing process of an nftables transaction (NEWGEN carries both). */
+  readonly pid: number | undefined;
+  readonly program: string | undefined;
+  /** True when notices were lost (ENOBUFS): observe everything again. */
+  readonly overrun: boolean;
+}
+
+export interface KernelFeatures {
+  readonly release: string;
+  /** NFT_MSG_DESTROY* (6.3). */
+  readonly nftDestroy: boolean;
+  /** Acknowledgement on NFNL_MSG_BATCH_END (6.10). */
+  readonly nftBatchEndAck: boolean;
+  /** NFT_TABLE_F_OWNER (5.12), with PERSIST (6.9). */
+  readonly nftOwner: boolean;
+  readonly nftPersist: boolean;
+  readonly tproxy: boolean;
+  readonly macvlan: boolean;
+  readonly tun: boolean;
+  readonly ipv6: boolean;
+  /** As in net.ipv4.tcp_available_congestion_control. */
+  readonly congestionControls: readonly string[];
+}
+
+export interface Kernel {
+  readonly nft: Nft;
+  readonly rt: Rtnetlink;
+  start(): Promise<void>;
+  /** Closes every socket and stops every poll; leaves rules and interfaces as they are. */
+  stop(): Promise<void>;
+  /** Probes once, without lasting effect. */
+  features(): Promise<KernelFeatures>;
+  /** Starts delivering foreign (and, for links, own) changes; returns the function that ends it. */
+  watch(listener: (notice: KernelNotice) => void): () => void;
+  sysctl: {
+    /** `net.ipv4.ip_forward` -> `1`; undefined when the kernel has no such key. */
+    read(key: string): Promise<string | undefined>;
+    write(key: string, value: string): Promise<void>;
+  };
+}
+
+/**
+ * A refusal of the kernel, with our object and the schema path.
+ * `code` is the errno name (`EEXIST`), or `ESTALE` for a generation that moved on, `EUNKNOWN` when the outcome is not known.
+ */
+export class KernelError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  /** The message that failed, in our words: `add element 10.0.0.0/8 -> ... to m4_8_24`. */
+  readonly subject: string;
+  readonly path: string | undefined;
+
+  constructor(code: string, errno: number, subject: string, text: string, path?: string) {
+    super(`${subject}: ${text} (${code}${path === undefined ? '' : ` at ${path}`})`);
+    this.name = 'KernelError';
+    this.code = code;
+    this.errno = errno;
+    this.subject = subject;
+    this.path = path;
+  }
+}
