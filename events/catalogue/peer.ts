@@ -1,0 +1,62 @@
+import { Type } from 'typebox';
+import {
+  AddressField,
+  ClusterIdField,
+  EndpointField,
+  LicenseIdField,
+  NameField,
+  PeerIdField,
+  PublicKeyField,
+} from './fields.ts';
+
+const ApiAccess = Type.Union([Type.Literal('open'), Type.Literal('internal')]);
+
+/** Written by the peer itself at its bootstrap; its origin is the peer. */
+export const PeerRegistered = Type.Object(
+  {
+    peer_id: PeerIdField,
+    public_key: PublicKeyField,
+    name: NameField,
+    address: AddressField,
+    endpoints: Type.Array(EndpointField, { maxItems: 16 }),
+    api_access: ApiAccess,
+    cluster_id: ClusterIdField,
+    license_id: LicenseIdField,
+    version: Type.String({ maxLength: 40 }),
+  },
+  { additionalProperties: false },
+);
+
+/** Written by the member that shook hands with it. The key here is what every member pins for that origin. */
+export const PeerAdmitted = Type.Object(
+  {
+    peer_id: PeerIdField,
+    public_key: PublicKeyField,
+    name: Type.Union([NameField, Type.Null()]),
+    address: AddressField,
+    endpoints: Type.Array(EndpointField, { maxItems: 16 }),
+  },
+  { additionalProperties: false },
+);
+
+export const PeerUpdated = Type.Object(
+  {
+    name: Type.Optional(NameField),
+    address: Type.Optional(AddressField),
+    endpoints: Type.Optional(Type.Array(EndpointField, { maxItems: 16 })),
+    api_access: Type.Optional(ApiAccess),
+    version: Type.Optional(Type.String({ maxLength: 40 })),
+  },
+  { additionalProperties: false },
+);
+
+export const PeerLeft = Type.Object({ peer_id: PeerIdField }, { additionalProperties: false });
+
+export const PeerRemoved = Type.Object(
+  {
+    peer_id: PeerIdField,
+    /** Last `config` sequence number of the removed peer that stands; later ones are refused everywhere. */
+    last_seq: Type.Integer({ minimum: 0 }),
+  },
+  { additionalProperties: false },
+);

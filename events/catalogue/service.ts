@@ -1,0 +1,26 @@
+import { Type } from 'typebox';
+import { CidrField, NameField, PeerIdField } from './fields.ts';
+
+export const TransportType = Type.Union([Type.Literal('tcp'), Type.Literal('kcp')]);
+const OptionalCidr = Type.Union([CidrField, Type.Null()]);
+
+const settings = {
+  name: NameField,
+  source_peer_id: PeerIdField,
+  target_peer_id: PeerIdField,
+  transport_type: TransportType,
+  requires_interface: Type.Boolean(),
+  desired_ipv4_cidr: OptionalCidr,
+  desired_ipv6_cidr: OptionalCidr,
+  fully_transparent: Type.Boolean(),
+  /** Megabits (10^6) a second in each direction; 0 is unlimited. */
+  bandwidth_limit_mbps: Type.Number({ minimum: 0, maximum: 1_000_000 }),
+};
+
+export const ServiceCreated = Type.Object(settings, { additionalProperties: false });
+/** Only the fields that changed; each is a last-writer-wins register of its own. */
+export const ServiceUpdated = Type.Partial(Type.Object(settings), {
+  additionalProperties: false,
+  minProperties: 1,
+});
+export const ServiceDeleted = Type.Object({}, { additionalProperties: false });

@@ -1,0 +1,136 @@
+import type {
+  Cidr,
+  ClientId,
+  ClusterId,
+  CustomerId,
+  Hlc,
+  LicenseId,
+  PeerId,
+  RouteKey,
+  ServiceId,
+} from '../events/brand.ts';
+
+/**
+ * The read side: what the cluster is believed to be, as folded from the log. Rows are immutable; a change makes a new row.
+ * `version` counts the config events about the entity and is what `If-Match` compares.
+ */
+export interface PeerView {
+  readonly id: PeerId;
+  readonly name: string;
+  /** base64, 32 bytes. */
+  readonly public_key: string;
+  readonly address: string;
+  readonly endpoints: readonly string[];
+  readonly api_access: 'open' | 'internal';
+  /** From the log alone; `active`, `pending` and `unreachable` are told apart by sessions (src/gossip). */
+  readonly membership: 'member' | 'left' | 'removed' | 'set_aside';
+  /** Has its own `peer.registered` arrived, or do we only know the admission. */
+  readonly registered: boolean;
+  /** Set by `peer.removed`: last sequence number that stands. */
+  readonly last_seq: number | undefined;
+  readonly agent_version: string | undefined;
+  readonly created_at: string;
+  readonly joined_hlc: Hlc;
+  readonly version: number;
+}
+
+export interface ServiceView {
+  readonly id: ServiceId;
+  readonly name: string;
+  readonly source_peer_id: PeerId;
+  readonly target_peer_id: PeerId;
+  readonly transport_type: 'tcp' | 'kcp';
+  readonly requires_interface: boolean;
+  readonly desired_ipv4_cidr: Cidr | null;
+  readonly desired_ipv6_cidr: Cidr | null;
+  readonly fully_transparent: boolean;
+  readonly bandwidth_limit_mbps: number;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly created_hlc: Hlc;
+  readonly version: number;
+}
+
+export interface RouteView {
+  readonly key: RouteKey;
+  /** The number people see; unique in its service (a number proposed twice stays with the earlier by (hlc, origin)). */
+  readonly id: number;
+  readonly service_id: ServiceId;
+  readonly priority: number;
+  readonly source_cidr: Cidr | null;
+  readonly dest_cidr: Cidr | null;
+  readonly created_at: string;
+  readonly created_hlc: Hlc;
+  readonly version: number;
+}
+
+export interface CredentialView {
+  readonly client_id: ClientId;
+  readonly secret_hash: string;
+  readonly previous: { readonly secret_hash: string; readonly valid_until_ms: number } | undefined;
+  readonly scopes: readonly string[];
+  readonly license_id: LicenseId;
+  readonly shared: boolean;
+  readonly revoked: boolean;
+  readonly revoked_hlc: Hlc | undefined;
+  readonly created_at: string;
+  readonly created_hlc: Hlc;
+  readonly version: number;
+}
+
+export interface LicenseDocumentView {
+  readonly license_id: LicenseId;
+  readonly customer_id: CustomerId;
+  readonly issued_at: string;
+  readonly expires_at: string;
+  readonly max_nodes: number;
+  readonly max_services: number;
+  readonly features: readonly string[];
+  readonly signature: string;
+}
+
+export interface LockView {
+  readonly fence: number;
+  readonly holder: string;
+  readonly purpose: string;
+  readonly expires_at_ms: number;
+  readonly peer_id: PeerId;
+}
+
+export interface ClusterView {
+  /** Undefined until bootstrapped. The smallest of all known ids. */
+  readonly cluster_id: ClusterId | undefined;
+  readonly customer_id: CustomerId | undefined;
+  readonly name: string | null;
+  readonly description: string | null;
+  readonly created_at: string | undefined;
+  readonly lock: LockView | undefined;
+  readonly last_fence: number;
+}
+
+/** What decisions and the API read. Maps keep creation order by (hlc, origin) when listed with `list()`. */
+export interface Views {
+  readonly cluster: () => ClusterView;
+  /** The license in force: the latest issued (ties: larger id) of those installed. */
+  readonly license: () => LicenseDocumentView | undefined;
+  readonly peers: Collection<PeerId, PeerView>;
+  readonly services: Collection<ServiceId, ServiceView>;
+  readonly routes: RouteCollection;
+  readonly credentials: Collection<ClientId, CredentialView>;
+}
+
+export interface Collection<K, V> {
+  get(id: K): V | undefined;
+  /** Live rows (deleted ones are gone; left and removed peers and revoked credentials stay), oldest first. */
+  list(): readonly V[];
+  readonly size: number;
+}
+
+export interface RouteCollection {
+  get(key: RouteKey): RouteView | undefined;
+  byNumber(service: ServiceId, number: number): RouteView | undefined;
+  ofService(service: ServiceId): readonly RouteView[];
+  /** The number a next route of this service should propose. */
+  nextNumber(service: ServiceId): number;
+  readonly size: number;
+}

@@ -1,0 +1,96 @@
+/**
+ * The TCP engine as the rest of Arctic sees it. What crosses this boundary is configuration in and counters out; bytes never do.
+ * Two implementations: the TypeScript relay (model and fallback) and the native loop; both under `test/.../compliance`.
+ */
+export interface TproxyService {
+  readonly serviceId: string;
+  readonly name: string;
+  /** fwmark of captured connections (entry) */
+  readonly mark: number;
+  /** The other end. */
+  readonly peerId: string;
+  readonly transport: 'tcp' | 'kcp';
+  readonly fullyTransparent: boolean;
+  /** Bits a second in each direction; 0 is unlimited. */
+  readonly limitBitsPerSecond: number;
+}
+
+export interface TproxyExit extends TproxyService {
+  /** A dial is allowed when destination (and client source, where given) lie in one of these. */
+  readonly allowed: readonly { readonly source: string | null; readonly destination: string | null }[];
+}
+
+export interface TproxyPeer {
+  readonly peerId: string;
+  /** `host` and `port` of the peer's carrier listener (TPROXY_PORT). */
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface TproxyConfig {
+  readonly entries: readonly TproxyService[];
+  readonly exits: readonly TproxyExit[];
+  readonly peers: readonly TproxyPeer[];
+}
+
+/** Keys of pairs, from the handshake. Secrets stay in memory. */
+export interface CarrierKeys {
+  /** Newest session with the peer; undefined before a handshake. */
+  current(peerId: string): CarrierSession | undefined;
+  /** By the id a carrier names in its first bytes; previous sessions stay until they are retired. */
+  byId(sessionId: string): CarrierSession | undefined;
+  /** Called when a session is retired or its peer removed: carriers under it must die within a second. */
+  onRetired(listener: (sessionId: string, reason: 'renewed' | 'removed') => void): () => void;
+}
+
+export interface CarrierSession {
+  /** 16 bytes, hex. Public. */
+  readonly sessionId: string;
+  readonly peerId: string;
+  /** 32 bytes for carriers only (HKDF-SHA256 of the pair secret, label `arctic v1 carrier`). */
+  readonly key: Uint8Array;
+  /** True when this host initiated the handshake: gives each direction its own key. */
+  readonly initiator: boolean;
+}
+
+export interface FlowCounters {
+  readonly connections: number;
+  readonly active: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly refused: number;
+  readonly failed: number;
+}
+
+export interface TproxyStats {
+  readonly implementation: 'typescript' | 'native';
+  readonly congestionControl: string;
+  readonly services: Readonly<Record<string, { readonly entry: FlowCounters; readonly exit: FlowCounters }>>;
+  readonly carriers: Readonly<
+    Record<
+      string,
+      {
+        readonly idle: number;
+        readonly leased: number;
+        readonly dialed: number;
+        readonly accepted: number;
+        readonly reused: number;
+        readonly failed: number;
+      }
+    >
+  >;
+}
+
+export interface TproxyEngine {
+  /** Opens the transparent listeners (entry) and the carrier listener (exit). */
+  start(): Promise<void>;
+  /** Drains for at most `graceMs`, then resets what is left. */
+  stop(graceMs?: number): Promise<void>;
+  /** Replaces the configuration at once; established flows of services that remain go on. */
+  configure(config: TproxyConfig): void;
+  /** What is configured now, for comparison by the reconciler. */
+  configured(): TproxyConfig;
+  stats(): TproxyStats;
+  /** Port of the local transparent listener that the firewall names in `tproxy to`. */
+  readonly listenPort: number;
+}

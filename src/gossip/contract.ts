@@ -1,0 +1,49 @@
+import type { PeerId } from '../../events/brand.ts';
+
+/** What the API, the agent and the engines see of the peer-to-peer side. */
+export interface Gossip {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /**
+   * Handshakes with the agent at `host:port` and admits it. Up to three tries; failures are ArcticErrors with the sentences of the
+   * troubleshooting page (`handshake failed: connection refused`...).
+   */
+  addPeer(
+    address: string,
+    name: string | undefined,
+    context: { readonly actor: import('../../events/envelope.ts').Actor; readonly correlationId: string },
+  ): Promise<PeerId>;
+  /** One round with everybody, now: handshakes that are due, digests, pulls. Resolves when done or after `timeoutMs`. */
+  sync(timeoutMs?: number): Promise<void>;
+  /** What this host observes of a peer. */
+  observed(peer: PeerId): PeerObservation;
+  /** Answers a peer's HTTP request (`/v1/peer/*`). Never throws for bad input: gives a status and a body. */
+  handle(request: PeerRequest): Promise<PeerResponse>;
+  /** Tells the peers we go, before `stop`. */
+  leave(): Promise<void>;
+}
+
+export interface PeerObservation {
+  readonly state: 'pending' | 'active' | 'unreachable';
+  readonly last_seen_at: string | null;
+  readonly reason: string | null;
+  /** Config events we hold that the peer, by its last digest, did not. */
+  readonly lag: number;
+  readonly log_head: number | null;
+  readonly projection_digest: string | null;
+  readonly clock_skew_ms: number | null;
+}
+
+export interface PeerRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly body: Uint8Array;
+  readonly remoteAddress: string;
+}
+
+export interface PeerResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+}
