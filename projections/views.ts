@@ -3,6 +3,7 @@ import type {
   ClientId,
   ClusterId,
   CustomerId,
+  EventId,
   Hlc,
   LicenseId,
   PeerId,
@@ -28,6 +29,8 @@ export interface PeerView {
   readonly registered: boolean;
   /** Set by `peer.removed`: last sequence number that stands. */
   readonly last_seq: number | undefined;
+  /** Leaves and removals that stand; an admission that is to bring the peer back names them in `readmits`. */
+  readonly departures: readonly EventId[];
   readonly agent_version: string | undefined;
   readonly created_at: string;
   readonly joined_hlc: Hlc;

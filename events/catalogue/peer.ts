@@ -3,6 +3,7 @@ import {
   AddressField,
   ClusterIdField,
   EndpointField,
+  EventIdField,
   LicenseIdField,
   NameField,
   PeerIdField,
@@ -35,6 +36,11 @@ export const PeerAdmitted = Type.Object(
     name: Type.Union([NameField, Type.Null()]),
     address: AddressField,
     endpoints: Type.Array(EndpointField, { maxItems: 16 }),
+    /**
+     * The `peer.left` and `peer.removed` events this admission undoes (`departures` of the peer's view). A departure that no
+     * admission names stands for good, so a removed peer never comes back silently or by a race of clocks.
+     */
+    readmits: Type.Optional(Type.Array(EventIdField, { maxItems: 64 })),
   },
   { additionalProperties: false },
 );

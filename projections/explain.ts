@@ -1,0 +1,67 @@
+import type { EventId } from '../events/brand.ts';
+import type { AnyEvent } from '../events/envelope.ts';
+import type { Fold } from './fold.ts';
+import { PEER_FIELDS } from './peers.ts';
+import { ROUTE_FIELDS } from './routes.ts';
+import { SERVICE_FIELDS } from './services.ts';
+import { compareStamps, type Stamp } from './stamp.ts';
+
+/** Whether what an event wrote to a field still stands, and if not, which event stands in its place and why. */
+export interface FieldOutcome {
+  readonly field: string;
+  readonly stands: boolean;
+  /** The event whose value (or deletion) is in force. */
+  readonly winner: EventId;
+  readonly reason: 'in force' | 'written later' | 'deleted' | 'concurrent delete wins';
+}
+
+/** Explains what became of a write to a peer, service or route, field by field. Other events have no outcome. */
+export function explainConflict(fold: Fold, event: AnyEvent): readonly FieldOutcome[] {
+  const data = event.data as Readonly<Record<string, unknown>>;
+  const found = historyOf(fold, event);
+  if (!found) return [];
+  const { history, fields } = found;
+  const own: Stamp = { hlc: event.hlc, origin: event.origin, id: event.id };
+  const { deleted } = history;
+  return fields
+    .filter((field) => data[field] !== undefined)
+    .map((field): FieldOutcome => {
+      if (deleted)
+        return {
+          field,
+          stands: false,
+          winner: deleted.id,
+          reason: compareStamps(deleted, own) > 0 ? 'deleted' : 'concurrent delete wins',
+        };
+      const winner = history.stamps[field] ?? own;
+      const stands = winner.id === event.id;
+      return { field, stands, winner: winner.id, reason: stands ? 'in force' : 'written later' };
+    });
+}
+
+interface Found {
+  readonly history: {
+    readonly stamps: Readonly<Record<string, Stamp | undefined>>;
+    readonly deleted: Stamp | undefined;
+  };
+  readonly fields: readonly string[];
+}
+
+function historyOf(fold: Fold, event: AnyEvent): Found | undefined {
+  const { entity } = event;
+  const pick = (
+    held: { registers: { stamps: object }; deleted: Stamp | undefined } | undefined,
+    fields: readonly string[],
+  ): Found | undefined =>
+    held && {
+      history: {
+        stamps: held.registers.stamps as Readonly<Record<string, Stamp | undefined>>,
+        deleted: held.deleted,
+      },
+      fields,
+    };
+  if (entity.startsWith('svc_')) return pick(fold.services.history(entity), SERVICE_FIELDS);
+  if (entity.startsWith('rte_')) return pick(fold.routes.history(entity), ROUTE_FIELDS);
+  if (entity.startsWith('peer_')) return pick(fold.peers.history(entity), PEER_FIELDS);
+  return undefined;
+}

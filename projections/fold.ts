@@ -1,0 +1,196 @@
+import type { PeerId, ServiceId } from '../events/brand.ts';
+import { CATALOGUE, isKnownType } from '../events/catalogue.ts';
+import type { AnyEvent } from '../events/envelope.ts';
+import { Cluster } from './cluster.ts';
+import { Credentials } from './credentials.ts';
+import { sha256 } from './digest.ts';
+import { License } from './license.ts';
+import { Peers } from './peers.ts';
+import { Routes } from './routes.ts';
+import { SequenceSet } from './sequences.ts';
+import { Services } from './services.ts';
+import { type StampDump, StampReader, StampWriter } from './snapshot-codec.ts';
+import type { Stamp } from './stamp.ts';
+import type { Views } from './views.ts';
+
+export const VIEW_NAMES = ['peers', 'services', 'routes', 'credentials', 'license', 'cluster'] as const;
+export type ViewName = (typeof VIEW_NAMES)[number];
+
+/** What a run of events touched, so that only what depends on it is derived again. */
+export interface Touched {
+  readonly views: Set<ViewName>;
+  /** Services whose own settings were written, and services one of whose routes was. */
+  readonly services: Set<ServiceId>;
+  readonly routesOf: Set<ServiceId>;
+}
+
+/** Raise when the meaning of the fold changes; snapshots of another meaning are then not used. */
+const REVISION = 1;
+/**
+ * Version of the fold as it stands in snapshots: its revision and the versions of the events it understands, because an event
+ * of a newer version is passed over until an upgrade, and has to be folded then.
+ */
+export const FOLD_VERSION: number = Number.parseInt(
+  sha256(
+    JSON.stringify([REVISION, Object.entries(CATALOGUE).map(([type, row]) => [type, row.version])]),
+  ).slice(0, 7),
+  16,
+);
+
+interface Dump {
+  readonly stamps: StampDump;
+  readonly seen: readonly [PeerId, readonly number[]][];
+  readonly peers: readonly unknown[];
+  readonly services: readonly unknown[];
+  readonly routes: readonly unknown[];
+  readonly credentials: readonly unknown[];
+  readonly license: unknown;
+  readonly cluster: unknown;
+}
+
+/**
+ * The whole read side as one fold: commutative, associative and idempotent over `config` events, so every peer that holds the
+ * same events holds the same views. Fields are last-writer-wins registers by (hlc, origin, event id); tombstones win over
+ * whatever is concurrent or later; a duplicate is known by its (origin, seq). Local events and types not known here change
+ * nothing.
+ */
+export class Fold implements Views {
+  readonly peers: Peers;
+  readonly services: Services;
+  readonly routes: Routes;
+  readonly credentials: Credentials;
+  readonly #license = new License();
+  readonly #cluster = new Cluster();
+  readonly #seen = new Map<PeerId, SequenceSet>();
+  #touched: Touched = nothingTouched();
+
+  constructor() {
+    this.services = new Services();
+    this.routes = new Routes((service) => this.services.get(service) !== undefined);
+    this.credentials = new Credentials();
+    this.peers = new Peers(() => ({
+      cluster: this.#cluster.id,
+      maxNodes: this.#license.view()?.max_nodes ?? Number.POSITIVE_INFINITY,
+    }));
+  }
+
+  cluster = (): ReturnType<Views['cluster']> => this.#cluster.view();
+  license = (): ReturnType<Views['license']> => this.#license.view();
+
+  /** Folds one event; false when it changed nothing (local, or folded before). */
+  apply(event: AnyEvent): boolean {
+    if (event.stream !== 'config') return false;
+    const { origin } = event;
+    let seen = this.#seen.get(origin);
+    if (seen === undefined) {
+      seen = new SequenceSet();
+      this.#seen.set(origin, seen);
+    }
+    if (!seen.add(event.seq)) return false;
+    const stamp: Stamp = { hlc: event.hlc, origin, id: event.id };
+    this.#dispatch(readable(event), stamp);
+    return true;
+  }
+
+  /**
+   * By the kind of entity rather than of event: an event of a type not known here still counts in its entity's version, as it
+   * does in the log, so that `If-Match` means the same on both.
+   */
+  #dispatch(event: AnyEvent, stamp: Stamp): void {
+    const { views, services, routesOf } = this.#touched;
+    const { entity } = event;
+    if (entity.startsWith('rte_')) {
+      const service = this.routes.apply(event, stamp);
+      if (service) routesOf.add(service);
+      views.add('routes');
+    } else if (entity.startsWith('svc_')) {
+      this.services.apply(event, stamp);
+      services.add(entity as ServiceId);
+      views.add('services');
+      // Routes appear and vanish with their service.
+      if (event.type !== 'service.updated') views.add('routes');
+    } else if (entity.startsWith('peer_')) {
+      this.peers.apply(event, stamp);
+      views.add('peers');
+    } else if (entity.startsWith('cli_')) {
+      this.credentials.apply(event, stamp);
+      views.add('credentials');
+    }
+    if (event.type === 'license.installed') {
+      this.#license.apply(event.data.license);
+      this.peers.touch();
+      views.add('license');
+      views.add('peers');
+    } else if (event.type.startsWith('cluster.')) {
+      this.#cluster.apply(event, stamp);
+      this.peers.touch();
+      views.add('cluster');
+      if (event.type === 'cluster.created') views.add('peers');
+    }
+  }
+
+  /** What was touched since the last call. */
+  takeTouched(): Touched {
+    const touched = this.#touched;
+    this.#touched = nothingTouched();
+    return touched;
+  }
+
+  /** SHA-256 of one view, or of all; equal on every peer that has folded the same events. */
+  digest(view?: ViewName): string {
+    switch (view) {
+      case undefined:
+        return sha256(JSON.stringify(VIEW_NAMES.map((name) => [name, this.digest(name)])));
+      case 'peers':
+        return this.peers.digest();
+      case 'services':
+        return this.services.digest();
+      case 'routes':
+        return this.routes.digest(this.services.list().map((service) => service.id));
+      case 'credentials':
+        return this.credentials.digest();
+      case 'license':
+        return this.#license.digest();
+      case 'cluster':
+        return this.#cluster.digest();
+    }
+  }
+
+  /** Everything, registers and tombstones included, as bytes for a snapshot. */
+  encode(): Uint8Array {
+    const stamps = new StampWriter();
+    const parts = {
+      seen: [...this.#seen].map(([origin, set]) => [origin, set.ranges] as const),
+      peers: this.peers.dump(stamps),
+      services: this.services.dump(stamps),
+      routes: this.routes.dump(stamps),
+      credentials: this.credentials.dump(stamps),
+      license: this.#license.dump(),
+      cluster: this.#cluster.dump(stamps),
+    };
+    return Buffer.from(JSON.stringify({ stamps: stamps.dump(), ...parts }));
+  }
+
+  /** The inverse of `encode`. Throws when the bytes are not what it wrote. */
+  static decode(state: Uint8Array): Fold {
+    const dump = JSON.parse(Buffer.from(state.buffer, state.byteOffset, state.byteLength).toString()) as Dump;
+    const stamps = new StampReader(dump.stamps);
+    const fold = new Fold();
+    for (const [origin, ranges] of dump.seen) fold.#seen.set(origin, new SequenceSet(ranges));
+    fold.services.load(dump.services, stamps);
+    fold.peers.load(dump.peers, stamps);
+    fold.routes.load(dump.routes, stamps);
+    fold.credentials.load(dump.credentials, stamps);
+    fold.#license.load(dump.license);
+    fold.#cluster.load(dump.cluster, stamps);
+    return fold;
+  }
+}
+
+const nothingTouched = (): Touched => ({ views: new Set(), services: new Set(), routesOf: new Set() });
+
+/** An event of a version newer than ours is counted, not read: its data may mean something else. */
+const readable = (event: AnyEvent): AnyEvent =>
+  isKnownType(event.type) && event.version > CATALOGUE[event.type].version
+    ? ({ ...event, type: 'newer' } as unknown as AnyEvent)
+    : event;
