@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+
 /** The one source of time. Tests and the simulator own theirs; nothing else reads `Date.now` or sets timers. */
 export interface Clock {
   /** Wall clock, milliseconds since the epoch. */
@@ -24,3 +26,9 @@ export interface Random {
   /** Uniform in [0, 1). Not for secrets. */
   fraction(): number;
 }
+
+/** The kernel's generator for bytes; `fraction` only spreads load. */
+export const systemRandom: Random = {
+  bytes: (count) => new Uint8Array(randomBytes(count)),
+  fraction: () => Math.random(),
+};

@@ -1,0 +1,145 @@
+/** A lab whose agents form a cluster, as the end-to-end tests need it. */
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock, systemRandom } from '../../events/clock.ts';
+import { createIds } from '../../events/ids.ts';
+import { createLab, type Lab, type LabAgent, type LabOptions } from '../../ops/lab/lab.ts';
+import { createLicenseRoot, issueLicense } from '../../src/identity/license.ts';
+import { formatPublicRoot } from '../../src/identity/trust-roots.ts';
+
+export interface Bootstrapped {
+  readonly peer_id: string;
+  readonly client_id: string;
+  readonly client_secret: string;
+  readonly cluster_id: string;
+}
+
+export interface Member {
+  readonly agent: LabAgent;
+  readonly identity: Bootstrapped;
+  readonly token: string;
+}
+
+export interface LicenseTerms {
+  readonly customer?: string;
+  readonly maxNodes?: number;
+  readonly maxServices?: number;
+}
+
+/** An issuer of its own for one test: its root goes onto every host it is trusted on. */
+export interface Issuer {
+  trustOn(configDir: string): void;
+  issue(terms?: LicenseTerms): unknown;
+}
+
+export function createIssuer(directory: string): Issuer {
+  mkdirSync(directory, { recursive: true });
+  const root = createLicenseRoot(systemRandom);
+  const ids = createIds({ clock: systemClock, random: systemRandom });
+  const rootFile = join(directory, 'root.pub');
+  writeFileSync(rootFile, formatPublicRoot(root.publicKey), { mode: 0o644 });
+  return {
+    trustOn(configDir) {
+      const roots = join(configDir, 'trust-roots');
+      mkdirSync(roots, { recursive: true, mode: 0o755 });
+      copyFileSync(rootFile, join(roots, 'root.pub'));
+    },
+    issue: (terms = {}) =>
+      issueLicense(
+        root,
+        {
+          customerId: terms.customer ?? 'cust_lab',
+          maxNodes: terms.maxNodes ?? 10,
+          maxServices: terms.maxServices ?? 100,
+          features: [],
+          expiresAt: Date.now() + 90 * 86_400_000,
+        },
+        { clock: systemClock, ids },
+      ),
+  };
+}
+
+export async function obtainToken(agent: LabAgent, clientId: string, clientSecret: string): Promise<string> {
+  const answer = await agent.request('POST', '/v1/oauth/token', {
+    body: new URLSearchParams({
+      grant_type: 'client_credentials',
+      client_id: clientId,
+      client_secret: clientSecret,
+    }),
+  });
+  if (answer.status !== 200) throw new Error(`no token: ${answer.status} ${answer.text}`);
+  return answer.json<{ access_token: string }>().access_token;
+}
+
+export async function bootstrap(agent: LabAgent, license: unknown, name: string): Promise<Member> {
+  const answer = await agent.request('POST', '/v1/bootstrap', { body: { license, name } });
+  if (answer.status !== 201) throw new Error(`bootstrap of ${name}: ${answer.status} ${answer.text}`);
+  const identity = answer.json<Bootstrapped>();
+  return { agent, identity, token: await obtainToken(agent, identity.client_id, identity.client_secret) };
+}
+
+/** Repeats the probe every 20 ms until it gives a value; an error after `limit` ms. */
+export async function eventually<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false>,
+  limit = 15_000,
+): Promise<T> {
+  const deadline = Date.now() + limit;
+  let last: unknown;
+  for (;;) {
+    try {
+      const value = await probe();
+      if (value !== undefined && value !== false) return value;
+      last = undefined;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > deadline) {
+      throw new Error(`${what}: not within ${limit} ms${last instanceof Error ? ` (${last.message})` : ''}`);
+    }
+    await sleep(20);
+  }
+}
+
+export interface TestCluster {
+  readonly lab: Lab;
+  readonly members: readonly Member[];
+  readonly issuer: Issuer;
+  member(index: number): Member;
+}
+
+/** Starts and bootstraps one agent a host, and joins each further one to the first. */
+export async function createCluster(
+  options: LabOptions & { readonly join?: boolean } = {},
+): Promise<TestCluster> {
+  const lab = await createLab(options);
+  try {
+    const issuer = createIssuer(join(lab.directory, 'issuer'));
+    const names = options.agents ?? ['entry', 'exit'];
+    const members = await Promise.all(
+      names.map(async (name) => {
+        issuer.trustOn(join(lab.host(name).directory, 'config'));
+        return bootstrap(await lab.startAgent(name), issuer.issue(), name);
+      }),
+    );
+    const member = (index: number): Member => {
+      const found = members[index];
+      if (found === undefined) throw new Error(`no member ${index}`);
+      return found;
+    };
+    if (options.join !== false) {
+      for (const other of members.slice(1)) {
+        const answer = await member(0).agent.request('POST', '/v1/peers', {
+          body: { address: other.agent.address },
+          token: member(0).token,
+        });
+        if (answer.status !== 201) throw new Error(`join: ${answer.status} ${answer.text}`);
+      }
+    }
+    return { lab, members, issuer, member };
+  } catch (error) {
+    await lab.destroy();
+    throw error;
+  }
+}
