@@ -1,4 +1,4 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import {
   ClusterCreated,
   ClusterInitialised,
@@ -123,4 +123,3 @@ export type ConfigEventType = {
 export type LocalEventType = Exclude<EventType, ConfigEventType>;
 
 export const isKnownType = (type: string): type is EventType => Object.hasOwn(CATALOGUE, type);
-export const AnyData = Type.Unknown();

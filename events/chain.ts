@@ -1,0 +1,82 @@
+import { hash as digest, type KeyObject } from 'node:crypto';
+import type { Hlc, PeerId } from './brand.ts';
+import { canonicalJson, eventPreimage, type HashedFields } from './canonical.ts';
+import { type Signer, verify } from './ed25519.ts';
+import type { AnyEvent, Stream } from './envelope.ts';
+
+/** `prev_hash` of the first event of every chain. */
+export const GENESIS_HASH = '0'.repeat(64);
+
+/** Keeps a signature over a transaction from standing for anything else this key signs. */
+const TRANSACTION_DOMAIN = Buffer.from('arctic/event-transaction/v1\0', 'latin1');
+
+/** The end of one chain: what the next event of it must link to. */
+export interface ChainHead {
+  readonly origin: PeerId;
+  readonly stream: Stream;
+  /** 0 for an empty chain. */
+  readonly seq: number;
+  readonly hash: string;
+  readonly hlc: Hlc;
+}
+
+/** SHA-256 (hex) of the canonical JSON of the hashed fields; `dataText` is the canonical JSON of `data`. */
+export const hashEvent = (event: HashedFields, dataText: string): string =>
+  digest('sha256', eventPreimage(event, dataText), 'hex');
+
+/** As `hashEvent`, for an event that came from elsewhere. */
+export const hashOf = (event: AnyEvent): string => hashEvent(event, canonicalJson(event.data));
+
+/** Base64 signature over the last hash of a transaction; by the chain it covers every event before it. */
+export const signTransaction = (signer: Signer, lastHash: string): string =>
+  Buffer.from(signer.sign(transactionMessage(lastHash))).toString('base64');
+
+export const verifyTransaction = (key: KeyObject, lastHash: string, signature: string): boolean =>
+  verify(key, transactionMessage(lastHash), Buffer.from(signature, 'base64'));
+
+/** The signed bytes, for those who verify with another implementation. */
+export const transactionMessage = (lastHash: string): Uint8Array =>
+  Buffer.concat([TRANSACTION_DOMAIN, Buffer.from(lastHash, 'hex')]);
+
+/** What is wrong with an event, in words that follow "event N of ORIGIN: "; undefined when it links. */
+export function linkFault(head: ChainHead, event: Omit<HashedFields, 'actor'>): string | undefined {
+  if (event.origin !== head.origin || event.stream !== head.stream) return 'it belongs to another chain';
+  if (event.seq !== head.seq + 1) return `its sequence number is ${event.seq} where ${head.seq + 1} is due`;
+  if (event.prev_hash !== head.hash) return 'its prev_hash is not the hash of the event before it';
+  if (event.hlc <= head.hlc) return 'its clock is not after that of the event before it';
+  return undefined;
+}
+
+export interface ChainFault {
+  readonly seq: number;
+  readonly reason: string;
+}
+
+/**
+ * Verifies a run of events of one chain that starts right after `head`: content, links, and every signature there is.
+ * Returns how many leading events are covered by a signature; the rest is an unfinished transaction.
+ */
+export function verifyRun(
+  head: ChainHead,
+  key: KeyObject,
+  events: readonly AnyEvent[],
+): { readonly signed: number } | ChainFault {
+  let at: ChainHead = head;
+  let signed = 0;
+  for (const [index, event] of events.entries()) {
+    const fault = linkFault(at, event) ?? contentFault(event) ?? signatureFault(event, key);
+    if (fault !== undefined) return { seq: event.seq, reason: fault };
+    if (event.signature !== null) signed = index + 1;
+    at = event;
+  }
+  return { signed };
+}
+
+function contentFault(event: AnyEvent): string | undefined {
+  return hashOf(event) === event.hash ? undefined : 'its hash does not match its content';
+}
+
+function signatureFault(event: AnyEvent, key: KeyObject): string | undefined {
+  if (event.signature === null || verifyTransaction(key, event.hash, event.signature)) return undefined;
+  return "its signature is not the origin's";
+}

@@ -1,0 +1,78 @@
+import type { Hlc } from './brand.ts';
+import type { Clock } from './clock.ts';
+
+/**
+ * Hybrid logical clock (Kulkarni, Demirbas, Madappa, Avva, Leone: "Logical Physical Clocks", OPODIS 2014): stays close
+ * to wall time, never runs backwards, and any event comes after every event its host had seen.
+ */
+export interface HybridClock {
+  /** Time of the next event of this host; strictly greater than every earlier tick and observation. */
+  tick(): Hlc;
+  /** How far a remote time is ahead of our wall clock, in ms, when that is more than is tolerated; undefined when it is fine. */
+  tooFarAhead(remote: Hlc): number | undefined;
+  /** Takes note of a time seen on another host. Refuses one that is too far ahead and stays as it was. */
+  observe(remote: Hlc): Observation;
+  /** The newest time given or seen; persisted with every event, so that a restart continues after it. */
+  last(): Hlc;
+}
+
+export type Observation = { readonly kind: 'observed' } | { readonly kind: 'ahead'; readonly aheadMs: number };
+
+/** A peer further ahead than this is held back: one wrong clock must not drag the cluster's history into the future. */
+export const MAX_SKEW_MS = 60_000;
+
+export const ZERO_HLC = '000000000000.0000' as Hlc;
+
+const COUNTER_LIMIT = 0xffff;
+const PATTERN = /^[0-9a-f]{12}\.[0-9a-f]{4}$/;
+
+export const formatHlc = (ms: number, counter: number): Hlc =>
+  `${ms.toString(16).padStart(12, '0')}.${counter.toString(16).padStart(4, '0')}` as Hlc;
+
+export const isHlc = (text: unknown): text is Hlc => typeof text === 'string' && PATTERN.test(text);
+
+export const parseHlc = (hlc: Hlc): { readonly ms: number; readonly counter: number } => ({
+  ms: timeOf(hlc),
+  counter: Number.parseInt(hlc.slice(13), 16),
+});
+
+/** Wall-clock part, milliseconds since the epoch. */
+export const timeOf = (hlc: Hlc): number => Number.parseInt(hlc.slice(0, 12), 16);
+
+/** The greatest clock value of a millisecond: everything up to and including `ms` sorts at or before it. */
+export const endOfMs = (ms: number): Hlc => formatHlc(ms, COUNTER_LIMIT);
+
+export function createHlc(options: { readonly last?: Hlc }, deps: { readonly clock: Clock }): HybridClock {
+  let { ms, counter } = parseHlc(options.last ?? ZERO_HLC);
+
+  const tooFarAhead = (remote: Hlc): number | undefined => {
+    const aheadMs = timeOf(remote) - deps.clock.now();
+    return aheadMs > MAX_SKEW_MS ? aheadMs : undefined;
+  };
+
+  return {
+    tick() {
+      const wall = Math.max(0, Math.floor(deps.clock.now()));
+      if (wall > ms) {
+        ms = wall;
+        counter = 0;
+      } else if (counter < COUNTER_LIMIT) {
+        counter += 1;
+      } else {
+        ms += 1;
+        counter = 0;
+      }
+      return formatHlc(ms, counter);
+    },
+    tooFarAhead,
+    // The wall clock is not read here: a host's own time enters at the next tick, which is when it matters.
+    observe(remote) {
+      const aheadMs = tooFarAhead(remote);
+      if (aheadMs !== undefined) return { kind: 'ahead', aheadMs };
+      const seen = parseHlc(remote);
+      if (seen.ms > ms || (seen.ms === ms && seen.counter > counter)) ({ ms, counter } = seen);
+      return { kind: 'observed' };
+    },
+    last: () => formatHlc(ms, counter),
+  };
+}
