@@ -47,6 +47,8 @@ export interface Log {
   readonly head: Position;
   /** Appends events of this host in one durable, signed transaction. Streams follow the catalogue. */
   append(events: readonly AnyNewEvent[], context: AppendContext): readonly AnyEvent[];
+  /** What an earlier append under this idempotency key gave; undefined when there was none. */
+  recall(idempotencyKey: string): readonly AnyEvent[] | undefined;
   /**
    * Takes events of one other origin's `config` stream, in order and without holes, whose last carries a signature.
    * `publicKey` is the 32-byte key pinned for that origin. Verifies everything before anything is stored.
