@@ -1,0 +1,145 @@
+import type { Hlc, PeerId, Position } from '../events/brand.ts';
+import type { AnyEvent } from '../events/envelope.ts';
+import type { DesiredName, DesiredState } from './desired/contract.ts';
+import { DESIRED_NAMES, deriveOne } from './desired/derive.ts';
+import { Fold, VIEW_NAMES, type ViewName } from './fold.ts';
+import { later, type Stamp } from './stamp.ts';
+import type {
+  ClusterView,
+  CredentialView,
+  LicenseDocumentView,
+  PeerView,
+  RouteView,
+  ServiceView,
+} from './views.ts';
+
+export type ProjectionName = ViewName | DesiredName;
+export const PROJECTION_NAMES: readonly ProjectionName[] = [...VIEW_NAMES, ...DESIRED_NAMES];
+
+/** Everything believed and desired at one moment, as plain JSON; with `projection`, that part alone. */
+export type ReplayedState = Partial<
+  DesiredState & {
+    readonly peers: readonly PeerView[];
+    readonly services: readonly ServiceView[];
+    readonly routes: readonly RouteView[];
+    readonly credentials: readonly Omit<CredentialView, 'secret_hash' | 'previous'>[];
+    readonly license: LicenseDocumentView | null;
+    readonly cluster: ClusterView;
+  }
+>;
+
+/** A position of this log, or a reading of the hybrid clock; neither: the head. */
+export type Moment = { readonly position: Position } | { readonly hlc: Hlc } | undefined;
+
+export interface Replayed {
+  /** Position and clock of the last event that was folded; 0 and null when there was none. */
+  readonly position: Position;
+  readonly hlc: Hlc | null;
+  /** Events folded. */
+  readonly events: number;
+  readonly digest: string;
+  readonly state: ReplayedState;
+}
+
+/** The part of a log that replay reads; an offline copy serves as well as a running agent's. */
+export interface EventSource {
+  read(filter: {
+    readonly after: Position;
+    readonly until?: Position;
+    readonly untilHlc?: Hlc;
+    readonly stream: 'config';
+    readonly limit: number;
+  }): readonly AnyEvent[];
+}
+
+/** Rows a read; the log's fastest (parsing costs more than fetching beyond it). */
+export const PAGE = 5_000;
+
+/** `config` events after a position, a page at a time: constant memory however long the log. */
+export function* pagesAfter(
+  log: EventSource,
+  position: Position,
+  until?: Moment,
+): Generator<readonly AnyEvent[], void, void> {
+  const limit =
+    until === undefined ? {} : 'position' in until ? { until: until.position } : { untilHlc: until.hlc };
+  for (let after = position; ; ) {
+    const page = log.read({ after, stream: 'config', limit: PAGE, ...limit });
+    const last = page.at(-1);
+    if (last === undefined) return;
+    yield page;
+    if (page.length < PAGE) return;
+    after = last.position;
+  }
+}
+
+/** Lets other work of the process go first. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/**
+ * Folds the log from its first event to a moment, on a fold of its own, and shows what `local` believed and desired then.
+ * Changes nothing, and yields between pages so that a serving agent goes on serving.
+ */
+export async function replay(
+  log: EventSource,
+  local: PeerId,
+  until?: Moment,
+  projection?: ProjectionName,
+): Promise<Replayed> {
+  const fold = new Fold();
+  let events = 0;
+  let position = 0 as Position;
+  let newest: Stamp | undefined;
+  for (const page of pagesAfter(log, 0 as Position, until)) {
+    for (const event of page) {
+      fold.apply(event);
+      position = event.position;
+      newest = later(newest, event);
+    }
+    events += page.length;
+    await turn();
+  }
+  return {
+    position,
+    hlc: newest?.hlc ?? null,
+    events,
+    digest: fold.digest(),
+    state: stateOf(fold, local, projection),
+  };
+}
+
+/** Plain JSON of all projections or one. Secrets' hashes are no configuration anyone has to see. */
+export function stateOf(fold: Fold, local: PeerId, projection?: ProjectionName): ReplayedState {
+  const parts: { readonly [N in ProjectionName]: () => unknown } = {
+    peers: () => fold.peers.list(),
+    services: () => fold.services.list(),
+    routes: () => fold.services.list().flatMap((service) => fold.routes.ofService(service.id)),
+    credentials: () =>
+      fold.credentials.list().map(({ secret_hash: _hash, previous: _previous, ...shown }) => shown),
+    license: () => fold.license() ?? null,
+    cluster: () => fold.cluster(),
+    interfaces: () => deriveOne('interfaces', fold, local),
+    firewall: () => deriveOne('firewall', fold, local),
+    tproxy: () => deriveOne('tproxy', fold, local),
+    iptun: () => deriveOne('iptun', fold, local),
+  };
+  const names = projection === undefined ? PROJECTION_NAMES : [projection];
+  return Object.fromEntries(names.map((name) => [name, parts[name]()])) as ReplayedState;
+}
+
+/** A fold of everything up to the head as it is when this ends; `finish` runs in the same tick, before anything is appended. */
+export async function foldAll<T>(
+  log: EventSource,
+  finish: (fold: Fold, position: Position, events: number) => T,
+): Promise<T> {
+  const fold = new Fold();
+  let position = 0 as Position;
+  let events = 0;
+  for (const page of pagesAfter(log, position)) {
+    for (const event of page) fold.apply(event);
+    position = page.at(-1)?.position ?? position;
+    events += page.length;
+    if (page.length === PAGE) await turn();
+  }
+  return finish(fold, position, events);
+}
