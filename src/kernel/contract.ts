@@ -18,7 +18,8 @@ export interface NftRule {
 
 export interface NftBaseChain {
   readonly type: 'filter' | 'route' | 'nat';
-  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+  /** `ingress` is only ever read (another program's chain in our table). */
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting' | 'ingress';
   readonly priority: number;
   readonly policy: 'accept' | 'drop';
 }
@@ -33,18 +34,26 @@ export interface NftChain {
 /** `nft` data type names of set keys and map values; several key parts make a concatenation. */
 export type NftDataType = 'ipv4_addr' | 'ipv6_addr' | 'mark' | 'ifname' | 'inet_service' | 'inet_proto';
 
+/** What reading may meet besides: a verdict map, or another type by its number. Writing refuses these. */
+export type NftSeenType = NftDataType | 'verdict' | `type ${number}`;
+
 export interface NftElement {
-  /** Raw key, hex, each part padded to 4 bytes. Hex because elements are compared and looked up by the 100,000. */
+  /**
+   * Raw key, lower-case hex; in a concatenation each part is padded to 4 bytes, a single key has its type's own length.
+   * Hex because elements are compared and looked up by the 100,000.
+   */
   readonly key: string;
-  /** Raw map value, hex; absent for a plain set. */
+  /** Raw map value, lower-case hex; absent for a plain set. */
   readonly data?: string;
 }
 
 export interface NftSet {
   readonly name: string;
-  readonly keyTypes: readonly NftDataType[];
+  readonly keyTypes: readonly NftSeenType[];
   /** Present for a map. */
-  readonly dataType?: NftDataType;
+  readonly dataType?: NftSeenType;
+  /** NFT_SET_* flags besides MAP; only ever read (another program's set in our table). Writing refuses it. */
+  readonly flags?: number;
   readonly elements: readonly NftElement[];
 }
 
@@ -58,7 +67,10 @@ export interface NftTable {
   readonly chains: readonly NftChain[];
 }
 
-/** One incremental step inside an existing table. */
+/**
+ * One incremental step inside an existing table. Adding an element that is there with the same value changes nothing,
+ * with another value it fails (EEXIST): delete and add in one transaction. Deleting one that is missing fails (ENOENT).
+ */
 export type NftChange =
   | { readonly kind: 'add-elements'; readonly set: string; readonly elements: readonly NftElement[] }
   | { readonly kind: 'delete-elements'; readonly set: string; readonly elements: readonly NftElement[] }
@@ -69,7 +81,7 @@ export type NftChange =
 export interface NftSnapshot {
   /** Generation id the snapshot is true for; hand it back to a commit as its optimistic lock. */
   readonly generation: number;
-  /** Undefined when the kernel holds no such table. Canonical: comparable with what `replaceTable` was given. */
+  /** Undefined when the kernel holds no such table. Equals `canonicalTable` of what `replaceTable` was given. */
   readonly table: NftTable | undefined;
 }
 
@@ -165,10 +177,13 @@ export interface Rtnetlink {
     index: number,
     change: { readonly up?: boolean; readonly mtu?: number; readonly alias?: string },
   ): Promise<void>;
+  /**
+   * From here on: adding what is there already, and deleting what is not, succeeds and changes nothing. Adding a route
+   * that differs from the one in its place (same destination and metric) fails with EEXIST.
+   */
   deleteLink(index: number): Promise<void>;
   addAddress(linkIndex: number, cidr: string): Promise<void>;
   deleteAddress(linkIndex: number, cidr: string): Promise<void>;
-  /** Adding what is there already succeeds and changes nothing. */
   addRoute(route: RouteRequest): Promise<void>;
   deleteRoute(route: RouteRequest): Promise<void>;
   addRule(rule: RuleRequest): Promise<void>;
@@ -196,7 +211,10 @@ export interface RuleRequest {
   readonly iif?: string;
 }
 
-/** A change somebody made, as multicast tells it. `own` is false for other processes' changes where the kernel can tell. */
+/**
+ * A change somebody else made, as multicast tells it. Our own changes are kept back, by the port id of our sockets;
+ * except on links, where the kernel does not say who: there our own come too, with `own` false.
+ */
 export interface KernelNotice {
   readonly subsystem: 'nftables' | 'link' | 'address' | 'route' | 'rule';
   readonly own: boolean;

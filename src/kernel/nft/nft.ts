@@ -1,0 +1,215 @@
+/** Reading and committing nf_tables, with the generation id as optimistic lock. */
+import type { NativeAddon } from '../../native/addon.ts';
+import {
+  KernelError,
+  type Nft,
+  type NftChange,
+  type NftCommit,
+  type NftSet,
+  type NftTable,
+} from '../contract.ts';
+import { refusal } from '../netlink/error-text.ts';
+import { type NetlinkSocket, openNetlinkSocket } from '../netlink/socket.ts';
+import { IPPROTO_TCP, matchL4Protocol, tproxyTo } from './expressions.ts';
+import { NETLINK_NETFILTER } from './schema.ts';
+import { readGeneration, readSnapshot, readTables, tableExists } from './snapshot.ts';
+import { type TableFamily, Transaction } from './transaction.ts';
+
+/** Commits without a generation of the caller's are repeated when another program was faster. */
+const ATTEMPTS = 20;
+/** Bytes of a commit from which a listener of our own is worth silencing: it doubles the time of the commit. */
+const BULK_BYTES = 64 * 1024;
+
+/** Silences our own listener during a bulk commit. */
+export interface BulkSilence {
+  begin(): void;
+  end(): void;
+  /** Another program committed while we did not listen. */
+  missed(): void;
+}
+
+export interface NftOptions {
+  readonly addon: NativeAddon;
+  readonly netnsPath: string | undefined;
+  readonly silence: BulkSilence;
+}
+
+export interface NftService extends Nft {
+  readonly portId: number;
+  /** What the kernel can do, found by rehearsal: nothing is applied and the generation stays. */
+  probe(): Promise<{
+    destroy: boolean;
+    batchEndAck: boolean;
+    owner: boolean;
+    persist: boolean;
+    tproxy: boolean;
+  }>;
+  close(): Promise<void>;
+}
+
+export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
+  const socket = openNetlinkSocket(addon, { protocol: NETLINK_NETFILTER, netnsPath });
+  let endAck: Promise<boolean> | undefined;
+  let destroy: Promise<boolean> | undefined;
+  /** Between reading the generation and having committed: our own second commit must not make the first stale. */
+  let tail: Promise<unknown> = Promise.resolve();
+
+  const hasEndAck = () => (endAck ??= probeEndAck(socket));
+  const hasDestroy = () => (destroy ??= rehearse(socket, (transaction) => transaction.destroyTable()));
+
+  async function commitOnce(transaction: Transaction, generation: number): Promise<NftCommit> {
+    const datagram = transaction.encode({ generation, acknowledge: (await hasEndAck()) ? 'end' : 'last' });
+    const bulk = datagram.length > BULK_BYTES;
+    if (bulk) silence.begin();
+    // What the ruleset is at when nobody else committed; the kernel leaves 0 out.
+    let expected = generation;
+    try {
+      await socket.request(datagram);
+      expected = generation === 0xffffffff ? 1 : generation + 1;
+    } finally {
+      if (bulk) silence.end();
+    }
+    const now = await readGeneration(socket);
+    // A transaction that changed nothing leaves the generation where it was.
+    if (now === generation) return { generation };
+    if (bulk && now !== expected) silence.missed();
+    return { generation: expected };
+  }
+
+  function commit(
+    family: TableFamily,
+    name: string,
+    generation: number | undefined,
+    build: (transaction: Transaction) => Promise<void> | void,
+  ): Promise<NftCommit> {
+    const work = async (): Promise<NftCommit> => {
+      for (let attempt = 1; ; attempt += 1) {
+        const lock = generation ?? (await readGeneration(socket));
+        const transaction = new Transaction(family, name);
+        await build(transaction);
+        if (transaction.isEmpty) return { generation: lock };
+        try {
+          return await commitOnce(transaction, lock);
+        } catch (error) {
+          const stale = error instanceof KernelError && error.code === 'ESTALE';
+          if (!stale || generation !== undefined || attempt >= ATTEMPTS) throw error;
+        }
+      }
+    };
+    const result = tail.then(work);
+    tail = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Adds the step that removes the table if it is there; safe because the generation locks what was read. */
+  async function removeIfThere(transaction: Transaction, family: TableFamily, name: string): Promise<void> {
+    if (await hasDestroy()) transaction.destroyTable();
+    else if (await tableExists(socket, family, name)) transaction.deleteTable();
+  }
+
+  return {
+    portId: socket.portId,
+    readTable: (family, name) => readSnapshot(socket, family, name),
+    generation: () => readGeneration(socket),
+    listTables: () => readTables(socket),
+
+    replaceTable: (table, options) =>
+      commit(table.family, table.name, options?.generation, async (transaction) => {
+        await removeIfThere(transaction, table.family, table.name);
+        transaction.addTable(table);
+        transaction.addContents(table);
+      }),
+
+    changeTable: (table, changes, options) =>
+      commit(table.family, table.name, options?.generation, (transaction) => {
+        addChanges(transaction, table.sets, changes);
+      }),
+
+    deleteTable: (family, name) =>
+      commit(family, name, undefined, (transaction) => removeIfThere(transaction, family, name)),
+
+    probe: async () => ({
+      destroy: await hasDestroy(),
+      batchEndAck: await hasEndAck(),
+      owner: await rehearse(socket, (transaction) => transaction.addTable({ owned: true })),
+      persist: await rehearse(socket, (transaction) => transaction.addTable({ owned: true, persist: true })),
+      tproxy: await rehearse(socket, (transaction) => {
+        transaction.addTable({});
+        transaction.addContents(TPROXY_PROBE);
+      }),
+    }),
+
+    close: async () => {
+      await tail.catch(() => undefined);
+      await socket.close();
+    },
+  };
+}
+
+function addChanges(transaction: Transaction, sets: readonly NftSet[], changes: readonly NftChange[]): void {
+  const known = new Map(sets.map((set) => [set.name, set]));
+  const find = (name: string): NftSet => {
+    const set = known.get(name);
+    if (set === undefined)
+      throw new KernelError('ENOENT', 2, `set ${name}`, 'not among the sets of the table given');
+    return set;
+  };
+  for (const change of changes) {
+    switch (change.kind) {
+      case 'add-elements':
+        transaction.addElements(find(change.set), change.elements);
+        break;
+      case 'delete-elements':
+        transaction.deleteElements(find(change.set), change.elements);
+        break;
+      case 'add-set':
+        known.set(change.set.name, change.set);
+        transaction.addSet(change.set);
+        transaction.addElements(change.set, change.set.elements);
+        break;
+      case 'delete-set':
+        transaction.deleteSet(change.set);
+        break;
+      case 'replace-rules':
+        transaction.flushChain(change.chain);
+        transaction.addRules(change.chain, change.rules);
+        break;
+    }
+  }
+}
+
+/** A table that exists only in rehearsals. */
+const PROBE = 'arctic_probe';
+
+const TPROXY_PROBE: NftTable = {
+  family: 'inet',
+  name: PROBE,
+  sets: [],
+  chains: [
+    {
+      name: 'probe',
+      base: { type: 'filter', hook: 'prerouting', priority: -150, policy: 'accept' },
+      rules: [{ comment: '', expressions: [...matchL4Protocol(IPPROTO_TCP), ...tproxyTo(1)] }],
+    },
+  ],
+};
+
+/** Whether the kernel would accept these steps. */
+async function rehearse(socket: NetlinkSocket, build: (transaction: Transaction) => void): Promise<boolean> {
+  const transaction = new Transaction('inet', PROBE);
+  build(transaction);
+  const outcomes = await socket.outcomes(
+    transaction.encode({ generation: undefined, acknowledge: 'rehearse' }),
+  );
+  // The first message, BATCH_BEGIN, is answered only when it is refused.
+  return outcomes.slice(1).every((errno) => errno === 0) && (outcomes[0] ?? 0) === 0;
+}
+
+/** An empty transaction applies nothing; the question is whether its end is acknowledged. */
+async function probeEndAck(socket: NetlinkSocket): Promise<boolean> {
+  const datagram = new Transaction('inet', PROBE).encode({ generation: undefined, acknowledge: 'end' });
+  const outcomes = await socket.outcomes(datagram);
+  const refused = outcomes.find((errno) => errno !== undefined && errno !== 0);
+  if (refused !== undefined) throw refusal(refused, { subject: 'open nf_tables', path: undefined });
+  return outcomes[outcomes.length - 1] === 0;
+}
