@@ -152,16 +152,25 @@ export class Services implements Collection<ServiceId, ServiceView> {
 
 const isLive = (entry: Entry): boolean => entry.created !== undefined && entry.deleted === undefined;
 
-/** The row of a live entry: its creation has written every field. */
+/** The row of a live entry: its creation has written every field. Spelt out, so that every row has one shape and order. */
 function row(entry: Entry): ServiceView {
   if (entry.row) return entry.row;
   const created = entry.created as Stamp;
+  const values = entry.registers.values as Omit<
+    ServiceView,
+    'id' | 'created_at' | 'updated_at' | 'created_hlc' | 'version'
+  >;
   entry.row = {
     id: entry.id,
-    ...(entry.registers.values as Omit<
-      ServiceView,
-      'id' | 'created_at' | 'updated_at' | 'created_hlc' | 'version'
-    >),
+    name: values.name,
+    source_peer_id: values.source_peer_id,
+    target_peer_id: values.target_peer_id,
+    transport_type: values.transport_type,
+    requires_interface: values.requires_interface,
+    desired_ipv4_cidr: values.desired_ipv4_cidr,
+    desired_ipv6_cidr: values.desired_ipv6_cidr,
+    fully_transparent: values.fully_transparent,
+    bandwidth_limit_mbps: values.bandwidth_limit_mbps,
     created_at: timeOf(created.hlc),
     updated_at: timeOf((entry.latest ?? created).hlc),
     created_hlc: created.hlc,
