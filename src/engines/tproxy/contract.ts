@@ -1,6 +1,7 @@
 /**
  * The TCP engine as the rest of Arctic sees it. What crosses this boundary is configuration in and counters out; bytes never do.
- * Two implementations: the TypeScript relay (model and fallback) and the native loop; both under `test/.../compliance`.
+ * Two implementations: the TypeScript relay (model and fallback) and the native loop; both under
+ * `test/kernel/engines/compliance.ts`.
  */
 export interface TproxyService {
   readonly serviceId: string;
@@ -56,9 +57,13 @@ export interface CarrierSession {
 export interface FlowCounters {
   readonly connections: number;
   readonly active: number;
+  /** Read from the local connection: from the client at the entry, from the destination at the exit. */
   readonly bytesIn: number;
+  /** Written to the local connection. */
   readonly bytesOut: number;
+  /** Turned away by a rule or a limit. */
   readonly refused: number;
+  /** Accepted, but no carrier (entry) or no connection to the destination (exit) came about. */
   readonly failed: number;
 }
 
@@ -79,6 +84,8 @@ export interface TproxyStats {
       }
     >
   >;
+  /** What belongs to no service: connections nobody redirected, carriers without a session, flows no rule allows. */
+  readonly refused: { readonly connections: number; readonly carriers: number; readonly flows: number };
 }
 
 export interface TproxyEngine {

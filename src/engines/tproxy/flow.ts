@@ -1,0 +1,255 @@
+/**
+ * One flow: a local TCP connection (client or destination) joined with a leased link.
+ *
+ * Each direction ends with FINISH or RESET; after FINISH only RESET may follow. The flow is over when both
+ * directions have ended, and the link is free again. Nothing is read from one side while the other is blocked, so a
+ * flow holds at most one chunk and one socket buffer in each direction.
+ */
+import type { Socket } from 'node:net';
+import { constants } from 'node:os';
+import type { Counters } from './counters.ts';
+import type { EngineClock } from './dependencies.ts';
+import { errnoOf } from './errno.ts';
+import {
+  decodeFlow,
+  decodeReset,
+  encodeFlow,
+  encodeReset,
+  FRAME,
+  FrameError,
+  type FrameType,
+  MAX_PAYLOAD,
+} from './frames.ts';
+import type { Link } from './link.ts';
+import type { TokenBucket } from './token-bucket.ts';
+
+/** After our RESET the peer's data is discarded until its last frame; a peer that sends on loses the link. */
+export const DISCARD_BYTES = 4 * 1024 * 1024;
+export const DISCARD_MS = 2_000;
+
+export interface FlowOptions {
+  readonly link: Link;
+  readonly local: Socket;
+  /** Limits what is read from `local`. */
+  readonly bucket: TokenBucket;
+  readonly counters: Counters;
+  readonly clock: EngineClock;
+  /** Closes `local` with RST. */
+  readonly reset: (socket: Socket) => void;
+  /** SO_ERROR of `local`; see `Sockets`. */
+  readonly pendingError: (socket: Socket) => number;
+  /** The link is free (or dead: see `link.closed`). The local connection may still flush its last bytes. */
+  readonly released: () => void;
+  /** Called once, after `released`: the local connection is closed as well. */
+  readonly over: () => void;
+  /** The exit has connected (entry only). */
+  readonly opened?: () => void;
+}
+
+export class Flow {
+  readonly #options: FlowOptions;
+  readonly #number: number;
+  #sent: 'open' | 'finished' | 'reset' = 'open';
+  #received: 'open' | 'finished' | 'reset' = 'open';
+  #held: Buffer | undefined;
+  #cancelGrant: (() => void) | undefined;
+  #linkFull = false;
+  #localEnded = false;
+  #released = false;
+  #over = false;
+  #discarded = 0;
+  #cancelDiscard: (() => void) | undefined;
+
+  constructor(options: FlowOptions) {
+    this.#options = options;
+    this.#number = options.link.flow;
+    const { link, local } = options;
+    link.handlers = {
+      frame: (type, payload) => this.#frame(type, payload),
+      drained: () => {
+        this.#linkFull = false;
+        this.#readOn();
+      },
+    };
+    local.on('data', (chunk: Buffer) => this.#fromLocal(chunk));
+    local.on('end', () => {
+      const errno = options.pendingError(local);
+      if (errno !== 0) {
+        this.sendReset(errno);
+        return;
+      }
+      this.#localEnded = true;
+      this.#finish();
+    });
+    local.on('drain', () => link.resume());
+    local.on('error', (error) => this.sendReset(errnoOf(error)));
+    local.on('close', (failed) => {
+      // After an orderly end a held chunk is still owed to the peer.
+      if (failed || !this.#localEnded || this.#received === 'open') {
+        this.sendReset(constants.errno.ECONNABORTED);
+      }
+      this.#overWhenClosed();
+    });
+    if (local.destroyed) this.sendReset(constants.errno.ECONNABORTED);
+  }
+
+  /** Tells the peer that this side is gone and lets go of the local connection with RST. */
+  sendReset(errno: number): void {
+    this.#dropHeld();
+    const { link, local, clock } = this.#options;
+    this.#abortLocal(local);
+    if (this.#released) return;
+    if (this.#sent !== 'reset') {
+      this.#sent = 'reset';
+      link.send(FRAME.reset, encodeReset(this.#number, errno));
+      if (this.#received === 'open') {
+        this.#cancelDiscard = clock.after(DISCARD_MS, () => {
+          link.destroy(new Error('the peer sends on after a reset'));
+        });
+      }
+    }
+    link.resume();
+    this.#releaseWhenDone();
+  }
+
+  /** The link died under the flow. */
+  linkClosed(): void {
+    this.#dropHeld();
+    this.#abortLocal(this.#options.local);
+    this.#release();
+  }
+
+  #abortLocal(local: Socket): void {
+    if (local.destroyed) return;
+    // A connection that is not there yet has nobody to reset.
+    if (local.connecting) local.destroy();
+    else this.#options.reset(local);
+  }
+
+  #fromLocal(chunk: Buffer): void {
+    if (this.#sent !== 'open') return;
+    const { bucket, counters, local } = this.#options;
+    counters.bytesIn += chunk.length;
+    const granted = bucket.request(chunk.length, () => {
+      const held = this.#held;
+      this.#held = undefined;
+      this.#cancelGrant = undefined;
+      if (held === undefined) return;
+      this.#forward(held);
+      this.#readOn();
+      this.#finish();
+    });
+    if (granted === true) {
+      this.#forward(chunk);
+      return;
+    }
+    this.#held = chunk;
+    this.#cancelGrant = granted;
+    local.pause();
+  }
+
+  #forward(chunk: Buffer): void {
+    const { link, local } = this.#options;
+    for (let offset = 0; offset < chunk.length; offset += MAX_PAYLOAD) {
+      if (!link.send(FRAME.data, chunk.subarray(offset, offset + MAX_PAYLOAD))) this.#linkFull = true;
+    }
+    if (this.#linkFull) local.pause();
+  }
+
+  #readOn(): void {
+    const { local } = this.#options;
+    if (!this.#linkFull && this.#held === undefined && !local.destroyed) local.resume();
+  }
+
+  #finish(): void {
+    if (!this.#localEnded || this.#held !== undefined || this.#sent !== 'open') return;
+    this.#sent = 'finished';
+    this.#options.link.send(FRAME.finish, encodeFlow(this.#number));
+    this.#releaseWhenDone();
+  }
+
+  #frame(type: FrameType, payload: Buffer): void {
+    switch (type) {
+      case FRAME.data:
+        this.#toLocal(payload);
+        return;
+      case FRAME.opened:
+        this.#expectNumber(decodeFlow(payload));
+        this.#options.opened?.();
+        return;
+      case FRAME.finish:
+        this.#expectNumber(decodeFlow(payload));
+        if (this.#received !== 'open') throw new FrameError('FINISH after the end of the direction');
+        this.#received = 'finished';
+        if (!this.#options.local.destroyed) this.#options.local.end();
+        this.#releaseWhenDone();
+        return;
+      case FRAME.reset:
+        this.#peerReset(payload);
+        return;
+      default:
+        throw new FrameError(`a frame of type ${type} inside a flow`);
+    }
+  }
+
+  #toLocal(payload: Buffer): void {
+    if (this.#received !== 'open') throw new FrameError('DATA after the end of the direction');
+    const { link, local, counters } = this.#options;
+    if (this.#sent === 'reset' || local.destroyed) {
+      this.#discarded += payload.length;
+      if (this.#discarded > DISCARD_BYTES) throw new Error('the peer sends on after a reset');
+      return;
+    }
+    counters.bytesOut += payload.length;
+    if (!local.write(payload)) link.pause();
+  }
+
+  #peerReset(payload: Buffer): void {
+    const { flow } = decodeReset(payload);
+    // A RESET that crossed with the end of the flow before this one.
+    if (flow < this.#number) return;
+    this.#expectNumber(flow);
+    if (this.#received === 'reset') throw new FrameError('a second RESET');
+    this.#received = 'reset';
+    this.#dropHeld();
+    if (this.#sent === 'open') {
+      this.#sent = 'reset';
+      this.#options.link.send(FRAME.reset, encodeReset(this.#number, constants.errno.ECONNRESET));
+    }
+    this.#abortLocal(this.#options.local);
+    this.#releaseWhenDone();
+  }
+
+  #expectNumber(flow: number): void {
+    if (flow !== this.#number) throw new FrameError(`a frame of flow ${flow} while ${this.#number} is open`);
+  }
+
+  #dropHeld(): void {
+    this.#cancelGrant?.();
+    this.#cancelGrant = undefined;
+    this.#held = undefined;
+  }
+
+  #releaseWhenDone(): void {
+    if (this.#sent !== 'open' && this.#received !== 'open') this.#release();
+  }
+
+  #release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#cancelDiscard?.();
+    const { link, local, released } = this.#options;
+    link.clearHandlers();
+    // The local connection has no say any more; what it still has to flush must not hold the link.
+    link.resume();
+    local.removeAllListeners('drain');
+    released();
+    this.#overWhenClosed();
+  }
+
+  #overWhenClosed(): void {
+    if (this.#over || !this.#released || !this.#options.local.destroyed) return;
+    this.#over = true;
+    this.#options.over();
+  }
+}
