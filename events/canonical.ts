@@ -57,9 +57,11 @@ function assertJson(value: unknown, pointer: string, depth: number): void {
 }
 
 const refusal = (pointer: string, what: string) =>
-  new ArcticError('INVALID_REQUEST', `cannot write canonical JSON: ${pointer === '' ? 'the value' : pointer} ${what}`, [
-    { pointer, message: what },
-  ]);
+  new ArcticError(
+    'INVALID_REQUEST',
+    `cannot write canonical JSON: ${pointer === '' ? 'the value' : pointer} ${what}`,
+    [{ pointer, message: what }],
+  );
 
 /** What the hash of an event covers: the envelope without `position`, `hash` and `signature`. */
 export type HashedFields = Omit<ArcticEvent, 'position' | 'hash' | 'signature' | 'data' | 'type'> & {

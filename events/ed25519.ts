@@ -1,4 +1,10 @@
-import { createPrivateKey, createPublicKey, type KeyObject, sign as nodeSign, verify as nodeVerify } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  type KeyObject,
+  sign as nodeSign,
+  verify as nodeVerify,
+} from 'node:crypto';
 import {
   convertPublicKeyToX25519,
   generateKeyPairFromSeed,
@@ -26,7 +32,8 @@ const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 const SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 
 /** Public key of a 32-byte seed. */
-export const publicKeyOfSeed = (seed: Uint8Array): Uint8Array => generateKeyPairFromSeed(expect(seed, SEED_BYTES, 'seed')).publicKey;
+export const publicKeyOfSeed = (seed: Uint8Array): Uint8Array =>
+  generateKeyPairFromSeed(expect(seed, SEED_BYTES, 'seed')).publicKey;
 
 export const privateKeyOfSeed = (seed: Uint8Array): KeyObject =>
   createPrivateKey({
@@ -37,7 +44,8 @@ export const privateKeyOfSeed = (seed: Uint8Array): KeyObject =>
 
 /** The raw seed of an Ed25519 private key; throws for any other kind of key. */
 export function seedOfPrivateKey(key: KeyObject): Uint8Array {
-  if (key.type !== 'private' || key.asymmetricKeyType !== 'ed25519') throw new TypeError('not an Ed25519 private key');
+  if (key.type !== 'private' || key.asymmetricKeyType !== 'ed25519')
+    throw new TypeError('not an Ed25519 private key');
   return new Uint8Array(key.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_PREFIX.length));
 }
 
@@ -56,7 +64,10 @@ export function rawPublicKey(key: KeyObject): Uint8Array {
 
 export function createSigner(seed: Uint8Array): Signer {
   const key = privateKeyOfSeed(seed);
-  return { publicKey: publicKeyOfSeed(seed), sign: (message) => new Uint8Array(nodeSign(null, message, key)) };
+  return {
+    publicKey: publicKeyOfSeed(seed),
+    sign: (message) => new Uint8Array(nodeSign(null, message, key)),
+  };
 }
 
 /** Verifies with node:crypto. Never throws: a malformed signature is a wrong one. */
@@ -117,6 +128,7 @@ function below(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 function expect(bytes: Uint8Array, length: number, what: string): Uint8Array {
-  if (bytes.length !== length) throw new TypeError(`an Ed25519 ${what} has ${length} bytes, not ${bytes.length}`);
+  if (bytes.length !== length)
+    throw new TypeError(`an Ed25519 ${what} has ${length} bytes, not ${bytes.length}`);
   return bytes;
 }

@@ -16,7 +16,9 @@ export interface HybridClock {
   last(): Hlc;
 }
 
-export type Observation = { readonly kind: 'observed' } | { readonly kind: 'ahead'; readonly aheadMs: number };
+export type Observation =
+  | { readonly kind: 'observed' }
+  | { readonly kind: 'ahead'; readonly aheadMs: number };
 
 /** A peer further ahead than this is held back: one wrong clock must not drag the cluster's history into the future. */
 export const MAX_SKEW_MS = 60_000;

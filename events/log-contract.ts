@@ -26,13 +26,26 @@ export interface ReadFilter {
 }
 
 export type ReceiveOutcome =
-  /** Appended now. */
-  | { readonly kind: 'appended'; readonly events: readonly AnyEvent[]; readonly duplicates: number }
+  /**
+   * Stored now, with how many were held already. `ignored` counts trailing events that were left out because no
+   * signature covers them yet or their clock is too far ahead; they are offered again when that has passed.
+   */
+  | {
+      readonly kind: 'appended';
+      readonly events: readonly AnyEvent[];
+      readonly duplicates: number;
+      readonly ignored: number;
+    }
   /** The batch starts past what we hold: pull from `have + 1`. */
   | { readonly kind: 'gap'; readonly have: number }
+  /** The next transaction is dated more than 60 s past our clock: held back until time catches up. Nothing was stored. */
+  | { readonly kind: 'ahead'; readonly seq: number; readonly aheadMs: number }
   /** Hash, chain, signature or schema is wrong; nothing was stored. */
   | { readonly kind: 'refused'; readonly seq: number; readonly reason: string }
-  /** Same (origin, seq), other content: evidence of equivocation. Nothing was stored. */
+  /**
+   * The origin signed two histories. `offered` has the sequence number of `held` and other content, or it follows
+   * `held` and links to something else. Both are signed, so this is evidence. Nothing was stored.
+   */
   | {
       readonly kind: 'equivocation';
       readonly seq: number;
@@ -40,42 +53,61 @@ export type ReceiveOutcome =
       readonly offered: AnyEvent;
     };
 
-/** The append-only log. Synchronous on purpose: an append, its folds and its wake-ups are one tick. */
-export interface Log {
+export interface PageOptions {
+  /** Newest first. */
+  readonly reverse?: boolean;
+  /** Data in the version it was hashed in, not lifted to the current one: for export and verification. */
+  readonly asWritten?: boolean;
+}
+
+export interface Snapshot {
+  readonly position: Position;
+  readonly digest: string;
+  readonly foldVersion: number;
+  readonly state: Uint8Array;
+}
+
+/** What can be asked of a log without changing it: the live one, or a file opened read-only. */
+export interface LogReader {
   readonly origin: PeerId;
   /** Position of the newest event; 0 when empty. */
   readonly head: Position;
-  /** Appends events of this host in one durable, signed transaction. Streams follow the catalogue. */
-  append(events: readonly AnyNewEvent[], context: AppendContext): readonly AnyEvent[];
-  /** What an earlier append under this idempotency key gave; undefined when there was none. */
-  recall(idempotencyKey: string): readonly AnyEvent[] | undefined;
-  /**
-   * Takes events of one other origin's `config` stream, in order and without holes, whose last carries a signature.
-   * `publicKey` is the 32-byte key pinned for that origin. Verifies everything before anything is stored.
-   */
-  receive(origin: PeerId, publicKey: Uint8Array, events: readonly AnyEvent[]): ReceiveOutcome;
   versionVector(): VersionVector;
-  /** Events of one origin's `config` stream from `fromSeq`, whole transactions, at most about `maxEvents`. */
+  /** Events of one origin's `config` stream from `fromSeq` as they were written, whole transactions, at most about `maxEvents`. */
   range(origin: PeerId, fromSeq: number, maxEvents: number): readonly AnyEvent[];
   get(id: EventId): AnyEvent | undefined;
+  /** In order of position; all that fit the filter unless it has a limit. */
   read(filter: ReadFilter): readonly AnyEvent[];
-  /** Newest first when `reverse`. Pages of `filter.limit` (default 5,000). */
-  pages(filter: ReadFilter, options?: { readonly reverse?: boolean }): IterableIterator<readonly AnyEvent[]>;
+  /** Pages of `filter.limit` (default 5,000), read as they are asked for, so memory stays constant and writers are not held up. */
+  pages(filter: ReadFilter, options?: PageOptions): IterableIterator<readonly AnyEvent[]>;
+  /** Number of config events about an entity: its version for If-Match. */
+  entityVersion(entity: string): number;
+  /** This host's wall clock (ms since the epoch) when the event was appended here; undefined for a position not held. */
+  recordedAt(position: Position): number | undefined;
+  /** The newest position recorded here at or before a time (ms since the epoch); 0 when there is none. */
+  positionAt(timeMs: number): Position;
+  latestSnapshot(name: string): Snapshot | undefined;
+  close(): void;
+}
+
+/** The append-only log. Synchronous on purpose: an append, its folds and its wake-ups are one tick. */
+export interface Log extends LogReader {
+  /** Appends events of this host in one durable, signed transaction. Streams follow the catalogue. */
+  append(events: readonly AnyNewEvent[], context: AppendContext): readonly AnyEvent[];
+  /**
+   * Takes events of one origin's `config` stream, in order and without holes, verifies everything, and stores the whole
+   * signed transactions. `publicKey` is the 32-byte key pinned for that origin. Duplicates are harmless. The own origin
+   * is taken too: an agent restored from a backup gets its later events back from its peers.
+   */
+  receive(origin: PeerId, publicKey: Uint8Array, events: readonly AnyEvent[]): ReceiveOutcome;
   /** Calls back inside the append's own tick, in order, after the transaction is durable. Returns the unsubscriber. */
   subscribe(listener: (events: readonly AnyEvent[]) => void): () => void;
   /** Reads everything after `position` first, then follows. */
   subscribeFrom(position: Position, listener: (events: readonly AnyEvent[]) => void): () => void;
-  /** Number of config events about an entity: its version for If-Match. */
-  entityVersion(entity: string): number;
   meta: { get(key: string): string | undefined; set(key: string, value: string): void };
   snapshots: {
-    put(
-      name: string,
-      row: { position: Position; digest: string; foldVersion: number; state: Uint8Array },
-    ): void;
-    latest(
-      name: string,
-    ): { position: Position; digest: string; foldVersion: number; state: Uint8Array } | undefined;
+    /** Keeps the newest two of a name. */
+    put(name: string, row: Snapshot): void;
+    latest(name: string): Snapshot | undefined;
   };
-  close(): void;
 }

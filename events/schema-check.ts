@@ -13,12 +13,18 @@ const MAX_DETAILS = 20;
 
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
 /** Printable, no control characters: these texts end in logs and on terminals. */
-const Line = (maxLength: number) => Type.String({ minLength: 1, maxLength, pattern: '^[^\\u0000-\\u001f\\u007f]+$' });
+const Line = (maxLength: number) =>
+  Type.String({ minLength: 1, maxLength, pattern: '^[^\\u0000-\\u001f\\u007f]+$' });
 const Nullable = <S extends TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
 
 export const ActorField = Type.Object(
   {
-    kind: Type.Union([Type.Literal('client'), Type.Literal('recovery'), Type.Literal('peer'), Type.Literal('system')]),
+    kind: Type.Union([
+      Type.Literal('client'),
+      Type.Literal('recovery'),
+      Type.Literal('peer'),
+      Type.Literal('system'),
+    ]),
     id: Nullable(Line(100)),
     address: Nullable(Line(100)),
   },
@@ -76,7 +82,12 @@ export const envelopeFaults = (value: unknown): readonly ErrorDetail[] => faults
  * Faults of an event's data against the catalogue. A type we do not know, or a version newer than ours, comes from a
  * newer peer: it is kept, relayed and shown, and only has to be a JSON object of bounded size.
  */
-export function dataFaults(type: string, version: number, data: unknown, dataText?: string): readonly ErrorDetail[] {
+export function dataFaults(
+  type: string,
+  version: number,
+  data: unknown,
+  dataText?: string,
+): readonly ErrorDetail[] {
   if (typeof data !== 'object' || data === null || Array.isArray(data)) {
     return [{ pointer: '/data', message: 'must be an object' }];
   }
@@ -86,7 +97,8 @@ export function dataFaults(type: string, version: number, data: unknown, dataTex
   }
   if (!isKnownType(type) || version > CATALOGUE[type].version) return [];
   const lifted = upcast(type, version, data as Readonly<Record<string, unknown>>);
-  if (lifted === undefined) return [{ pointer: '/version', message: `${type} never had a version ${version}` }];
+  if (lifted === undefined)
+    return [{ pointer: '/version', message: `${type} never had a version ${version}` }];
   return faults(CATALOGUE[type].schema, lifted, '/data');
 }
 

@@ -34,4 +34,6 @@ export function createUpcast(table: UpcasterTable, versionOf: (type: string) => 
   };
 }
 
-export const upcast: Upcast = createUpcast(UPCASTERS, (type) => (isKnownType(type) ? CATALOGUE[type].version : undefined));
+export const upcast: Upcast = createUpcast(UPCASTERS, (type) =>
+  isKnownType(type) ? CATALOGUE[type].version : undefined,
+);

@@ -1,0 +1,162 @@
+import type Database from 'better-sqlite3';
+import type { EventId, PeerId, Position } from './brand.ts';
+import type { AnyEvent } from './envelope.ts';
+import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from './log-contract.ts';
+import { damaged, logError } from './log-errors.ts';
+import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
+
+/** Rows a page: large enough that the statement costs nothing, small enough to stay in the young generation. */
+export const PAGE_SIZE = 5_000;
+
+const SELECT = `SELECT ${COLUMNS} FROM events`;
+
+type Reads = Omit<LogReader, 'origin' | 'head' | 'close'>;
+
+/** Typed raw queries. `all` and `get` give arrays of columns; errors become sentences that name the file. */
+export interface RowQueries {
+  all<Row>(sql: string, ...parameters: readonly unknown[]): Row[];
+  get<Row>(sql: string, ...parameters: readonly unknown[]): Row | undefined;
+}
+
+/** Statements are compiled once by their text; the number of different texts is small and fixed by this file. */
+export function createRowQueries(db: Database.Database, path: string): RowQueries {
+  const prepared = new Map<string, Database.Statement>();
+  const statement = (sql: string): Database.Statement => {
+    let found = prepared.get(sql);
+    if (found === undefined) {
+      found = db.prepare(sql).raw();
+      prepared.set(sql, found);
+    }
+    return found;
+  };
+  const guarded = <T>(run: () => T): T => {
+    try {
+      return run();
+    } catch (error) {
+      throw logError(path, 'read', error);
+    }
+  };
+  return {
+    all: <Row>(sql: string, ...parameters: readonly unknown[]) =>
+      guarded(() => statement(sql).all(...parameters) as Row[]),
+    get: <Row>(sql: string, ...parameters: readonly unknown[]) =>
+      guarded(() => statement(sql).get(...parameters) as Row | undefined),
+  };
+}
+
+export function createReads(queries: RowQueries, path: string): Reads {
+  const decode = (row: EventRow, asWritten: boolean): AnyEvent => {
+    if (!isIntact(row)) throw damaged(path, 'the stored row does not match its checksum', row[0]);
+    return asWritten ? eventAsWritten(row) : eventOf(row);
+  };
+
+  /** Positions have no holes, so a hole in an unfiltered page is a row the file has lost. */
+  const expectConsecutive = (rows: readonly EventRow[], first: number, step: number): void => {
+    let due = first;
+    for (const row of rows) {
+      if (row[0] !== due) throw damaged(path, 'the event is missing', due);
+      due += step;
+    }
+  };
+
+  function* pages(filter: ReadFilter, options: PageOptions = {}): IterableIterator<readonly AnyEvent[]> {
+    const size = filter.limit ?? PAGE_SIZE;
+    const reverse = options.reverse === true;
+    const { where, parameters, dense } = conditions(filter);
+    const order = reverse ? 'position DESC' : 'position ASC';
+    const sql = `${SELECT} WHERE position > ? AND position <= ?${where} ORDER BY ${order} LIMIT ?`;
+    let low: number = filter.after ?? 0;
+    let high: number = filter.until ?? Number.MAX_SAFE_INTEGER;
+    let begun = false;
+    while (true) {
+      const rows = queries.all<EventRow>(sql, low, high, ...parameters, size);
+      const first = rows[0];
+      const last = rows.at(-1);
+      if (first === undefined || last === undefined) return;
+      if (dense) expectConsecutive(rows, reverse ? (begun ? high : first[0]) : low + 1, reverse ? -1 : 1);
+      begun = true;
+      yield rows.map((row) => decode(row, options.asWritten === true));
+      if (rows.length < size) return;
+      if (reverse) high = last[0] - 1;
+      else low = last[0];
+    }
+  }
+
+  const latestSnapshot = (name: string): Snapshot | undefined => {
+    const row = queries.get<[Position, string, number, Buffer]>(
+      'SELECT position, digest, fold_version, state FROM snapshots WHERE name = ? ORDER BY position DESC LIMIT 1',
+      name,
+    );
+    return row && { position: row[0], digest: row[1], foldVersion: row[2], state: row[3] };
+  };
+
+  return {
+    pages,
+    read(filter) {
+      if (filter.limit === undefined) return [...pages(filter)].flat();
+      const [page = []] = pages(filter);
+      return page;
+    },
+    get(id: EventId) {
+      const row = queries.get<EventRow>(`${SELECT} WHERE id = ? ORDER BY position LIMIT 1`, id);
+      return row && decode(row, false);
+    },
+    range(origin, fromSeq, maxEvents) {
+      const sql = `${SELECT} WHERE origin = ? AND stream = 'config' AND seq >= ? ORDER BY seq LIMIT ?`;
+      const events: AnyEvent[] = [];
+      let from = fromSeq;
+      while (true) {
+        const rows = queries.all<EventRow>(sql, origin, from, Math.max(1, maxEvents));
+        for (const row of rows) events.push(decode(row, true));
+        const end = events.findLastIndex((event) => event.signature !== null);
+        if (end >= 0 || rows.length === 0) return events.slice(0, end + 1);
+        // The transaction is larger than asked for: it goes whole or not at all.
+        from += rows.length;
+      }
+    },
+    versionVector() {
+      const vector: Record<PeerId, number> = {};
+      for (const [origin, seq] of queries.all<[PeerId, number]>(
+        "SELECT origin, seq FROM chain_heads WHERE stream = 'config'",
+      )) {
+        vector[origin] = seq;
+      }
+      return vector satisfies VersionVector;
+    },
+    entityVersion(entity) {
+      return (
+        queries.get<[number]>(
+          "SELECT count(*) FROM events WHERE entity = ? AND stream = 'config'",
+          entity,
+        )?.[0] ?? 0
+      );
+    },
+    recordedAt: (position) =>
+      queries.get<[number]>('SELECT recorded_at_ms FROM events WHERE position = ?', position)?.[0],
+    positionAt(timeMs) {
+      const sql = 'SELECT position FROM events WHERE recorded_at_ms <= ? ORDER BY position DESC LIMIT 1';
+      return queries.get<[Position]>(sql, timeMs)?.[0] ?? (0 as Position);
+    },
+    latestSnapshot,
+  };
+}
+
+/** Conditions beyond the range of positions; `dense` when there are none. */
+function conditions(filter: ReadFilter) {
+  let where = '';
+  const parameters: (string | number)[] = [];
+  const add = (sql: string, ...values: readonly (string | number)[]) => {
+    where += ` AND ${sql}`;
+    parameters.push(...values);
+  };
+  if (filter.untilHlc !== undefined) add('hlc <= ?', filter.untilHlc);
+  if (filter.types !== undefined)
+    add('type IN (SELECT value FROM json_each(?))', JSON.stringify(filter.types));
+  if (filter.origin !== undefined) add('origin = ?', filter.origin);
+  if (filter.stream !== undefined) add('stream = ?', filter.stream);
+  if (filter.entity !== undefined) add('entity = ?', filter.entity);
+  // A client or peer by its id; `system` and `recovery`, which have none, by their kind.
+  if (filter.actor !== undefined)
+    add('(actor_id = ? OR (actor_id IS NULL AND actor_kind = ?))', filter.actor, filter.actor);
+  return { where, parameters, dense: where === '' };
+}

@@ -1,0 +1,433 @@
+import type { KeyObject } from 'node:crypto';
+import type Database from 'better-sqlite3';
+import type { Hlc, PeerId, Position } from './brand.ts';
+import { canonicalJson } from './canonical.ts';
+import { CATALOGUE, isKnownType } from './catalogue.ts';
+import { type ChainHead, GENESIS_HASH, hashEvent, signTransaction } from './chain.ts';
+import type { Clock, Random } from './clock.ts';
+import { publicKeyObject, type Signer } from './ed25519.ts';
+import type { AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
+import { ArcticError } from './errors.ts';
+import { createHlc, ZERO_HLC } from './hlc.ts';
+import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
+import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './log-contract.ts';
+import { LogError, logError } from './log-errors.ts';
+import { lockLog } from './log-lock.ts';
+import { createReads, createRowQueries, type RowQueries } from './log-read.ts';
+import { examineBatch } from './log-receive.ts';
+import { COLUMNS, type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './log-rows.ts';
+import { openDatabase, openDatabaseReadOnly } from './log-schema.ts';
+import { createSubscribers } from './log-subscribers.ts';
+import { dataFaults, envelopeFaults } from './schema-check.ts';
+import { expectSound, type Scope } from './verify.ts';
+
+export interface LogOptions {
+  /** `$DATA_DIR/arctic.db`; created, with mode 0600, when it is not there. */
+  readonly path: string;
+  /** Id of this host. A new log without one makes its own; an existing one must agree. */
+  readonly origin?: PeerId;
+  /** What is verified before the log opens; default `tail`. */
+  readonly verify?: Scope;
+}
+
+export interface LogDeps {
+  readonly signer: Signer;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Takes what a subscriber threw. The append stands and the other subscribers are called all the same. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Most events of one append; a received transaction is held whole in memory, so there has to be a limit. */
+const MAX_TRANSACTION = 10_000;
+/** How long an append can be repeated under its key, ms. */
+const IDEMPOTENCY_TTL_MS = 7 * 24 * 3_600_000;
+const SNAPSHOTS_KEPT = 2;
+
+/**
+ * Opens the log of this host for writing. Throws LogError when it is in use, damaged, foreign, newer than this program,
+ * or the operating system refuses; nothing is repaired.
+ */
+export function openLog(options: LogOptions, deps: LogDeps): Log {
+  const { path } = options;
+  const publicKey = Buffer.from(deps.signer.publicKey).toString('base64');
+  const ids = createIds(deps);
+  const lock = lockLog(path);
+  let db: Database.Database | undefined;
+  try {
+    db = openDatabase(path, () => ({
+      origin: options.origin ?? newPeerId(ids),
+      publicKey,
+      createdAtMs: deps.clock.now(),
+    }));
+    const queries = createRowQueries(db, path);
+    const origin = ownOrigin(queries, path);
+    expectIdentity(queries, options, origin, publicKey);
+    expectSound(queries, path, options.verify ?? 'tail');
+    return createLog({ db, queries, path, origin, publicKey, ids, lock }, deps);
+  } catch (error) {
+    db?.close();
+    lock.release();
+    throw logError(path, 'open', error);
+  }
+}
+
+/** Opens a log for reading: a live agent's, or a copy. `verify` defaults to `none`, for this is also how damage is looked at. */
+export function openLogReader(options: { readonly path: string; readonly verify?: Scope }): LogReader {
+  const { path } = options;
+  const db = openDatabaseReadOnly(path);
+  try {
+    const queries = createRowQueries(db, path);
+    const origin = ownOrigin(queries, path);
+    expectSound(queries, path, options.verify ?? 'none');
+    return {
+      origin,
+      get head() {
+        return headPosition(queries);
+      },
+      ...createReads(queries, path),
+      close: () => db.close(),
+    };
+  } catch (error) {
+    db.close();
+    throw logError(path, 'read', error);
+  }
+}
+
+interface Opened {
+  readonly db: Database.Database;
+  readonly queries: RowQueries;
+  readonly path: string;
+  readonly origin: PeerId;
+  readonly publicKey: string;
+  readonly ids: ReturnType<typeof createIds>;
+  readonly lock: { release(): void };
+}
+
+/** A chain head with the key pinned for its origin. */
+type PinnedHead = ChainHead & { readonly publicKey: string };
+
+function createLog(opened: Opened, deps: LogDeps): Log {
+  const { db, queries, path, origin, ids } = opened;
+  const reads = createReads(queries, path);
+  const subscribers = createSubscribers(reads.pages, deps.onError);
+  const insertEvent = db.prepare(INSERT_EVENT);
+  const putHead = db.prepare(
+    'INSERT INTO chain_heads (origin, stream, seq, hash, hlc, public_key) VALUES (?, ?, ?, ?, ?, ?) ' +
+      'ON CONFLICT (origin, stream) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, hlc = excluded.hlc',
+  );
+  const putKey = db.prepare(
+    'INSERT INTO idempotency (key, first_position, last_position, created_at_ms) VALUES (?, ?, ?, ?)',
+  );
+  const forgetKeys = db.prepare('DELETE FROM idempotency WHERE created_at_ms < ?');
+  const putMeta = db.prepare(
+    'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+  );
+  const putSnapshot = db.prepare(
+    'INSERT OR REPLACE INTO snapshots (name, position, digest, fold_version, state) VALUES (?, ?, ?, ?, ?)',
+  );
+  const pruneSnapshots = db.prepare(
+    'DELETE FROM snapshots WHERE name = ?1 AND position NOT IN ' +
+      `(SELECT position FROM snapshots WHERE name = ?1 ORDER BY position DESC LIMIT ${SNAPSHOTS_KEPT})`,
+  );
+
+  const heads = new Map<string, PinnedHead>();
+  for (const head of storedHeads(queries)) heads.set(chainKey(head.origin, head.stream), head);
+  let position: number = headPosition(queries);
+  const lastHlc = [...heads.values()].reduce<Hlc>(
+    (last, head) => (head.hlc > last ? head.hlc : last),
+    ZERO_HLC,
+  );
+  const hlc = createHlc({ last: lastHlc }, deps);
+  const keys = new Map<string, KeyObject>();
+  let closed = false;
+
+  const expectOpen = (): void => {
+    if (closed)
+      throw new ArcticError('UNAVAILABLE', `the event log ${path} is closed; the agent is stopping`);
+  };
+
+  /** Runs in one durable transaction, or not at all; whatever SQLite refuses becomes a sentence. */
+  const durably = <T>(run: () => T): T => {
+    expectOpen();
+    try {
+      return db.transaction(run).immediate();
+    } catch (error) {
+      throw logError(path, 'write to', error);
+    }
+  };
+
+  const headOf = (of: PeerId, stream: Stream, publicKey: string): PinnedHead =>
+    heads.get(chainKey(of, stream)) ?? {
+      origin: of,
+      stream,
+      seq: 0,
+      hash: GENESIS_HASH,
+      hlc: ZERO_HLC,
+      publicKey,
+    };
+
+  /** Writes rows and the heads they lead to. The caches follow only after the commit. */
+  const store = (rows: readonly EventRow[], changed: readonly PinnedHead[], alsoWrite: () => void): void => {
+    durably(() => {
+      for (const row of rows) insertEvent.run(row);
+      for (const head of changed) {
+        putHead.run(head.origin, head.stream, head.seq, head.hash, head.hlc, head.publicKey);
+      }
+      alsoWrite();
+    });
+    for (const head of changed) heads.set(chainKey(head.origin, head.stream), head);
+    position += rows.length;
+  };
+
+  const repeated = (
+    events: readonly AnyNewEvent[],
+    context: AppendContext,
+  ): readonly AnyEvent[] | undefined => {
+    if (context.idempotencyKey !== undefined) {
+      const span = queries.get<[Position, Position]>(
+        'SELECT first_position, last_position FROM idempotency WHERE key = ?',
+        context.idempotencyKey,
+      );
+      if (span !== undefined) return reads.read({ after: (span[0] - 1) as Position, until: span[1] });
+    }
+    const given = events.flatMap((event) => (event.id === undefined ? [] : [event.id]));
+    if (given.length === 0) return undefined;
+    const sql = `SELECT ${COLUMNS} FROM events WHERE id = ? AND origin = ? LIMIT 1`;
+    const known = given
+      .map((id) => queries.get<EventRow>(sql, id, origin))
+      .filter((row) => row !== undefined)
+      .map(eventOf);
+    if (known.length === 0) return undefined;
+    const same = known.length === events.length && known.every((event, i) => event.type === events[i]?.type);
+    if (same) return known;
+    throw new ArcticError(
+      'CONFLICT',
+      `event ${known[0]?.id} is in the log already, as part of another change`,
+    );
+  };
+
+  const expectVersion = (context: AppendContext): void => {
+    if (context.expectedVersion === undefined) return;
+    const { entity, version } = context.expectedVersion;
+    const actual = reads.entityVersion(entity);
+    if (actual === version) return;
+    throw new ArcticError(
+      'CONFLICT',
+      `${entity} is at version ${actual}, not ${version}: it changed since it was read. Read it again and repeat the change`,
+    );
+  };
+
+  return {
+    origin,
+    get head() {
+      return position as Position;
+    },
+    ...reads,
+
+    append(events, context) {
+      expectOpen();
+      if (events.length === 0) return [];
+      if (events.length > MAX_TRANSACTION) {
+        throw new ArcticError(
+          'TOO_LARGE',
+          `one change may have ${MAX_TRANSACTION} events, not ${events.length}; split it`,
+        );
+      }
+      const before = repeated(events, context);
+      if (before !== undefined) return before;
+      expectVersion(context);
+
+      const now = deps.clock.now();
+      const staged = new Map<Stream, PinnedHead>();
+      const drafts = events.map((event, index) => {
+        const draft = draftEvent(event, context, {
+          id: event.id ?? newEventId(ids),
+          position: (position + 1 + index) as Position,
+          hlc: hlc.tick(),
+          head: staged.get(streamOfNew(event)) ?? headOf(origin, streamOfNew(event), opened.publicKey),
+        });
+        staged.set(draft.event.stream, { ...draft.head, publicKey: opened.publicKey });
+        return draft;
+      });
+      for (const head of staged.values()) {
+        const last = drafts.findLast((draft) => draft.event.stream === head.stream);
+        if (last !== undefined)
+          last.event = { ...last.event, signature: signTransaction(deps.signer, head.hash) };
+      }
+      const appended = drafts.map((draft) => draft.event);
+      store(
+        drafts.map((draft) => rowOf(draft.event, draft.dataText, now)),
+        [...staged.values()],
+        () => {
+          if (context.idempotencyKey === undefined) return;
+          forgetKeys.run(now - IDEMPOTENCY_TTL_MS);
+          putKey.run(context.idempotencyKey, appended[0]?.position, appended.at(-1)?.position, now);
+        },
+      );
+      subscribers.publish(appended);
+      return appended;
+    },
+
+    receive(from, publicKey, batch) {
+      expectOpen();
+      const pinned = Buffer.from(publicKey).toString('base64');
+      const head = headOf(from, 'config', from === origin ? opened.publicKey : pinned);
+      const refuse = (reason: string): ReceiveOutcome => ({
+        kind: 'refused',
+        seq: batch[0]?.seq ?? 0,
+        reason,
+      });
+      if (head.publicKey !== pinned)
+        return refuse(`the key offered for ${from} is not the one its earlier events are signed with`);
+      let key = keys.get(pinned);
+      if (key === undefined) {
+        try {
+          key = publicKeyObject(publicKey);
+        } catch {
+          return refuse(`the public key of ${from} is not an acceptable Ed25519 key`);
+        }
+        keys.set(pinned, key);
+      }
+      const held = (seq: number): AnyEvent | undefined => {
+        const sql = `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = 'config' AND seq = ?`;
+        const row = queries.get<EventRow>(sql, from, seq);
+        return row && eventAsWritten(row);
+      };
+      const outcome = examineBatch(head, key, batch, { hlc, held });
+      if (outcome.kind !== 'fresh') return outcome;
+
+      const now = deps.clock.now();
+      const rows = outcome.events.map((event, index) =>
+        rowOf({ ...event, position: (position + 1 + index) as Position }, canonicalJson(event.data), now),
+      );
+      const events = rows.map(eventOf);
+      const last = events.at(-1);
+      if (last !== undefined) {
+        const { seq, hash } = last;
+        store(
+          rows,
+          [{ origin: from, stream: 'config', seq, hash, hlc: last.hlc, publicKey: pinned }],
+          () => {},
+        );
+        hlc.observe(last.hlc);
+        subscribers.publish(events);
+      }
+      return { kind: 'appended', events, duplicates: outcome.duplicates, ignored: outcome.ignored };
+    },
+
+    subscribe: (listener) => subscribers.add(position as Position, listener),
+    subscribeFrom: (after, listener) => subscribers.follow(after, listener),
+    meta: {
+      get: (key) => queries.get<[string]>('SELECT value FROM meta WHERE key = ?', key)?.[0],
+      set: (key, value) => durably(() => void putMeta.run(key, value)),
+    },
+    snapshots: {
+      latest: reads.latestSnapshot,
+      put: (name: string, row: Snapshot) =>
+        durably(() => {
+          putSnapshot.run(name, row.position, row.digest, row.foldVersion, row.state);
+          pruneSnapshots.run(name);
+        }),
+    },
+    close() {
+      if (closed) return;
+      closed = true;
+      subscribers.clear();
+      db.close();
+      opened.lock.release();
+    },
+  };
+}
+
+const chainKey = (origin: PeerId, stream: Stream): string => `${origin}/${stream}`;
+
+const streamOfNew = (event: AnyNewEvent): Stream => CATALOGUE[event.type].stream;
+
+interface Draft {
+  event: AnyEvent;
+  readonly dataText: string;
+  readonly head: ChainHead;
+}
+
+/** Fills in the envelope and checks the whole: what this host appends must be what every other host accepts. */
+function draftEvent(
+  event: AnyNewEvent,
+  context: AppendContext,
+  at: { readonly id: string; readonly position: Position; readonly hlc: Hlc; readonly head: ChainHead },
+): Draft {
+  if (!isKnownType(event.type))
+    throw new ArcticError('INTERNAL', `there is no event type ${String(event.type)}`);
+  const { stream, version } = CATALOGUE[event.type];
+  const dataText = canonicalJson(event.data);
+  const unhashed = {
+    id: at.id,
+    position: at.position,
+    origin: at.head.origin,
+    stream,
+    seq: at.head.seq + 1,
+    hlc: at.hlc,
+    type: event.type,
+    version,
+    entity: event.entity,
+    actor: { kind: context.actor.kind, id: context.actor.id, address: context.actor.address },
+    correlation_id: context.correlationId,
+    // Subscribers see exactly what a later read will give, not an object somebody may still change.
+    data: JSON.parse(dataText),
+    prev_hash: at.head.hash,
+    hash: GENESIS_HASH,
+    signature: null,
+  } as unknown as AnyEvent;
+  const faults = [...envelopeFaults(unhashed), ...dataFaults(event.type, version, unhashed.data, dataText)];
+  if (faults.length > 0) {
+    const [first] = faults;
+    throw new ArcticError(
+      'INVALID_REQUEST',
+      `${event.type} of ${event.entity}: ${first?.pointer} ${first?.message}`,
+      faults,
+    );
+  }
+  const hash = hashEvent(unhashed, dataText);
+  const { origin, seq } = unhashed;
+  return { event: { ...unhashed, hash }, dataText, head: { origin, stream, seq, hash, hlc: at.hlc } };
+}
+
+function ownOrigin(queries: RowQueries, path: string): PeerId {
+  const origin = queries.get<[string]>("SELECT value FROM meta WHERE key = 'peer_id'")?.[0];
+  if (isPeerId(origin)) return origin;
+  throw new LogError(
+    'damaged',
+    path,
+    `the event log ${path} does not say whose it is; restore a backup with \`arctic restore FILE\``,
+  );
+}
+
+/** A log signed with one key and continued with another would be refused by every peer; better to stop here. */
+function expectIdentity(queries: RowQueries, options: LogOptions, origin: PeerId, publicKey: string): void {
+  const { path } = options;
+  if (options.origin !== undefined && options.origin !== origin) {
+    throw new LogError(
+      'foreign',
+      path,
+      `the event log ${path} belongs to ${origin}, not to ${options.origin}`,
+    );
+  }
+  const stored = queries.get<[string]>("SELECT value FROM meta WHERE key = 'public_key'")?.[0];
+  if (stored === publicKey) return;
+  throw new LogError(
+    'foreign',
+    path,
+    `the identity key does not belong to the event log ${path} (${origin}): one of them was replaced. ` +
+      'Put back the peer.key that was used with it, or remove the database and bootstrap again',
+  );
+}
+
+const headPosition = (queries: RowQueries): Position =>
+  (queries.get<[number | null]>('SELECT max(position) FROM events')?.[0] ?? 0) as Position;
+
+const storedHeads = (queries: RowQueries): readonly PinnedHead[] =>
+  queries
+    .all<[PeerId, Stream, number, string, Hlc, string]>(
+      'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads',
+    )
+    .map(([origin, stream, seq, hash, hlc, publicKey]) => ({ origin, stream, seq, hash, hlc, publicKey }));

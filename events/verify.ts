@@ -1,0 +1,279 @@
+import type { KeyObject } from 'node:crypto';
+import type { EventId, Hlc, PeerId } from './brand.ts';
+import { type ChainHead, GENESIS_HASH, hashEvent, linkFault, verifyTransaction } from './chain.ts';
+import { publicKeyObject } from './ed25519.ts';
+import type { AnyEvent, Stream } from './envelope.ts';
+import { ZERO_HLC } from './hlc.ts';
+import { damaged, logError } from './log-errors.ts';
+import { createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
+import { COLUMNS, dataTextOf, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
+import { openDatabaseReadOnly } from './log-schema.ts';
+
+/**
+ * `full`: the file's own structure and every event. `tail`: the newest thousand events and the signature at the end of
+ * every chain, which by the links covers all before it. `none`: nothing.
+ */
+export type Scope = 'full' | 'tail' | 'none';
+
+const TAIL_EVENTS = 1_000;
+
+export interface LogFault {
+  /** Undefined when the fault is in the file and not in one event. */
+  readonly position: number | undefined;
+  readonly id: EventId | undefined;
+  readonly origin: PeerId | undefined;
+  readonly stream: Stream | undefined;
+  readonly seq: number | undefined;
+  readonly reason: string;
+}
+
+export interface Verification {
+  /** The first fault by position; undefined when the log verifies. */
+  readonly fault: LogFault | undefined;
+  readonly events: number;
+  readonly transactions: number;
+  readonly chains: readonly (ChainHead & { readonly publicKey: string })[];
+  /** Members whose pinned key is not the one another member admitted them with; for a person to look into. */
+  readonly keyConflicts: readonly {
+    readonly peerId: PeerId;
+    readonly position: number;
+    readonly publicKey: string;
+  }[];
+}
+
+/** Verifies a log offline, in constant memory. Needs neither the agent nor any key: keys are pinned in the log. */
+export function verifyLog(options: {
+  readonly path: string;
+  /** Called after every page with the last position verified. */
+  readonly onProgress?: (position: number) => void;
+}): Verification {
+  const db = openDatabaseReadOnly(options.path);
+  try {
+    return verifyAll(createRowQueries(db, options.path), options.onProgress);
+  } catch (error) {
+    throw logError(options.path, 'read', error);
+  } finally {
+    db.close();
+  }
+}
+
+/** Throws a `damaged` LogError when the log does not verify in this scope. */
+export function expectSound(queries: RowQueries, path: string, scope: Scope): void {
+  if (scope === 'none') return;
+  const fault = scope === 'full' ? verifyAll(queries).fault : verifyTail(queries);
+  if (fault !== undefined) throw damaged(path, describeFault(fault), fault.position);
+}
+
+export const describeFault = (fault: LogFault): string =>
+  fault.id === undefined
+    ? fault.reason
+    : `event ${fault.id} (${fault.stream} ${fault.seq} of ${fault.origin}): ${fault.reason}`;
+
+type Chains = ReadonlyMap<
+  string,
+  ChainHead & { readonly publicKey: string; readonly key: KeyObject | undefined }
+>;
+
+function verifyAll(queries: RowQueries, onProgress?: (position: number) => void): Verification {
+  const pinned = readChains(queries);
+  const chains = [...pinned.values()].map(({ key: _key, ...chain }) => chain);
+  const seen = new Map<string, Seen>();
+  let events = 0;
+  let transactions = 0;
+  const result = (fault: LogFault | undefined): Verification => ({
+    fault,
+    events,
+    transactions,
+    chains,
+    keyConflicts: fault === undefined ? findKeyConflicts(queries, pinned) : [],
+  });
+
+  const structure = queries.all<[string]>('PRAGMA integrity_check(1)')[0]?.[0];
+  // The structure check says nothing of where; the events may, so they come first where they can still be read.
+  for (let after = 0; ; ) {
+    const rows = queries.all<EventRow>(
+      `SELECT ${COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
+      after,
+      PAGE_SIZE,
+    );
+    for (const row of rows) {
+      if (row[0] !== after + 1)
+        return result(fileFault(`the event at position ${after + 1} is missing`, after + 1));
+      const fault = rowFault(row, seen, pinned);
+      if (fault !== undefined) return result(fault);
+      events += 1;
+      if (row[18] !== null) transactions += 1;
+      after = row[0];
+    }
+    onProgress?.(after);
+    if (rows.length < PAGE_SIZE) break;
+  }
+  if (structure !== 'ok') return result(fileFault(`the database file is corrupt: ${structure}`));
+  return result(endFault(seen, pinned));
+}
+
+function verifyTail(queries: RowQueries): LogFault | undefined {
+  const pinned = readChains(queries);
+  const rows = queries
+    .all<EventRow>(`SELECT ${COLUMNS} FROM events ORDER BY position DESC LIMIT ?`, TAIL_EVENTS)
+    .reverse();
+  const seen = new Map<string, Seen>();
+  let due = rows[0]?.[0] ?? 1;
+  if (rows.length < TAIL_EVENTS && due !== 1) return fileFault('the event at position 1 is missing', 1);
+  for (const row of rows) {
+    if (row[0] !== due) return fileFault(`the event at position ${due} is missing`, due);
+    due += 1;
+    const key = `${row[4]}/${row[5]}`;
+    if (!seen.has(key)) seen.set(key, headBefore(queries, row));
+    const fault = rowFault(row, seen, pinned, 'content');
+    if (fault !== undefined) return fault;
+  }
+  for (const [key, chain] of pinned) {
+    const row = queries.get<EventRow>(
+      `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = ? ORDER BY seq DESC LIMIT 1`,
+      chain.origin,
+      chain.stream,
+    );
+    if (row === undefined) return fileFault(`the ${chain.stream} events of ${chain.origin} are missing`);
+    const fault = rowFault(row, new Map([[key, headBefore(queries, row)]]), pinned);
+    if (fault !== undefined) return fault;
+    seen.set(key, seenOf(eventAsWritten(row)));
+  }
+  return endFault(seen, pinned);
+}
+
+type Seen = ChainHead & {
+  readonly signed: boolean;
+  readonly id: EventId | undefined;
+  readonly position: number;
+};
+
+const seenOf = (event: AnyEvent): Seen => ({
+  origin: event.origin,
+  stream: event.stream,
+  seq: event.seq,
+  hash: event.hash,
+  hlc: event.hlc,
+  signed: event.signature !== null,
+  id: event.id,
+  position: event.position,
+});
+
+/** Checks one row against the end of its chain and moves that end. */
+function rowFault(
+  row: EventRow,
+  seen: Map<string, Seen>,
+  pinned: Chains,
+  depth: 'content' | 'signature' = 'signature',
+): LogFault | undefined {
+  const at = (reason: string): LogFault => ({
+    position: row[0],
+    id: row[3] as EventId,
+    origin: row[4] as PeerId,
+    stream: row[5] as Stream,
+    seq: row[6],
+    reason,
+  });
+  if (!isIntact(row)) return at('the stored row does not match its checksum');
+  let event: AnyEvent;
+  try {
+    event = eventAsWritten(row);
+  } catch {
+    return at('its data is not JSON');
+  }
+  const key = `${event.origin}/${event.stream}`;
+  const chain = pinned.get(key);
+  if (chain === undefined) return at('its chain is not known to this log');
+  const before: Seen = seen.get(key) ?? emptyChain(event.origin, event.stream);
+  const link = linkFault(before, event);
+  if (link !== undefined) return at(link);
+  if (hashEvent(event, dataTextOf(row)) !== event.hash) return at('its hash does not match its content');
+  if (event.signature !== null && depth === 'signature') {
+    if (chain.key === undefined) return at('the key pinned for its origin is not an acceptable Ed25519 key');
+    if (!verifyTransaction(chain.key, event.hash, event.signature))
+      return at("its signature is not the origin's");
+  }
+  seen.set(key, seenOf(event));
+  return undefined;
+}
+
+/** Every chain must end where the log says it ends, with a signature. */
+function endFault(seen: ReadonlyMap<string, Seen>, pinned: Chains): LogFault | undefined {
+  for (const [key, chain] of pinned) {
+    const last = seen.get(key);
+    if (last === undefined || last.seq !== chain.seq || last.hash !== chain.hash || last.hlc !== chain.hlc) {
+      const have = last === undefined ? 'no event' : `event ${last.seq}`;
+      return fileFault(
+        `the ${chain.stream} chain of ${chain.origin} ends with ${have} where event ${chain.seq} is due`,
+      );
+    }
+    if (!last.signed) {
+      const { id, position, origin, stream, seq } = last;
+      return { id, position, origin, stream, seq, reason: 'it ends its chain without a signature' };
+    }
+  }
+  return undefined;
+}
+
+const fileFault = (reason: string, position?: number): LogFault => ({
+  position,
+  id: undefined,
+  origin: undefined,
+  stream: undefined,
+  seq: undefined,
+  reason,
+});
+
+const emptyChain = (origin: PeerId, stream: Stream): Seen => ({
+  origin,
+  stream,
+  seq: 0,
+  hash: GENESIS_HASH,
+  hlc: ZERO_HLC,
+  signed: true,
+  id: undefined,
+  position: 0,
+});
+
+function headBefore(queries: RowQueries, row: EventRow): Seen {
+  const before = queries.get<EventRow>(
+    `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = ? AND seq = ?`,
+    row[4],
+    row[5],
+    row[6] - 1,
+  );
+  return before === undefined
+    ? emptyChain(row[4] as PeerId, row[5] as Stream)
+    : seenOf(eventAsWritten(before));
+}
+
+function readChains(queries: RowQueries): Chains {
+  const rows = queries.all<[PeerId, Stream, number, string, Hlc, string]>(
+    'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads ORDER BY origin, stream',
+  );
+  return new Map(
+    rows.map(([origin, stream, seq, hash, hlc, publicKey]) => {
+      const chain = { origin, stream, seq, hash, hlc, publicKey, key: acceptableKey(publicKey) };
+      return [`${origin}/${stream}`, chain];
+    }),
+  );
+}
+
+function acceptableKey(base64: string): KeyObject | undefined {
+  try {
+    return publicKeyObject(Buffer.from(base64, 'base64'));
+  } catch {
+    return undefined;
+  }
+}
+
+function findKeyConflicts(queries: RowQueries, pinned: Chains): Verification['keyConflicts'] {
+  const rows = queries.all<[number, PeerId, string]>(
+    "SELECT position, json_extract(data, '$.peer_id'), json_extract(data, '$.public_key') FROM events " +
+      "WHERE type IN ('peer.admitted', 'peer.registered') ORDER BY position",
+  );
+  return rows.flatMap(([position, peerId, publicKey]) => {
+    const chain = pinned.get(`${peerId}/config`) ?? pinned.get(`${peerId}/local`);
+    return chain === undefined || chain.publicKey === publicKey ? [] : [{ peerId, position, publicKey }];
+  });
+}
