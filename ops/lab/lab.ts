@@ -230,8 +230,8 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const onSignal = (signal: NodeJS.Signals): void => {
     removeNow();
     forget();
-    // Ends us as it would have without our handler, unless someone else has one too.
-    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+    // Ends us as it would have without our handler; other handlers of this kind wait for being the last.
+    process.kill(process.pid, signal);
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   function forget(): void {

@@ -26,7 +26,8 @@ export interface ExecOptions {
 export interface LabProcess {
   readonly pid: number;
   readonly log: string;
-  readonly exited: Promise<Ended>;
+  /** Settles when it ends; asking for it keeps this process waiting. */
+  readonly ended: Promise<Ended>;
   readonly running: boolean;
   /** Everything it has written to stdout and stderr. */
   output(): string;
@@ -35,9 +36,12 @@ export interface LabProcess {
   stop(grace?: number): Promise<Ended>;
 }
 
-/** `nsenter` becomes the program, so that the pid is the program's own; `ip netns exec` would remount /sys each time. */
+/**
+ * `nsenter` and `env` each become the next program, so that the pid is the program's own; `ip netns exec` would remount
+ * /sys each time. NODE_OPTIONS goes because tap puts its own loader into every process a test starts, past any `env`.
+ */
 function entering(namespace: string, argv: readonly string[]): readonly [string, string[]] {
-  return ['nsenter', [`--net=${namespacePath(namespace)}`, '--', ...argv]];
+  return ['nsenter', [`--net=${namespacePath(namespace)}`, '--', 'env', '-u', 'NODE_OPTIONS', ...argv]];
 }
 
 function ending(child: ChildProcess): Promise<Ended> {
@@ -101,9 +105,9 @@ export function spawnIn(
   const { pid } = child;
   if (pid === undefined) throw new Error(`cannot start ${argv.join(' ')} in ${namespace}`);
   child.unref();
-  const exited = ending(child);
+  const end = ending(child);
   // Who does not wait for it must not die of it.
-  exited.catch(() => {});
+  end.catch(() => {});
   const running = (): boolean => child.exitCode === null && child.signalCode === null;
 
   async function stop(grace = 10_000): Promise<Ended> {
@@ -111,13 +115,16 @@ export function spawnIn(
     const timer = setTimeout(() => child.kill('SIGKILL'), grace);
     // While it is waited for, it holds this process open.
     child.ref();
-    return exited.finally(() => clearTimeout(timer));
+    return end.finally(() => clearTimeout(timer));
   }
 
   return {
     pid,
     log,
-    exited,
+    get ended() {
+      child.ref();
+      return end;
+    },
     get running() {
       return running();
     },

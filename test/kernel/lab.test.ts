@@ -86,10 +86,9 @@ async function labOfAnother(ending: string): Promise<{ prefix: string; directory
     lab.spawn('server', ['sleep', '300']);
     process.stdout.write(JSON.stringify({ prefix: lab.prefix, directory: lab.directory }) + '\\n', () => { ${ending} });
     setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', script], {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  // Without tap's loader, which has signal handlers of its own.
+  const argv = ['-u', 'NODE_OPTIONS', process.execPath, '--import=tsx', '--input-type=module', '-e', script];
+  const child = spawn('env', argv, { cwd: ROOT, stdio: ['ignore', 'pipe', 'ignore'], timeout: 30_000 });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;

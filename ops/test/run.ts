@@ -1,0 +1,189 @@
+/**
+ * `npm test`: the checks, then every test file, then a look at what was left behind.
+ *
+ *   npm test                        checks, unit, simulation, kernel and end-to-end tests
+ *   npm run test:long               also fault, fuzz and the long simulations
+ *   npm test -- test/unit/events    only test files whose path begins so
+ *
+ * The last line is `N passed, N failed`, with `, N skipped` if any. The exit code is 0 only when nothing failed and
+ * something ran.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { arcticNamespaces, startTimeOf, sweepDeadLabs } from '../lab/namespaces.ts';
+import { CHECKS, ROOT } from './checks.ts';
+import { RUN_VARIABLE, removeLeftovers } from './leftovers.ts';
+import { createTapReader, type FileReport } from './tap-report.ts';
+
+const QUICK = ['unit', 'simulation', 'kernel', 'e2e'];
+const LONG = [...QUICK, 'fault', 'fuzz'];
+/** Rooms of test/ that make network namespaces. */
+const NEED_NAMESPACES = ['kernel', 'e2e', 'fault'];
+
+const options = process.argv.slice(2);
+const long = options.includes('--long');
+const wanted = options
+  .filter((option) => !option.startsWith('-'))
+  .map((path) => relative(ROOT, join(ROOT, path)));
+const total = { passed: 0, failed: 0, skipped: 0, assertions: 0, files: 0 };
+const begun = Date.now();
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^(?=.)/gm, '      ');
+}
+
+function countOne(passed: boolean): void {
+  total[passed ? 'passed' : 'failed'] += 1;
+}
+
+function testFiles(): string[] {
+  const files = (long ? LONG : QUICK).flatMap((room) => {
+    try {
+      return readdirSync(join(ROOT, 'test', room), { recursive: true, encoding: 'utf8' })
+        .filter((name) => name.endsWith('.test.ts'))
+        .map((name) => join('test', room, name));
+    } catch {
+      // A room that has no tests yet.
+      return [];
+    }
+  });
+  return files.filter((file) => wanted.length === 0 || wanted.some((path) => file.startsWith(path))).sort();
+}
+
+function reportFile(report: FileReport): void {
+  const { file, passed, failed, skipped, assertions, milliseconds } = report;
+  total.passed += passed;
+  total.failed += failed;
+  total.skipped += skipped;
+  total.assertions += assertions;
+  total.files += 1;
+  const counts = [`${passed} passed`, ...(failed > 0 ? [`${failed} failed`] : [])];
+  if (skipped > 0) counts.push(`${skipped} skipped`);
+  say(
+    `${failed > 0 ? 'FAIL ' : 'ok   '} ${file}: ${counts.join(', ')} (${assertions} assertions, ${seconds(milliseconds)})`,
+  );
+  for (const failure of report.failures) {
+    say(`   -> ${failure.path.join(' > ')}`);
+    if (failure.diagnostic.length > 0) say(indent(failure.diagnostic.join('\n')));
+  }
+}
+
+async function runChecks(): Promise<void> {
+  for (const check of CHECKS) {
+    const at = Date.now();
+    const { passed, report } = await check.run(ROOT);
+    countOne(passed);
+    say(
+      passed
+        ? `ok    ${check.name}: ${report} (${seconds(Date.now() - at)})`
+        : `FAIL  ${check.name}\n${indent(report)}`,
+    );
+  }
+}
+
+async function runTap(files: readonly string[], environment: NodeJS.ProcessEnv): Promise<void> {
+  const tap = join(ROOT, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs');
+  const limits = long ? ['--timeout=1800'] : [];
+  const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...limits, ...files], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: environment,
+  });
+  // A stopped run still removes what it made: tap ends, then the end of this file is reached.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
+      say(`stopped by ${signal}`);
+      countOne(false);
+      child.kill('SIGTERM');
+    });
+  }
+  const before = total.failed;
+  const reader = createTapReader(reportFile);
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  for await (const line of createInterface({ input: child.stdout })) reader.line(line);
+  reader.end();
+  const code = await ended;
+  if (code !== 0 && total.failed === before) {
+    countOne(false);
+    say(`FAIL  the test runner ended with ${code ?? 'a signal'} though no test failed`);
+  }
+  if (total.files < files.length) {
+    countOne(false);
+    say(`FAIL  ${files.length - total.files} of ${files.length} test files gave no report`);
+  }
+}
+
+/** Removes the directories of runs that were killed. */
+function sweepRuns(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = /^arctic-run-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && startTimeOf(Number(pid)) === undefined) {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    }
+  }
+}
+
+async function main(): Promise<void> {
+  sweepDeadLabs();
+  sweepRuns();
+  const directory = mkdtempSync(join(tmpdir(), `arctic-run-${process.pid}-`));
+  const run = basename(directory);
+  const standing = new Set(arcticNamespaces());
+  const environment = {
+    ...process.env,
+    TMPDIR: directory,
+    [RUN_VARIABLE]: run,
+    ARCTIC_LAB_RUNTIME: 'dist',
+    ...(long ? { ARCTIC_LONG: '1' } : {}),
+  };
+  try {
+    if (wanted.length === 0) await runChecks();
+    let files = testFiles();
+    if (process.env['ARCTIC_WITHOUT_NAMESPACES'] === '1') {
+      const possible = files.filter((file) => !NEED_NAMESPACES.includes(file.split('/')[1] ?? ''));
+      total.skipped += files.length - possible.length;
+      say(`skip  ${files.length - possible.length} test files that need network namespaces`);
+      files = possible;
+    }
+    if (files.length > 0) await runTap(files, environment);
+    const left = await removeLeftovers(run, directory, standing);
+    countOne(left.length === 0);
+    say(
+      left.length === 0 ? 'ok    nothing was left behind' : `FAIL  left behind\n${indent(left.join('\n'))}`,
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+
+  if (total.assertions === 0) {
+    countOne(false);
+    say('FAIL  no test was executed');
+  }
+  say(`\n${total.assertions} assertions in ${total.files} files, ${seconds(Date.now() - begun)}`);
+  process.exitCode = total.failed === 0 ? 0 : 1;
+  const summary = process.env['ARCTIC_TEST_SUMMARY'];
+  if (summary === undefined) {
+    say(
+      `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`,
+    );
+  } else {
+    // The caller adds these to its own counts and prints the closing line itself.
+    writeFileSync(summary, `${total.passed} ${total.failed} ${total.skipped}\n`);
+  }
+}
+
+await main();
