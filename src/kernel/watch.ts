@@ -144,7 +144,8 @@ export function startWatch({ addon, netnsPath, ownPorts, onNotice }: WatchOption
     },
     (bytes, length) => {
       for (const message of messagesIn(bytes, length)) {
-        if (message.type !== messageType(NFT_MSG.newGeneration) || message.portId === ownPorts.nftables) continue;
+        if (message.type !== messageType(NFT_MSG.newGeneration) || message.portId === ownPorts.nftables)
+          continue;
         const { pid, program } = decodeAttributes(
           generationSchema,
           bytes,

@@ -31,6 +31,7 @@ export const NFT_TABLE_F_OWNER = 2;
 export const NFT_TABLE_F_PERSIST = 4;
 
 export const NFT_SET_ANONYMOUS = 0x1;
+export const NFT_SET_CONSTANT = 0x2;
 export const NFT_SET_MAP = 0x8;
 
 export const batchSchema = { generation: [1, 'be32'] } as const satisfies Schema;
@@ -155,6 +156,8 @@ export const setSchema = {
   timeout: [11, 'be64'],
   userdata: [13, 'hex'],
   handle: [16, 'be64'],
+  /** How many elements there are; 6.16 and later. */
+  count: [20, 'be32'],
 } as const satisfies Schema;
 
 /** Only for GET requests, error paths and tests: elements themselves take the fast path of `elements.ts`. */

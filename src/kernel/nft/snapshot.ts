@@ -4,7 +4,7 @@ import { KernelError } from '../contract.ts';
 import { decodeAttributes, type Of, type Schema } from '../netlink/codec.ts';
 import { Datagram, NLM_F_ACK, NLM_F_DUMP } from '../netlink/datagram.ts';
 import type { NetlinkSocket, ReceivedMessage } from '../netlink/socket.ts';
-import { canonicalTable } from './canonical.ts';
+import { canonicalElements, canonicalTable } from './canonical.ts';
 import { dataTypeName, keyTypeNames } from './data-types.ts';
 import { readElements } from './elements.ts';
 import {
@@ -15,6 +15,7 @@ import {
   generationSchema,
   NFT_MSG,
   NFT_SET_ANONYMOUS,
+  NFT_SET_CONSTANT,
   NFT_SET_MAP,
   NFT_TABLE_F_OWNER,
   NFT_TABLE_F_PERSIST,
@@ -29,6 +30,8 @@ import { decodeComment } from './userdata.ts';
 const GENERIC_HEADER = 4;
 /** Reads that another program's commits may spoil before we give up. */
 const ATTEMPTS = 20;
+/** Milliseconds; 100,000 elements are rehashed in some 20. */
+const REHASH_PAUSE = 5;
 
 export async function readGeneration(socket: NetlinkSocket): Promise<number> {
   let generation: number | undefined;
@@ -161,7 +164,18 @@ async function readOnce(
     if (set.table === name) heads.push(set);
   });
   const sets: NftSet[] = [];
-  for (const set of heads) sets.push(setOf(set, await readElementsOf(socket, number, name, set.name ?? '')));
+  for (const set of heads) {
+    // Interval sets count pairs, timed ones what has expired.
+    const plain = ((set.flags ?? 0) & ~NFT_SET_MAP & ~NFT_SET_ANONYMOUS & ~NFT_SET_CONSTANT) === 0;
+    const elements = await readElementsOf(
+      socket,
+      number,
+      name,
+      set.name ?? '',
+      plain ? set.count : undefined,
+    );
+    sets.push(setOf(set, elements));
+  }
 
   return {
     family,
@@ -173,18 +187,30 @@ async function readOnce(
   };
 }
 
+/**
+ * The kernel walks a set anew for every datagram and skips what it gave before. When its hash table grows meanwhile
+ * (it does so some time after a commit) the order changes: elements come twice and as many not at all, and no flag says
+ * so. So a dump counts only when no key came twice and, where the kernel tells (6.16), the number is right.
+ */
 async function readElementsOf(
   socket: NetlinkSocket,
   family: number,
   table: string,
   set: string,
+  count: number | undefined,
 ): Promise<NftElement[]> {
-  const elements: NftElement[] = [];
   const subject = `read elements of set ${set}`;
-  await dump(socket, NFT_MSG.getSetElements, family, subject, elementsSchema, { table, set }, (message) => {
-    readElements(message.bytes, message.start + GENERIC_HEADER, message.end, elements);
-  });
-  return elements;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+    const elements: NftElement[] = [];
+    await dump(socket, NFT_MSG.getSetElements, family, subject, elementsSchema, { table, set }, (message) => {
+      readElements(message.bytes, message.start + GENERIC_HEADER, message.end, elements);
+    });
+    const unique = canonicalElements(elements);
+    if (unique.length === elements.length && (count === undefined || count === unique.length)) return unique;
+    // The generation may have moved on as well; the reader above finds out.
+    await new Promise((resolve) => setTimeout(resolve, REHASH_PAUSE * attempt));
+  }
+  throw new KernelError('EINTR', 4, subject, 'the set is being reorganised');
 }
 
 function ruleOf(rule: Of<typeof ruleSchema>): NftRule {
@@ -211,7 +237,7 @@ function chainOf(chain: Of<typeof chainSchema>, rules: readonly NftRule[]): NftC
 
 function setOf(set: Of<typeof setSchema>, elements: readonly NftElement[]): NftSet {
   // The sets nft makes for `{ a, b }` inside a rule are part of that rule, but stand beside it in the kernel.
-  const flags = (set.flags ?? 0) & ~NFT_SET_MAP & ~NFT_SET_ANONYMOUS;
+  const flags = (set.flags ?? 0) & ~NFT_SET_MAP & ~NFT_SET_ANONYMOUS & ~NFT_SET_CONSTANT;
   return {
     name: set.name ?? '',
     keyTypes: keyTypeNames(set.keyType ?? 0),
