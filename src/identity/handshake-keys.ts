@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { publicKeyObject, verify as verifyWithKey } from '../../events/ed25519.ts';
 import type { Identity, Verify } from './contract.ts';
 import type { Direction } from './key-schedule.ts';
 
@@ -80,6 +81,15 @@ export function transcriptOf(hello: HandshakeHello, answer: HandshakeAnswer): Ui
   }
   return new Uint8Array(hash.digest());
 }
+
+/** Ed25519 by a raw 32-byte key; false, never a throw, for a key that is no acceptable point. */
+export const verifyRaw: Verify = (publicKey, message, signature) => {
+  try {
+    return verifyWithKey(publicKeyObject(publicKey), message, signature);
+  } catch {
+    return false;
+  }
+};
 
 /** The role is part of what is signed: an answer cannot be turned round and sent back as a confirmation. */
 const signed = (role: Direction, transcript: Uint8Array): Uint8Array =>

@@ -1,0 +1,254 @@
+import type { PeerId } from '../../../events/brand.ts';
+import type { AnyEvent } from '../../../events/envelope.ts';
+import type { Batch, Reply, Request } from '../messages.ts';
+import { FAN_OUT, PULL_ORIGINS, PUSH_ALL_LIMIT, PUSH_EVENTS } from '../parameters.ts';
+import type { CallResult } from './channel.ts';
+import { type MachineDeps, once } from './core.ts';
+import { type Applied, type History, lagOf, type Tips, tipsOf } from './history.ts';
+import { type Link, partners, sample } from './links.ts';
+
+export interface ExchangeDeps {
+  readonly machine: MachineDeps;
+  readonly history: History;
+  readonly links: ReadonlyMap<PeerId, Link>;
+  readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
+  /** An origin's events come from a clock this far ahead, ms. */
+  readonly onAhead: (origin: PeerId, ms: number) => void;
+}
+
+/**
+ * Anti-entropy: changes are pushed as they happen; what a push missed shows in the digest of the next heartbeat and is pulled.
+ * Whoever lacks events pulls them, one answer at a time, so a peer that is far behind is never flooded.
+ */
+export interface Exchange {
+  /** Ping, then pull and offer as the digests say; `done(same)` when there is nothing left to fetch, or the peer failed. */
+  compare(link: Link, done: (result: 'same' | 'differs' | 'failed', call: CallResult) => void): void;
+  /** Events entered the log here: remember whom to tell. Sends nothing yet. */
+  note(events: readonly AnyEvent[]): void;
+  /** Sends what was noted. */
+  flush(): void;
+  ping(link: Link, done: (result: CallResult) => void): void;
+  /** Answers a request of the peer. */
+  answer(link: Link, request: Request): Reply;
+  /** The peer says it holds this many of our own events. */
+  remembers(link: Link, seq: number): void;
+  /** How many of this host's own events another host holds and this one does not. */
+  forgotten(): number;
+}
+
+export function createExchange(deps: ExchangeDeps): Exchange {
+  const { history, links } = deps;
+  const { identity, random, report, log } = deps.machine;
+  /** Origins being pulled, so that no range is fetched from two peers at once. */
+  const claimed = new Set<PeerId>();
+  /** Who the events being applied came from. */
+  let receivingFrom: Link | undefined;
+  let receivingBy: 'push' | 'pull' = 'push';
+
+  const state = () => ({
+    digest: history.digest(),
+    head: log.head,
+    projection: deps.machine.projectionDigest(),
+  });
+
+  const raise = (link: Link, origin: PeerId, seq: number, hash: string): void => {
+    if ((link.known.get(origin)?.seq ?? 0) < seq) link.known.set(origin, { seq, hash });
+  };
+
+  const apply = (link: Link, batch: Batch, by: 'push' | 'pull'): Applied => {
+    receivingFrom = link;
+    receivingBy = by;
+    const last = batch.events.at(-1);
+    const origin = batch.origin as PeerId;
+    if (last !== undefined) raise(link, origin, last.seq, last.hash);
+    try {
+      const outcome = history.apply(batch);
+      if (outcome.kind === 'refused')
+        report('warn', 'events of a peer were refused', {
+          from: link.peer,
+          origin,
+          seq: outcome.seq,
+          reason: outcome.reason,
+        });
+      else if (outcome.kind === 'ahead') deps.onAhead(origin, outcome.aheadMs);
+      return outcome;
+    } finally {
+      receivingFrom = undefined;
+    }
+  };
+
+  /** Fetches range after range until nothing is wanted or nothing moves. */
+  const pull = (link: Link, done: () => void): void => {
+    const wants = link.pulling ? [] : history.wants(link.known, claimed).slice(0, PULL_ORIGINS);
+    link.pullAgain ||= link.pulling;
+    if (wants.length === 0) {
+      done();
+      return;
+    }
+    link.pulling = true;
+    for (const [origin] of wants) claimed.add(origin);
+    deps.call(link, { kind: 'pull', wants }, (result) => {
+      link.pulling = false;
+      for (const [origin] of wants) claimed.delete(origin);
+      if (!result.ok || result.reply.kind !== 'events') return done();
+      let progress = false;
+      const stuck = new Set(wants.map(([origin]) => origin));
+      for (const batch of result.reply.batches) {
+        const outcome = apply(link, batch, 'pull');
+        if (outcome.kind === 'appended') {
+          stuck.delete(batch.origin as PeerId);
+          progress ||= outcome.events.length > 0;
+        }
+      }
+      // A claim to hold more of our own history that is not made good must not keep this host from writing.
+      if (stuck.has(identity.peerId)) link.known.delete(identity.peerId);
+      const again = progress || link.pullAgain;
+      link.pullAgain = false;
+      if (!again) return done();
+      // Let other work in between two ranges.
+      deps.machine.clock.after(0, () => pull(link, done));
+    });
+  };
+
+  const pushes = (link: Link): [PeerId, number][] => {
+    const wants: [PeerId, number][] = [];
+    for (const [origin, from] of link.dirty) {
+      const theirs = link.known.get(origin)?.seq ?? 0;
+      const after = Math.max(theirs, from - 1);
+      if (origin !== link.peer && history.held(origin) > after && !history.quarantined(origin))
+        wants.push([origin, after]);
+    }
+    link.dirty.clear();
+    return wants;
+  };
+
+  const push = (link: Link): void => {
+    if (link.pushing || link.dirty.size === 0 || link.state === 'unreachable') return;
+    const wants = pushes(link);
+    if (wants.length === 0) return;
+    const lacking = wants.reduce((sum, [origin, after]) => sum + history.held(origin) - after, 0);
+    link.pushing = true;
+    const finished = (): void => {
+      link.pushing = false;
+      push(link);
+    };
+    if (lacking > PUSH_EVENTS) {
+      deps.call(link, { kind: 'offer', vector: history.vector() }, () => finished());
+      return;
+    }
+    deps.call(link, { kind: 'push', batches: history.batches(wants) }, (result) => {
+      if (result.ok && result.reply.kind === 'ack') {
+        const tips = history.tips();
+        for (const [origin, seq] of result.reply.have) {
+          const tip = tips.get(origin as PeerId);
+          if (tip !== undefined && seq >= tip.seq) raise(link, origin as PeerId, tip.seq, tip.hash);
+        }
+      }
+      // A failed push is not repeated: the next heartbeat's digest shows what is missing.
+      finished();
+    });
+  };
+
+  const learn = (link: Link, tips: Tips): void => {
+    for (const [origin, tip] of tips) raise(link, origin, tip.seq, tip.hash);
+    if (history.wants(tips, claimed).length > 0) pull(link, () => {});
+  };
+
+  const ping: Exchange['ping'] = (link, done) => deps.call(link, { kind: 'ping', state: state() }, done);
+
+  const compare: Exchange['compare'] = (link, finished) => {
+    const done = once(finished);
+    ping(link, (result) => {
+      if (!result.ok) return done('failed', result);
+      const { reply } = result;
+      if (reply.kind !== 'pong') return done('failed', { ok: false, fault: 'invalid' });
+      link.remote = reply.state;
+      if (reply.state.digest === history.digest() || reply.vector === undefined) {
+        if (reply.state.digest === history.digest()) link.known = new Map(history.tips());
+        return done(reply.state.digest === history.digest() ? 'same' : 'differs', result);
+      }
+      const theirs = tipsOf(reply.vector);
+      link.known = theirs;
+      pull(link, () => {
+        if (lagOf(history.tips(), link.known) === 0) return done('differs', result);
+        deps.call(link, { kind: 'offer', vector: history.vector() }, () => done('differs', result));
+      });
+    });
+  };
+
+  return {
+    compare,
+    ping,
+    remembers(link, seq) {
+      if (seq > history.held(identity.peerId)) raise(link, identity.peerId, seq, '');
+    },
+    note(events) {
+      const config = events.filter((event) => event.stream === 'config');
+      const first = config[0];
+      if (first === undefined) return;
+      const source = receivingFrom;
+      const all = partners(deps.machine);
+      const active = all.flatMap((view) => {
+        const link = links.get(view.id);
+        return link !== undefined && link !== source && link.peer !== first.origin ? [link] : [];
+      });
+      const large = all.length > PUSH_ALL_LIMIT;
+      // Up to PUSH_ALL_LIMIT the origin tells everybody itself; its pushes need no echo.
+      if (source !== undefined && source.peer === first.origin && receivingBy === 'push' && !large) return;
+      const gone = config.flatMap((event) => {
+        const link = event.type === 'peer.removed' ? links.get(event.data.peer_id as PeerId) : undefined;
+        return link === undefined ? [] : [link];
+      });
+      // A removed peer is told so, in the last message it gets.
+      const targets = [...(large ? sample(active, FAN_OUT, () => random.fraction()) : active), ...gone];
+      for (const link of targets) {
+        const from = link.dirty.get(first.origin);
+        if (from === undefined || first.seq < from) link.dirty.set(first.origin, first.seq);
+      }
+    },
+    flush() {
+      for (const link of links.values()) push(link);
+    },
+    answer(link, request) {
+      switch (request.kind) {
+        case 'ping': {
+          link.remote = request.state;
+          const own = state();
+          const same = own.digest === request.state.digest;
+          if (same) link.known = new Map(history.tips());
+          return { kind: 'pong', state: own, ...(same ? {} : { vector: history.vector() }) };
+        }
+        case 'push': {
+          let gap = false;
+          for (const batch of request.batches) {
+            const outcome = apply(link, batch, 'push');
+            gap ||= outcome.kind === 'gap' || outcome.kind === 'unknown';
+          }
+          if (gap) deps.machine.clock.after(0, () => pull(link, () => {}));
+          return {
+            kind: 'ack',
+            have: request.batches.map((batch) => [batch.origin, history.held(batch.origin as PeerId)]),
+          };
+        }
+        case 'offer': {
+          const tips = tipsOf(request.vector);
+          deps.machine.clock.after(0, () => learn(link, tips));
+          return { kind: 'ok' };
+        }
+        case 'pull':
+          return {
+            kind: 'events',
+            batches: history.batches(request.wants.map(([origin, after]) => [origin as PeerId, after])),
+          };
+        default:
+          return { kind: 'ok' };
+      }
+    },
+    forgotten() {
+      const own = history.held(identity.peerId);
+      let most = own;
+      for (const link of links.values()) most = Math.max(most, link.known.get(identity.peerId)?.seq ?? 0);
+      return most - own;
+    },
+  };
+}

@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto';
+import type { PeerId } from '../../../events/brand.ts';
+import type { AnyEvent } from '../../../events/envelope.ts';
+import { createIds, newCorrelationId } from '../../../events/ids.ts';
+import type { ReceiveOutcome } from '../../../events/log-contract.ts';
+import type { Batch, Vector } from '../messages.ts';
+import { PULL_BYTES, PULL_EVENTS } from '../parameters.ts';
+import { type MachineDeps, SYSTEM } from './core.ts';
+
+/** The end of what is held of one origin. */
+export interface Tip {
+  readonly seq: number;
+  readonly hash: string;
+}
+
+export type Tips = ReadonlyMap<PeerId, Tip>;
+
+/** What came of events that were offered. */
+export type Applied =
+  | ReceiveOutcome
+  /** We have no key for the origin yet: they wait at the sender until its admission has arrived. */
+  | { readonly kind: 'unknown' }
+  /** The origin is quarantined, or removed before these events. */
+  | { readonly kind: 'closed' };
+
+/** The log as gossip compares and exchanges it: one tip an origin, ranges, and the rules of what is taken in. */
+export interface History {
+  tips(): Tips;
+  vector(): Vector;
+  /** SHA-256 (hex) over the vector. Two hosts with equal digests hold the same events. */
+  digest(): string;
+  held(origin: PeerId): number;
+  /** Which events to ask of a peer with these tips; `claimed` origins are under way from elsewhere. */
+  wants(theirs: Tips, claimed: ReadonlySet<PeerId>): [PeerId, number][];
+  /** Whole transactions after the given numbers, within PULL_EVENTS and PULL_BYTES, at least one transaction. */
+  batches(wants: readonly (readonly [PeerId, number])[]): Batch[];
+  apply(batch: Batch): Applied;
+  quarantined(origin: PeerId): boolean;
+  /** To be called for every event the log appended. */
+  appended(events: readonly AnyEvent[]): void;
+}
+
+export const tipsOf = (vector: Vector): Map<PeerId, Tip> =>
+  new Map(vector.map(([origin, seq, hash]) => [origin as PeerId, { seq, hash }]));
+
+/** Events that `tips` lack of what `ours` hold. */
+export function lagOf(ours: Tips, tips: Tips): number {
+  let lag = 0;
+  for (const [origin, tip] of ours) lag += Math.max(0, tip.seq - (tips.get(origin)?.seq ?? 0));
+  return lag;
+}
+
+export function createHistory(deps: MachineDeps): History {
+  const { log, views } = deps;
+  const ids = createIds(deps);
+  const quarantine = new Set<PeerId>(
+    log
+      .read({ types: ['origin.quarantined'] })
+      .flatMap((event) => (event.type === 'origin.quarantined' ? [event.data.origin as PeerId] : [])),
+  );
+  /** Forks already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
+  const examined = new Set<string>();
+  const heads = new Map<PeerId, Tip>();
+  let cached: { readonly tips: Map<PeerId, Tip>; readonly digest: string } | undefined;
+
+  const tipAt = (origin: PeerId, seq: number): Tip | undefined => {
+    const event = log.range(origin, seq, 1)[0];
+    return event?.seq === seq ? { seq, hash: event.hash } : undefined;
+  };
+  for (const [origin, seq] of Object.entries(log.versionVector())) {
+    const tip = seq > 0 ? tipAt(origin as PeerId, seq) : undefined;
+    if (tip !== undefined) heads.set(origin as PeerId, tip);
+  }
+
+  /** Last sequence number of an origin that stands: a removed peer's later events are nobody's history. */
+  const limitOf = (origin: PeerId): number => {
+    const peer = views.peers.get(origin);
+    return peer?.membership === 'removed' && peer.last_seq !== undefined
+      ? peer.last_seq
+      : Number.POSITIVE_INFINITY;
+  };
+
+  const current = () => {
+    if (cached !== undefined) return cached;
+    const tips = new Map<PeerId, Tip>();
+    for (const [origin, tip] of heads) {
+      const limit = limitOf(origin);
+      const standing = tip.seq <= limit ? tip : tipAt(origin, limit);
+      if (standing !== undefined) tips.set(origin, standing);
+    }
+    const hash = createHash('sha256');
+    for (const origin of [...tips.keys()].sort()) {
+      const tip = tips.get(origin);
+      if (tip !== undefined) hash.update(`${origin}:${tip.seq}:${tip.hash}\n`);
+    }
+    cached = { tips, digest: hash.digest('hex') };
+    return cached;
+  };
+
+  const held = (origin: PeerId): number => current().tips.get(origin)?.seq ?? 0;
+
+  const pinnedKey = (origin: PeerId): Uint8Array | undefined => {
+    // A host restored from an old backup takes its own events back, under its own key.
+    if (origin === deps.identity.peerId) return deps.identity.publicKey;
+    const key = views.peers.get(origin)?.public_key;
+    return key === undefined ? undefined : new Uint8Array(Buffer.from(key, 'base64'));
+  };
+
+  const setQuarantine = (origin: PeerId, outcome: ReceiveOutcome & { kind: 'equivocation' }): void => {
+    quarantine.add(origin);
+    // Both signed versions are the evidence; either alone proves nothing.
+    log.meta.set(
+      `gossip.equivocation.${origin}`,
+      JSON.stringify({ held: outcome.held, offered: outcome.offered }),
+    );
+    log.append(
+      [
+        {
+          type: 'origin.quarantined',
+          entity: origin,
+          data: { origin, seq: outcome.seq, first: outcome.held.id, second: outcome.offered.id },
+        },
+      ],
+      { actor: SYSTEM, correlationId: newCorrelationId(ids) },
+    );
+    deps.report(
+      'warn',
+      'two different events were signed under one sequence number; their origin is quarantined',
+      {
+        origin,
+        seq: outcome.seq,
+        first: outcome.held.id,
+        second: outcome.offered.id,
+        remedy: "find out who else holds that host's key, then remove the peer with `arctic peers delete`",
+      },
+    );
+  };
+
+  return {
+    tips: () => current().tips,
+    vector: () => [...current().tips].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
+    digest: () => current().digest,
+    held,
+    wants(theirs, claimed) {
+      const wanted: [PeerId, number][] = [];
+      for (const [origin, tip] of theirs) {
+        if (claimed.has(origin) || quarantine.has(origin) || pinnedKey(origin) === undefined) continue;
+        const ours = current().tips.get(origin);
+        const have = ours?.seq ?? 0;
+        if (Math.min(tip.seq, limitOf(origin)) > have) {
+          // Our own lost events come first: until they are back this host must not write.
+          if (origin === deps.identity.peerId) wanted.unshift([origin, have]);
+          else wanted.push([origin, have]);
+        } else if (ours !== undefined && tip.seq <= have) {
+          const mine = tip.seq === have ? ours : tipAt(origin, tip.seq);
+          const fork = `${origin}:${tip.seq}:${tip.hash}`;
+          // Same number, other hash: get their version, which is the evidence.
+          if (mine !== undefined && mine.hash !== tip.hash && !examined.has(fork)) {
+            examined.add(fork);
+            wanted.push([origin, tip.seq - 1]);
+          }
+        }
+      }
+      return wanted;
+    },
+    batches(wants) {
+      const result: Batch[] = [];
+      let events = 0;
+      let bytes = 0;
+      for (const [origin, after] of wants) {
+        if (events >= PULL_EVENTS || bytes >= PULL_BYTES) break;
+        const limit = limitOf(origin);
+        const range = log
+          .range(origin, after + 1, PULL_EVENTS - events)
+          .filter((event) => event.seq <= limit);
+        const taken: Batch['events'] = [];
+        for (const event of range) {
+          const { position: _, ...travelling } = event;
+          taken.push(travelling as Batch['events'][number]);
+          bytes += JSON.stringify(travelling).length;
+          // Only a signature ends a batch: what follows it unsigned could not be verified.
+          if (bytes >= PULL_BYTES && event.signature !== null) break;
+        }
+        if (taken.length === 0) continue;
+        events += taken.length;
+        result.push({ origin, events: taken });
+      }
+      return result;
+    },
+    apply(batch) {
+      const origin = batch.origin as PeerId;
+      const events = batch.events as unknown as readonly AnyEvent[];
+      const key = pinnedKey(origin);
+      if (key === undefined) return { kind: 'unknown' };
+      const last = events.at(-1);
+      if (last === undefined || quarantine.has(origin) || last.seq > limitOf(origin))
+        return { kind: 'closed' };
+      const outcome = log.receive(origin, key, events);
+      if (outcome.kind === 'equivocation') setQuarantine(origin, outcome);
+      return outcome;
+    },
+    quarantined: (origin) => quarantine.has(origin),
+    appended(events) {
+      for (const event of events) {
+        if (event.stream === 'config') heads.set(event.origin, { seq: event.seq, hash: event.hash });
+      }
+      cached = undefined;
+    },
+  };
+}

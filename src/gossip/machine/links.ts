@@ -1,0 +1,103 @@
+import type { PeerId } from '../../../events/brand.ts';
+import type { PeerView } from '../../../projections/views.ts';
+import type { State } from '../messages.ts';
+import type { MachineDeps } from './core.ts';
+import type { Tip } from './history.ts';
+
+/** What this host knows of its relation with one peer. Only the machine's own parts change it. */
+export interface Link {
+  readonly peer: PeerId;
+  /** `suspect` is still `active` for everybody else: silence that is being looked into. */
+  state: 'pending' | 'active' | 'suspect' | 'unreachable';
+  reason: string | null;
+  /** Wall and monotonic time of the last authentic word of the peer. */
+  lastSeenAt: number | undefined;
+  heardAt: number | undefined;
+  suspectSince: number | undefined;
+  /** When another member last vouched for it. */
+  vouchedAt: number | undefined;
+  skew: number | undefined;
+  skewReported: boolean;
+  /** Session the peer said it no longer knows; replaced as soon as a handshake gives another. */
+  stale: string | undefined;
+  /** A handshake of ours is under way. */
+  shaking: boolean;
+  tries: number;
+  /** Monotonic time before which no handshake is started; infinity: not until something changes. */
+  nextTryAt: number;
+  /** The first attempt of this run has ended, one way or the other. */
+  attempted: boolean;
+  pinging: boolean;
+  nextPingAt: number;
+  /** Endpoint that answered last: tried first. */
+  lastEndpoint: string | undefined;
+  /** Address and endpoints at the last look, to notice an update. */
+  endpointsKey: string;
+  /** What the peer held by its last word. */
+  known: Map<PeerId, Tip>;
+  remote: State | undefined;
+  pushing: boolean;
+  pulling: boolean;
+  /** Another pull is due when this one ends. */
+  pullAgain: boolean;
+  /** Origins to push, from which sequence number. */
+  readonly dirty: Map<PeerId, number>;
+}
+
+export const createLink = (peer: PeerId): Link => ({
+  peer,
+  state: 'pending',
+  reason: null,
+  lastSeenAt: undefined,
+  heardAt: undefined,
+  suspectSince: undefined,
+  vouchedAt: undefined,
+  skew: undefined,
+  skewReported: false,
+  stale: undefined,
+  shaking: false,
+  tries: 0,
+  nextTryAt: 0,
+  attempted: false,
+  pinging: false,
+  nextPingAt: 0,
+  lastEndpoint: undefined,
+  endpointsKey: '',
+  known: new Map(),
+  remote: undefined,
+  pushing: false,
+  pulling: false,
+  pullAgain: false,
+  dirty: new Map(),
+});
+
+/** URLs of a peer in the order to try: the last good one, its configured ones, then its address. */
+export function endpointsOf(view: PeerView | undefined, lastGood: string | undefined): string[] {
+  const listed = view === undefined ? [] : [...view.endpoints, ...addressEndpoints(view.address)];
+  return [...new Set(lastGood !== undefined && listed.includes(lastGood) ? [lastGood, ...listed] : listed)];
+}
+
+/** A bare `host:port` says nothing about TLS; plain HTTP is the default, and the handshake protects either. */
+export const addressEndpoints = (address: string): string[] => [`http://${address}`, `https://${address}`];
+
+export const isPartner = (view: PeerView | undefined): boolean =>
+  view?.membership === 'member' || view?.membership === 'set_aside';
+
+/** All peers this host exchanges events with. A peer set aside by the node cap still learns why. */
+export function partners(deps: MachineDeps): PeerView[] {
+  const { peerId } = deps.identity;
+  // Out of the cluster ourselves, by our own decision or another's: there is nobody to talk to.
+  if (!isPartner(deps.views.peers.get(peerId))) return [];
+  return deps.views.peers.list().filter((view) => view.id !== peerId && isPartner(view));
+}
+
+/** Fisher-Yates with the given randomness; `count` distinct elements. */
+export function sample<T>(items: readonly T[], count: number, fraction: () => number): T[] {
+  const pool = [...items];
+  const taken: T[] = [];
+  while (taken.length < count && pool.length > 0) {
+    const [one] = pool.splice(Math.floor(fraction() * pool.length), 1);
+    if (one !== undefined) taken.push(one);
+  }
+  return taken;
+}

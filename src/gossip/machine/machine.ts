@@ -1,0 +1,213 @@
+import type { PeerId } from '../../../events/brand.ts';
+import type { AnyEvent, AnyNewEvent } from '../../../events/envelope.ts';
+import type { ArcticError } from '../../../events/errors.ts';
+import { createIds, newCorrelationId } from '../../../events/ids.ts';
+import type { PeerObservation, PeerRequest, PeerResponse } from '../contract.ts';
+import type { Request } from '../messages.ts';
+import { requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
+import { createSessions, type Sessions } from '../sessions.ts';
+import { type CallResult, createChannel } from './channel.ts';
+import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
+import { createExchange } from './exchange.ts';
+import { createHistory, lagOf } from './history.ts';
+import { join } from './join.ts';
+import { endpointsOf, type Link } from './links.ts';
+import { createMembership } from './membership.ts';
+import { createReception } from './reception.ts';
+
+export interface MachineOptions {
+  /** HEARTBEAT_SECONDS in milliseconds. */
+  readonly heartbeat: number;
+}
+
+/** The whole peer-to-peer protocol of one host. Whatever it needs of the world comes in through `MachineDeps`. */
+export interface Machine {
+  readonly sessions: Sessions;
+  start(): void;
+  stop(): void;
+  join(
+    command: { readonly address: string; readonly name: string | undefined; readonly context: JoinContext },
+    done: (result: PeerId | ArcticError) => void,
+  ): void;
+  /** One round with everybody now; `done` when each peer has answered or failed. */
+  round(done: () => void): void;
+  handle(request: PeerRequest): PeerResponse;
+  observed(peer: PeerId): PeerObservation;
+  /** Tells every peer that we go. */
+  farewell(done: () => void): void;
+  /** Why this host must not append `config` events now; undefined when it may (own-history rule). */
+  holdReason(): string | undefined;
+}
+
+const NEVER_SEEN: PeerObservation = {
+  state: 'pending',
+  last_seen_at: null,
+  reason: null,
+  lag: 0,
+  log_head: null,
+  projection_digest: null,
+  clock_skew_ms: null,
+};
+
+/** Creates the machine; nothing happens before `start`. The log and the views must be caught up by then. */
+export function createMachine(options: MachineOptions, deps: MachineDeps): Machine {
+  const { clock, identity, log, views } = deps;
+  const { heartbeat } = options;
+  const ids = createIds(deps);
+  const sessions = createSessions({ local: identity.peerId, monotonic: () => clock.monotonic() });
+  const channel = createChannel(deps, sessions);
+  const history = createHistory(deps);
+  const links = new Map<PeerId, Link>();
+  const joining = new Set<PeerId>();
+  const aheadReported = new Set<PeerId>();
+  let running = false;
+  let startedAt = 0;
+  let cancelTick = (): void => {};
+  let unsubscribe = (): void => {};
+  let flushDue = false;
+
+  const record = (events: readonly AnyNewEvent[]): void => {
+    log.append(events, { actor: SYSTEM, correlationId: newCorrelationId(ids) });
+  };
+
+  const call = (link: Link, request: Request, done: (result: CallResult) => void): void => {
+    const listed = endpointsOf(views.peers.get(link.peer), link.lastEndpoint);
+    const endpoints = listed.length > 0 || link.lastEndpoint === undefined ? listed : [link.lastEndpoint];
+    channel.call(link.peer, endpoints, request, requestTimeout(heartbeat), (result) => {
+      if (!running) return;
+      membership.observe(link, result);
+      done(result);
+    });
+  };
+
+  const exchange = createExchange({
+    machine: deps,
+    history,
+    links,
+    call,
+    onAhead(origin, ms) {
+      if (aheadReported.has(origin)) return;
+      aheadReported.add(origin);
+      membership.reportSkew(origin, ms);
+    },
+  });
+  const membership = createMembership(
+    { machine: deps, sessions, links, exchange, call, record, joining },
+    options,
+  );
+
+  const holdReason = (): string | undefined => {
+    if (views.cluster().cluster_id === undefined) return undefined;
+    const forgotten = exchange.forgotten();
+    if (forgotten > 0)
+      return `this host lost ${forgotten} of its own events (restored from an older backup?) and is fetching them from its peers`;
+    if (!running || clock.monotonic() - startedAt > SETTLE_LIMIT) return undefined;
+    const open = [...links.values()].filter((link) => !link.attempted).length;
+    return open === 0 ? undefined : `this host has just started and is comparing its log with ${open} peers`;
+  };
+
+  const reception = createReception({
+    machine: deps,
+    ids,
+    channel,
+    exchange,
+    membership,
+    links,
+    joining,
+    call,
+    holdReason,
+  });
+
+  const onAppended = (events: readonly AnyEvent[]): void => {
+    history.appended(events);
+    exchange.note(events);
+    if (flushDue || !events.some((event) => event.stream === 'config')) return;
+    flushDue = true;
+    // After the append's own tick: the folds have seen the events, and a burst travels together.
+    clock.after(0, () => {
+      flushDue = false;
+      if (!running) return;
+      exchange.flush();
+      membership.review();
+      membership.tick();
+    });
+  };
+
+  const tick = (): void => {
+    reception.sweep();
+    membership.tick();
+    exchange.flush();
+    cancelTick = clock.after(Math.min(1_000, Math.max(20, heartbeat / 5)), tick);
+  };
+
+  /** Runs one flow with each link; `done` once all have ended. */
+  const forEach = (
+    all: readonly Link[],
+    run: (link: Link, ended: () => void) => void,
+    done: () => void,
+  ): void => {
+    let left = all.length;
+    if (left === 0) done();
+    for (const link of all) {
+      run(
+        link,
+        once(() => {
+          left -= 1;
+          if (left === 0) done();
+        }),
+      );
+    }
+  };
+
+  return {
+    sessions,
+    start() {
+      running = true;
+      startedAt = clock.monotonic();
+      unsubscribe = log.subscribe(onAppended);
+      membership.review();
+      // Whoever starts has news to fetch: it does not wait for the smaller id to begin.
+      for (const link of links.values()) membership.revive(link);
+      tick();
+    },
+    stop() {
+      running = false;
+      cancelTick();
+      unsubscribe();
+      for (const peer of [...links.keys()]) membership.drop(peer);
+      reception.stop();
+    },
+    join(command, done) {
+      join(command, { machine: deps, exchange, membership, joining, record, running: () => running }, done);
+    },
+    round(done) {
+      for (const link of links.values()) if (link.state === 'unreachable') membership.revive(link);
+      forEach([...links.values()], membership.contact, done);
+    },
+    handle(request) {
+      if (running) return reception.handle(request);
+      const body = JSON.stringify({ error: 'The agent is starting or stopping.', code: 'UNAVAILABLE' });
+      return { status: 503, headers: { 'content-type': 'application/json' }, body: Buffer.from(body) };
+    },
+    observed(peer) {
+      const link = links.get(peer);
+      if (link === undefined) return NEVER_SEEN;
+      return {
+        state: link.state === 'suspect' ? 'active' : link.state,
+        last_seen_at: link.lastSeenAt === undefined ? null : new Date(link.lastSeenAt).toISOString(),
+        reason: link.reason,
+        lag: lagOf(history.tips(), link.known),
+        log_head: link.remote?.head ?? null,
+        projection_digest: link.remote?.projection ?? null,
+        clock_skew_ms: link.skew ?? null,
+      };
+    },
+    farewell(done) {
+      const present = [...links.values()].filter(
+        (link) => link.state === 'active' || link.state === 'suspect',
+      );
+      forEach(present, (link, ended) => call(link, { kind: 'bye' }, ended), done);
+    },
+    holdReason,
+  };
+}

@@ -1,0 +1,76 @@
+/**
+ * Every tunable of the peer-to-peer side, with its unit and why it has its value. `heartbeat` is HEARTBEAT_SECONDS in
+ * milliseconds; whatever measures the health of a peer is a multiple of it, so that one setting moves them all.
+ */
+export const PROTOCOLS: readonly number[] = [1];
+
+/** Largest request or answer on the wire, bytes. */
+export const MAX_BODY = 4 * 1024 * 1024;
+/** Largest message after inflation, bytes: a hostile member cannot make us allocate more. */
+export const MAX_MESSAGE = 32 * 1024 * 1024;
+/** Messages below this many bytes are not worth deflating. */
+export const DEFLATE_FROM = 2_048;
+
+/** Tries of a handshake before the peer counts as unreachable (troubleshooting page). */
+export const HANDSHAKE_TRIES = 3;
+/** Pause before the second and third try, ms. */
+export const HANDSHAKE_PAUSES: readonly number[] = [500, 1_500];
+/** Connect and answer limit of one handshake request, ms. */
+export const HANDSHAKE_TIMEOUT = 5_000;
+/** How long an unconfirmed handshake or session is kept, ms: two requests of HANDSHAKE_TIMEOUT and a margin. */
+export const HANDSHAKE_PENDING = 15_000;
+/** Unfinished handshakes held at once, in all and from one address; beyond that the oldest goes. About 2 KiB each. */
+export const HANDSHAKES_PENDING_MAX = 256;
+export const HANDSHAKES_PENDING_PER_ADDRESS = 16;
+
+/** Age at which a session is renewed, ms (SPEC section 9), and the extra the larger peer id waits for the smaller to do it. */
+export const RENEW_AFTER = 3_600_000;
+export const RENEW_GRACE = 60_000;
+/** How long the replaced session still opens messages under way, ms: above every request time-out. */
+export const RETIRE_AFTER = 60_000;
+/** A session that could not be renewed dies at this age, ms. */
+export const SESSION_MAX_AGE = 2 * RENEW_AFTER;
+
+/** Skew between two hosts that is reported, and how far ahead of us an event may be before it waits, ms. */
+export const SKEW_LIMIT = 60_000;
+/** How far a sealed request may be from its time, after the skew measured at the handshake, ms. */
+export const REQUEST_TIME_WINDOW = 120_000;
+
+/** Up to this many peers a change is pushed to everybody; beyond, to FAN_OUT of them, who pass it on. */
+export const PUSH_ALL_LIMIT = 32;
+/** Serf's and SWIM's choice: the smallest fan-out that infects n peers in O(log n) rounds with high probability. */
+export const FAN_OUT = 3;
+/** Events in one push; a peer that lacks more is offered our vector and pulls at its own pace. */
+export const PUSH_EVENTS = 256;
+/** Events and bytes (before deflating) in one answer to a pull, and origins in one pull. */
+export const PULL_EVENTS = 500;
+export const PULL_BYTES = 2 * 1024 * 1024;
+export const PULL_ORIGINS = 256;
+
+/** Members asked to probe a silent peer (SWIM's k). */
+export const INDIRECT_PROBES = 3;
+/** memberlist's SuspicionMult. */
+export const SUSPICION_MULTIPLIER = 4;
+/** Lifeguard's awareness: the worst score of this host's own health. */
+export const MAX_HEALTH_SCORE = 8;
+
+/** Limit of one gossip request, ms: at least 2 s, so that a slow link is not taken for a dead one. */
+export const requestTimeout = (heartbeat: number): number => Math.max(2_000, heartbeat);
+
+/** memberlist: multiplier x log10(n) x probe interval, n at least 10 so that small clusters wait four heartbeats. */
+export const suspicionTimeout = (heartbeat: number, members: number, healthScore: number): number =>
+  SUSPICION_MULTIPLIER * Math.max(1, Math.log10(Math.max(1, members))) * heartbeat * (1 + healthScore);
+
+/** An unreachable peer is tried again this often, ms: a healed partition gives no other sign. */
+export const retryUnreachable = (heartbeat: number): number => 6 * heartbeat;
+
+/** A peer that does not know us yet will learn of us by gossip; until then we ask again this often, ms. */
+export const retryUnknown = (heartbeat: number): number => Math.max(200, heartbeat / 5);
+
+/** How long the larger peer id waits for the smaller one's handshake before it starts its own, ms. */
+export const yieldToSmaller = (heartbeat: number): number => heartbeat / 2;
+
+/** At a start, appends wait at most this long for the first word of a member (own-history rule), ms. */
+export const SETTLE_LIMIT = 15_000;
+/** How long `addPeer` waits for both logs to agree, ms. */
+export const JOIN_LIMIT = 30_000;
