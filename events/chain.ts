@@ -20,12 +20,12 @@ export interface ChainHead {
   readonly hlc: Hlc;
 }
 
-/** SHA-256 (hex) of the canonical JSON of the hashed fields; `dataText` is the canonical JSON of `data`. */
-export const hashEvent = (event: HashedFields, dataText: string): string =>
-  digest('sha256', eventPreimage(event, dataText), 'hex');
+/** SHA-256 (hex) of an event's canonical JSON (`eventPreimage`). */
+export const hashPreimage = (preimage: string): string => digest('sha256', preimage, 'hex');
 
-/** As `hashEvent`, for an event that came from elsewhere. */
-export const hashOf = (event: AnyEvent): string => hashEvent(event, canonicalJson(event.data));
+/** The hash an event must have by its content. */
+export const hashOf = (event: AnyEvent): string =>
+  hashPreimage(eventPreimage(event, canonicalJson(event.data)));
 
 /** Base64 signature over the last hash of a transaction; by the chain it covers every event before it. */
 export const signTransaction = (signer: Signer, lastHash: string): string =>

@@ -12,7 +12,8 @@ const OWNER_ONLY = 0o600;
 const BUSY_TIMEOUT_MS = 5_000;
 
 /**
- * `events` is the truth; the rest can be derived from it or dropped. Ids are indexed without UNIQUE: an id is unique by
+ * `events` is the truth; the rest can be derived from it or dropped. `body` holds exactly the bytes that were hashed, and
+ * what is asked for by column is generated from it, so that no second copy can say something else. Ids are indexed without UNIQUE: an id is unique by
  * honest behaviour, and refusing a second one would let a peer block another's history by copying its ids.
  * `recorded_at_ms` is this host's wall clock at the append; `checksum` is CRC-32 over the row as stored, so that a
  * damaged sector is noticed by every read, not only by verification. Neither is part of the event.
@@ -23,22 +24,18 @@ CREATE TABLE events (
   position INTEGER PRIMARY KEY,
   recorded_at_ms INTEGER NOT NULL,
   checksum INTEGER NOT NULL,
-  id TEXT NOT NULL,
-  origin TEXT NOT NULL,
-  stream TEXT NOT NULL CHECK (stream IN ('config', 'local')),
-  seq INTEGER NOT NULL CHECK (seq >= 1),
-  hlc TEXT NOT NULL,
-  type TEXT NOT NULL,
-  version INTEGER NOT NULL,
-  entity TEXT NOT NULL,
-  actor_kind TEXT NOT NULL,
-  actor_id TEXT,
-  actor_address TEXT,
-  correlation_id TEXT NOT NULL,
-  data TEXT NOT NULL,
-  prev_hash TEXT NOT NULL,
+  body TEXT NOT NULL,
   hash TEXT NOT NULL,
-  signature TEXT
+  signature TEXT,
+  id TEXT NOT NULL AS (body ->> 'id'),
+  origin TEXT NOT NULL AS (body ->> 'origin'),
+  stream TEXT NOT NULL AS (body ->> 'stream'),
+  seq INTEGER NOT NULL AS (body ->> 'seq'),
+  hlc TEXT NOT NULL AS (body ->> 'hlc'),
+  type TEXT NOT NULL AS (body ->> 'type'),
+  entity TEXT NOT NULL AS (body ->> 'entity'),
+  actor_kind TEXT NOT NULL AS (body ->> '$.actor.kind'),
+  actor_id TEXT AS (body ->> '$.actor.id')
 ) STRICT;
 CREATE UNIQUE INDEX events_chain ON events (origin, stream, seq);
 CREATE INDEX events_id ON events (id);

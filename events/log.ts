@@ -1,9 +1,9 @@
 import type { KeyObject } from 'node:crypto';
 import type Database from 'better-sqlite3';
 import type { Hlc, PeerId, Position } from './brand.ts';
-import { canonicalJson } from './canonical.ts';
+import { canonicalJson, eventPreimage } from './canonical.ts';
 import { CATALOGUE, isKnownType } from './catalogue.ts';
-import { type ChainHead, GENESIS_HASH, hashEvent, signTransaction } from './chain.ts';
+import { type ChainHead, GENESIS_HASH, hashPreimage, signTransaction } from './chain.ts';
 import type { Clock, Random } from './clock.ts';
 import { publicKeyObject, type Signer } from './ed25519.ts';
 import type { AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
@@ -134,11 +134,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
   const heads = new Map<string, PinnedHead>();
   for (const head of storedHeads(queries)) heads.set(chainKey(head.origin, head.stream), head);
   let position: number = headPosition(queries);
-  const lastHlc = [...heads.values()].reduce<Hlc>(
-    (last, head) => (head.hlc > last ? head.hlc : last),
-    ZERO_HLC,
-  );
-  const hlc = createHlc({ last: lastHlc }, deps);
+  const hlc = createHlc({ last: newest([...heads.values()].map((head) => head.hlc)) }, deps);
   const keys = new Map<string, KeyObject>();
   let closed = false;
 
@@ -234,8 +230,8 @@ function createLog(opened: Opened, deps: LogDeps): Log {
           `one change may have ${MAX_TRANSACTION} events, not ${events.length}; split it`,
         );
       }
-      const before = repeated(events, context);
-      if (before !== undefined) return before;
+      const earlier = repeated(events, context);
+      if (earlier !== undefined) return earlier;
       expectVersion(context);
 
       const now = deps.clock.now();
@@ -257,7 +253,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       }
       const appended = drafts.map((draft) => draft.event);
       store(
-        drafts.map((draft) => rowOf(draft.event, draft.dataText, now)),
+        drafts.map((draft) => rowOf(draft.event, draft.body, now)),
         [...staged.values()],
         () => {
           if (context.idempotencyKey === undefined) return;
@@ -299,7 +295,11 @@ function createLog(opened: Opened, deps: LogDeps): Log {
 
       const now = deps.clock.now();
       const rows = outcome.events.map((event, index) =>
-        rowOf({ ...event, position: (position + 1 + index) as Position }, canonicalJson(event.data), now),
+        rowOf(
+          { ...event, position: (position + 1 + index) as Position },
+          eventPreimage(event, canonicalJson(event.data)),
+          now,
+        ),
       );
       const events = rows.map(eventOf);
       const last = events.at(-1);
@@ -340,13 +340,17 @@ function createLog(opened: Opened, deps: LogDeps): Log {
   };
 }
 
+/** Fixed width, so the text order is the order of time. */
+const newest = (times: readonly Hlc[]): Hlc => [...times].sort().at(-1) ?? ZERO_HLC;
+
 const chainKey = (origin: PeerId, stream: Stream): string => `${origin}/${stream}`;
 
 const streamOfNew = (event: AnyNewEvent): Stream => CATALOGUE[event.type].stream;
 
 interface Draft {
   event: AnyEvent;
-  readonly dataText: string;
+  /** The hashed bytes. */
+  readonly body: string;
   readonly head: ChainHead;
 }
 
@@ -387,9 +391,10 @@ function draftEvent(
       faults,
     );
   }
-  const hash = hashEvent(unhashed, dataText);
+  const body = eventPreimage(unhashed, dataText);
+  const hash = hashPreimage(body);
   const { origin, seq } = unhashed;
-  return { event: { ...unhashed, hash }, dataText, head: { origin, stream, seq, hash, hlc: at.hlc } };
+  return { event: { ...unhashed, hash }, body, head: { origin, stream, seq, hash, hlc: at.hlc } };
 }
 
 function ownOrigin(queries: RowQueries, path: string): PeerId {

@@ -13,10 +13,8 @@ export type UpcasterTable = Readonly<Record<string, Readonly<Record<number, Upca
  */
 const UPCASTERS: UpcasterTable = {};
 
-export interface Upcast {
-  /** Data in the current version; as it is for unknown types and newer versions; undefined when a step is missing. */
-  (type: string, version: number, data: Data): Data | undefined;
-}
+/** Data in the current version; as it is for unknown types and newer versions; undefined when a step is missing. */
+export type Upcast = (type: string, version: number, data: Data) => Data | undefined;
 
 /** `versionOf`: current version of a type, undefined for an unknown one. */
 export function createUpcast(table: UpcasterTable, versionOf: (type: string) => number | undefined): Upcast {

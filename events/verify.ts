@@ -1,12 +1,12 @@
 import type { KeyObject } from 'node:crypto';
 import type { EventId, Hlc, PeerId } from './brand.ts';
-import { type ChainHead, GENESIS_HASH, hashEvent, linkFault, verifyTransaction } from './chain.ts';
+import { type ChainHead, GENESIS_HASH, hashPreimage, linkFault, verifyTransaction } from './chain.ts';
 import { publicKeyObject } from './ed25519.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 import { ZERO_HLC } from './hlc.ts';
 import { damaged, logError } from './log-errors.ts';
 import { createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
-import { COLUMNS, dataTextOf, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
+import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
 
 /**
@@ -99,10 +99,10 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
     for (const row of rows) {
       if (row[0] !== after + 1)
         return result(fileFault(`the event at position ${after + 1} is missing`, after + 1));
-      const fault = rowFault(row, seen, pinned);
+      const fault = rowFault(row, seen, { pinned, signatures: true, before: emptyChain });
       if (fault !== undefined) return result(fault);
       events += 1;
-      if (row[18] !== null) transactions += 1;
+      if (row[5] !== null) transactions += 1;
       after = row[0];
     }
     onProgress?.(after);
@@ -118,14 +118,13 @@ function verifyTail(queries: RowQueries): LogFault | undefined {
     .all<EventRow>(`SELECT ${COLUMNS} FROM events ORDER BY position DESC LIMIT ?`, TAIL_EVENTS)
     .reverse();
   const seen = new Map<string, Seen>();
+  const before = (event: AnyEvent): Seen => eventBefore(queries, event);
   let due = rows[0]?.[0] ?? 1;
   if (rows.length < TAIL_EVENTS && due !== 1) return fileFault('the event at position 1 is missing', 1);
   for (const row of rows) {
     if (row[0] !== due) return fileFault(`the event at position ${due} is missing`, due);
     due += 1;
-    const key = `${row[4]}/${row[5]}`;
-    if (!seen.has(key)) seen.set(key, headBefore(queries, row));
-    const fault = rowFault(row, seen, pinned, 'content');
+    const fault = rowFault(row, seen, { pinned, signatures: false, before });
     if (fault !== undefined) return fault;
   }
   for (const [key, chain] of pinned) {
@@ -135,9 +134,10 @@ function verifyTail(queries: RowQueries): LogFault | undefined {
       chain.stream,
     );
     if (row === undefined) return fileFault(`the ${chain.stream} events of ${chain.origin} are missing`);
-    const fault = rowFault(row, new Map([[key, headBefore(queries, row)]]), pinned);
+    const end = new Map<string, Seen>();
+    const fault = rowFault(row, end, { pinned, signatures: true, before });
     if (fault !== undefined) return fault;
-    seen.set(key, seenOf(eventAsWritten(row)));
+    seen.set(key, end.get(key) ?? emptyChain(chain));
   }
   return endFault(seen, pinned);
 }
@@ -159,36 +159,30 @@ const seenOf = (event: AnyEvent): Seen => ({
   position: event.position,
 });
 
+interface Checks {
+  readonly pinned: Chains;
+  readonly signatures: boolean;
+  /** What an event follows when no earlier one of its chain has been seen. */
+  readonly before: (event: AnyEvent) => Seen;
+}
+
 /** Checks one row against the end of its chain and moves that end. */
-function rowFault(
-  row: EventRow,
-  seen: Map<string, Seen>,
-  pinned: Chains,
-  depth: 'content' | 'signature' = 'signature',
-): LogFault | undefined {
-  const at = (reason: string): LogFault => ({
-    position: row[0],
-    id: row[3] as EventId,
-    origin: row[4] as PeerId,
-    stream: row[5] as Stream,
-    seq: row[6],
-    reason,
-  });
-  if (!isIntact(row)) return at('the stored row does not match its checksum');
+function rowFault(row: EventRow, seen: Map<string, Seen>, checks: Checks): LogFault | undefined {
   let event: AnyEvent;
   try {
     event = eventAsWritten(row);
   } catch {
-    return at('its data is not JSON');
+    return fileFault('its content is not JSON', row[0]);
   }
+  const at = (reason: string): LogFault => ({ ...placeOf(event), reason });
+  if (!isIntact(row)) return at('the stored row does not match its checksum');
   const key = `${event.origin}/${event.stream}`;
-  const chain = pinned.get(key);
+  const chain = checks.pinned.get(key);
   if (chain === undefined) return at('its chain is not known to this log');
-  const before: Seen = seen.get(key) ?? emptyChain(event.origin, event.stream);
-  const link = linkFault(before, event);
+  const link = linkFault(seen.get(key) ?? checks.before(event), event);
   if (link !== undefined) return at(link);
-  if (hashEvent(event, dataTextOf(row)) !== event.hash) return at('its hash does not match its content');
-  if (event.signature !== null && depth === 'signature') {
+  if (hashPreimage(row[3]) !== event.hash) return at('its hash does not match its content');
+  if (event.signature !== null && checks.signatures) {
     if (chain.key === undefined) return at('the key pinned for its origin is not an acceptable Ed25519 key');
     if (!verifyTransaction(chain.key, event.hash, event.signature))
       return at("its signature is not the origin's");
@@ -215,6 +209,14 @@ function endFault(seen: ReadonlyMap<string, Seen>, pinned: Chains): LogFault | u
   return undefined;
 }
 
+const placeOf = ({ id, position, origin, stream, seq }: AnyEvent): Omit<LogFault, 'reason'> => ({
+  position,
+  id,
+  origin,
+  stream,
+  seq,
+});
+
 const fileFault = (reason: string, position?: number): LogFault => ({
   position,
   id: undefined,
@@ -224,7 +226,7 @@ const fileFault = (reason: string, position?: number): LogFault => ({
   reason,
 });
 
-const emptyChain = (origin: PeerId, stream: Stream): Seen => ({
+const emptyChain = ({ origin, stream }: { readonly origin: PeerId; readonly stream: Stream }): Seen => ({
   origin,
   stream,
   seq: 0,
@@ -235,16 +237,14 @@ const emptyChain = (origin: PeerId, stream: Stream): Seen => ({
   position: 0,
 });
 
-function headBefore(queries: RowQueries, row: EventRow): Seen {
-  const before = queries.get<EventRow>(
+function eventBefore(queries: RowQueries, event: AnyEvent): Seen {
+  const row = queries.get<EventRow>(
     `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = ? AND seq = ?`,
-    row[4],
-    row[5],
-    row[6] - 1,
+    event.origin,
+    event.stream,
+    event.seq - 1,
   );
-  return before === undefined
-    ? emptyChain(row[4] as PeerId, row[5] as Stream)
-    : seenOf(eventAsWritten(before));
+  return row === undefined ? emptyChain(event) : seenOf(eventAsWritten(row));
 }
 
 function readChains(queries: RowQueries): Chains {
@@ -269,7 +269,7 @@ function acceptableKey(base64: string): KeyObject | undefined {
 
 function findKeyConflicts(queries: RowQueries, pinned: Chains): Verification['keyConflicts'] {
   const rows = queries.all<[number, PeerId, string]>(
-    "SELECT position, json_extract(data, '$.peer_id'), json_extract(data, '$.public_key') FROM events " +
+    "SELECT position, body ->> '$.data.peer_id', body ->> '$.data.public_key' FROM events " +
       "WHERE type IN ('peer.admitted', 'peer.registered') ORDER BY position",
   );
   return rows.flatMap(([position, peerId, publicKey]) => {
