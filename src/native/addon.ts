@@ -82,7 +82,7 @@ export interface NativeAddon {
 const BUILT_AT = join('src', 'native', 'build', 'Release', 'arctic_native.node');
 
 /** The path of the built add-on, looked for upwards from this module, so that `src/` and `dist/` both find it. */
-function findAddon(): string | undefined {
+export function findAddon(): string | undefined {
   let directory = dirname(fileURLToPath(import.meta.url));
   for (;;) {
     const candidate = join(directory, BUILT_AT);

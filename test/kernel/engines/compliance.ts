@@ -1,0 +1,323 @@
+/**
+ * What every implementation of the TCP engine must do, on a real kernel. Runs with one implementation at the entry
+ * and one, the same or another, at the exit.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Test } from 'tap';
+import { digest, failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
+import type { Implementation } from './engine-process.ts';
+import { CLIENT, EXIT, type Lab, LIMIT_BITS, SERVER, SERVICES, startLab } from './lab.ts';
+
+/** Flows of all services on both hosts. */
+async function activeFlows(lab: Lab): Promise<number> {
+  let count = 0;
+  for (const host of [lab.entry, lab.exit]) {
+    for (const { entry, exit } of Object.values((await host.stats()).services)) {
+      count += entry.active + exit.active;
+    }
+  }
+  return count;
+}
+
+const whenQuiet = (lab: Lab): Promise<void> =>
+  until(async () => (await activeFlows(lab)) === 0, 'no flow is left');
+
+export async function runCompliance(t: Test, entryBy: Implementation, exitBy: Implementation): Promise<void> {
+  const lab = await startLab(entryBy, exitBy);
+  t.teardown(() => lab.stop());
+  await until(async () => ((await lab.entry.stats()).carriers['exit']?.idle ?? 0) >= 8, 'links are warm');
+
+  for (const family of [4, 6] as const) {
+    const server = family === 4 ? SERVER.v4 : SERVER.v6;
+    const name = `IPv${family}`;
+
+    await t.test(`${name}: 20 MB arrive whole, and the answer comes after FIN`, async (t) => {
+      const listener = await lab.serve(family, 5_000, (socket) => {
+        digest(socket).then((sum) => socket.end(sum));
+      });
+      const sent = randomBytes(20_000_000);
+      const client = lab.dial(server, 5_000);
+      client.end(sent);
+      t.equal((await readAll(client)).toString(), createHash('sha256').update(sent).digest('hex'));
+      listener.close();
+    });
+
+    await t.test(`${name}: both directions at once`, async (t) => {
+      const listener = await lab.serve(family, 5_000, (socket) => socket.pipe(socket));
+      const sent = randomBytes(5_000_000);
+      const client = lab.dial(server, 5_000);
+      client.end(sent);
+      t.ok((await readAll(client)).equals(sent));
+      listener.close();
+    });
+
+    await t.test(`${name}: the server ends first, the client sends on`, async (t) => {
+      const received = new Promise<string>((resolve) => {
+        lab
+          .serve(family, 5_001, (socket) => {
+            socket.end('done already');
+            digest(socket).then(resolve);
+          })
+          .catch(() => undefined);
+      });
+      await sleep(50);
+      const client = lab.dial(server, 5_001);
+      t.equal((await readAll(client)).toString(), 'done already');
+      const late = randomBytes(3_000_000);
+      client.end(late);
+      t.equal(await received, createHash('sha256').update(late).digest('hex'));
+    });
+
+    await t.test(`${name}: a reset of the server reaches the client`, async (t) => {
+      const listener = await lab.serve(family, 5_002, (socket) =>
+        socket.once('data', () => socket.resetAndDestroy()),
+      );
+      const client = lab.dial(server, 5_002);
+      client.write('x');
+      t.equal(await failure(client), 'ECONNRESET');
+      listener.close();
+    });
+
+    await t.test(`${name}: a reset of the client reaches the server`, async (t) => {
+      let accepted: (socket: Socket) => void = () => undefined;
+      const ended = new Promise<Socket>((resolve) => {
+        accepted = resolve;
+      }).then(failure);
+      const listener = await lab.serve(family, 5_003, (socket) => {
+        accepted(socket);
+        socket.write('hello');
+      });
+      const client = lab.dial(server, 5_003);
+      await once(client, 'data');
+      client.resetAndDestroy();
+      t.equal(await ended, 'ECONNRESET');
+      listener.close();
+    });
+
+    await t.test(`${name}: a reset after data and FIN is no orderly end`, async (t) => {
+      const listener = await lab.serve(family, 5_004, (socket) => {
+        socket.once('data', () => {
+          socket.write(Buffer.alloc(100_000));
+          setTimeout(() => resetSocket(socket), 20);
+        });
+      });
+      const client = lab.dial(server, 5_004);
+      client.end('x');
+      t.equal(await failure(client), 'ECONNRESET');
+      listener.close();
+    });
+
+    await t.test(`${name}: a refused connection resets the client`, async (t) => {
+      t.equal(await failure(lab.dial(server, 5_009)), 'ECONNRESET');
+    });
+
+    await t.test(
+      `${name}: the server sees the exit, or the client when the service is transparent`,
+      async (t) => {
+        const peers: string[] = [];
+        const listeners = [
+          await lab.serve(family, 5_010, (socket) => {
+            peers.push(socket.remoteAddress ?? '');
+            socket.end();
+          }),
+          await lab.serve(family, 7_010, (socket) => {
+            peers.push(socket.remoteAddress ?? '', String(socket.remotePort));
+            socket.end();
+          }),
+        ];
+        const plain = lab.dial(server, 5_010);
+        plain.end();
+        await readAll(plain);
+        const transparent = lab.dial(server, 7_010);
+        await once(transparent, 'connect');
+        const port = transparent.localPort;
+        transparent.end();
+        await readAll(transparent);
+        const key = family === 4 ? 'v4' : 'v6';
+        t.same(peers, [EXIT[key], CLIENT[key], String(port)]);
+        for (const listener of listeners) listener.close();
+      },
+    );
+
+    await t.test(`${name}: the exit dials only what the routes allow`, async (t) => {
+      let connections = 0;
+      const listener = await lab.serve(family, 8_000, (socket) => {
+        connections += 1;
+        socket.end();
+      });
+      const refused = (await lab.exit.stats()).services[SERVICES.narrow.id]?.exit.refused ?? 0;
+      const client = lab.dial(server, 8_000);
+      client.write('let me in');
+      t.equal(await failure(client), 'ECONNRESET');
+      t.equal(connections, 0);
+      t.equal((await lab.exit.stats()).services[SERVICES.narrow.id]?.exit.refused, refused + 1);
+      listener.close();
+    });
+  }
+
+  await t.test('a direct connection to the listener is reset', async (t) => {
+    const before = (await lab.entry.stats()).refused.connections;
+    t.equal(await failure(lab.dial('10.71.1.1', 61_001)), 'ECONNRESET');
+    t.equal((await lab.entry.stats()).refused.connections, before + 1);
+  });
+
+  await t.test('carriers that prove nothing are closed, and cost nothing', async (t) => {
+    const before = (await lab.entry.stats()).refused.carriers;
+    for (const hello of [
+      Buffer.from('GET / HTTP/1.0\r\n\r\n'.padEnd(60)),
+      Buffer.concat([Buffer.from('ARC1'), randomBytes(48)]),
+    ]) {
+      const stranger = lab.dial('10.71.1.1', 61_000);
+      stranger.write(hello);
+      t.match(await failure(stranger), /end|ECONNRESET/);
+    }
+    t.equal((await lab.entry.stats()).refused.carriers, before + 2);
+  });
+
+  await t.test('a slow reader stops the sender, and memory with it', async (t) => {
+    let written = 0;
+    const listener = await lab.serve(4, 5_020, (socket) => {
+      const block = Buffer.alloc(65_536);
+      const more = (): void => {
+        while (!socket.destroyed && written < 400_000_000) {
+          written += block.length;
+          if (!socket.write(block)) break;
+        }
+      };
+      socket.on('drain', more);
+      more();
+    });
+    const client = lab.dial(SERVER.v4, 5_020);
+    client.pause();
+    let steady = 0;
+    let last = -1;
+    await until(() => {
+      steady = written === last && written > 0 ? steady + 1 : 0;
+      last = written;
+      return steady > 10;
+    }, 'the sender is held');
+    t.ok(written < 200_000_000, `${written} bytes were taken from the sender`);
+    resetSocket(client);
+    await whenQuiet(lab);
+    listener.close();
+  });
+
+  await t.test('the bandwidth limit holds in both directions', async (t) => {
+    const bytes = 5_000_000;
+    // The first burst is free: max(128 KB, 20 ms).
+    const least = ((bytes - 200_000) * 8_000) / LIMIT_BITS;
+    const sent = randomBytes(bytes);
+    const listener = await lab.serve(4, 9_000, (socket) => {
+      socket.once('data', (first) => {
+        if (first[0] === 0) socket.end(sent);
+        else digest(socket).then(() => socket.end('thanks'));
+      });
+    });
+    for (const direction of ['down', 'up']) {
+      const start = performance.now();
+      const client = lab.dial(SERVER.v4, 9_000);
+      if (direction === 'down') {
+        client.end(Buffer.of(0));
+        t.ok((await readAll(client)).equals(sent));
+      } else {
+        client.end(Buffer.concat([Buffer.of(1), sent]));
+        t.equal((await readAll(client)).toString(), 'thanks');
+      }
+      const took = performance.now() - start;
+      t.ok(took >= least, `${direction}: ${took.toFixed(0)} ms, not under ${least} ms`);
+    }
+    listener.close();
+  });
+
+  await t.test('500 flows at once, each with its own bytes; no descriptor stays', async (t) => {
+    await whenQuiet(lab);
+    const listener = await lab.serve(4, 5_030, (socket) => socket.pipe(socket));
+    const round = async (count: number): Promise<number> => {
+      const answers = await Promise.all(
+        Array.from({ length: count }, async (_, index) => {
+          const sent = createHash('sha512').update(`flow ${index}`).digest();
+          const client = lab.dial(SERVER.v4, 5_030);
+          for (let times = 0; times < 50; times += 1) client.write(sent);
+          client.end();
+          const got = await readAll(client);
+          return got.length === 50 * 64 && got.subarray(0, 64).equals(sent) && got.subarray(-64).equals(sent);
+        }),
+      );
+      await whenQuiet(lab);
+      return answers.filter((right) => right).length;
+    };
+    const links = async (): Promise<number> => {
+      const carriers = (await lab.entry.stats()).carriers['exit'];
+      return (carriers?.idle ?? 0) + (carriers?.leased ?? 0);
+    };
+    t.equal(await round(500), 500);
+    const before = { entry: lab.entry.descriptors(), exit: lab.exit.descriptors(), links: await links() };
+    t.equal(await round(500), 500);
+    const after = { entry: lab.entry.descriptors(), exit: lab.exit.descriptors(), links: await links() };
+    // Idle links are descriptors, too, and may have become more; beyond them nothing may stay.
+    t.ok(after.entry - before.entry <= after.links - before.links, 'entry');
+    t.ok(after.exit - before.exit <= after.links - before.links, 'exit');
+    listener.close();
+  });
+
+  await t.test('a renewed session drains: open flows go on, new ones use the new key', async (t) => {
+    const listener = await lab.serve(4, 5_040, (socket) => socket.pipe(socket));
+    const old = lab.sessionId();
+    const client = lab.dial(SERVER.v4, 5_040);
+    client.write('before');
+    t.equal(String(await once(client, 'data')), 'before');
+    await lab.agree();
+    await lab.retire('exit', old, 'renewed');
+    await lab.retire('entry', old, 'renewed');
+    client.write('after');
+    t.equal(String(await once(client, 'data')), 'after');
+    const fresh = lab.dial(SERVER.v4, 5_040);
+    fresh.end('fresh');
+    t.equal((await readAll(fresh)).toString(), 'fresh');
+    client.end();
+    await readAll(client);
+    await whenQuiet(lab);
+    listener.close();
+  });
+
+  await t.test('a removed peer loses its flows within a second, on either side', async (t) => {
+    const listener = await lab.serve(4, 5_050, (socket) => socket.pipe(socket));
+    for (const side of ['exit', 'entry'] as const) {
+      const client = lab.dial(SERVER.v4, 5_050);
+      client.write('x');
+      await once(client, 'data');
+      const start = performance.now();
+      const ended = failure(client);
+      await lab.retire(side, lab.sessionId(), 'removed');
+      t.equal(await ended, 'ECONNRESET');
+      t.ok(performance.now() - start < 1_000, `${side}: after ${(performance.now() - start).toFixed(0)} ms`);
+      await lab.retire(side === 'exit' ? 'entry' : 'exit', lab.sessionId(), 'removed');
+      await lab.agree();
+    }
+    const again = lab.dial(SERVER.v4, 5_050);
+    again.end('again');
+    t.equal((await readAll(again)).toString(), 'again', 'a new handshake brings the peer back');
+    listener.close();
+  });
+
+  await t.test('flows die with the exit, and new ones work when it is back or are reset', async (t) => {
+    const listener = await lab.serve(4, 5_060, (socket) => socket.pipe(socket));
+    const client = lab.dial(SERVER.v4, 5_060);
+    client.write('x');
+    await once(client, 'data');
+    const ended = failure(client);
+    await lab.exit.kill();
+    t.equal(await ended, 'ECONNRESET');
+    t.equal(await failure(lab.dial(SERVER.v4, 5_060)), 'ECONNRESET', 'after waiting for a link');
+    listener.close();
+  });
+
+  await t.test('stop closes the listeners and every descriptor it opened', async (t) => {
+    await lab.entry.call({ verb: 'stop', graceMs: 100 });
+    t.match(await failure(lab.dial(SERVER.v4, 5_000)), /ECONN|EHOST|ENET|ETIMEDOUT/);
+    t.match((await lab.entry.stats()).carriers, {});
+  });
+}

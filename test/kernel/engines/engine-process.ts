@@ -1,0 +1,88 @@
+/** An engine in a process of its own, led by its parent over IPC. Started as `node engine-process.ts <implementation>`. */
+import { randomBytes } from 'node:crypto';
+import { systemClock } from '../../../events/clock.ts';
+import type { TproxyConfig, TproxyEngine } from '../../../src/engines/tproxy/contract.ts';
+import { createTypescriptRelay } from '../../../src/engines/tproxy/relay.ts';
+import { createTransparentSockets } from '../../../src/engines/tproxy/transparent-sockets.ts';
+import { loadAddon } from '../../../src/native/addon.ts';
+import { createTestKeys } from '../../unit/engines/tproxy/loopback.ts';
+
+export type Implementation = 'typescript';
+
+export type HostCall =
+  | {
+      readonly verb: 'start';
+      readonly config: TproxyConfig;
+      readonly listenPort: number;
+      readonly carrierPort: number;
+    }
+  | { readonly verb: 'configure'; readonly config: TproxyConfig }
+  | { readonly verb: 'configured' }
+  | {
+      readonly verb: 'session';
+      readonly sessionId: string;
+      readonly key: string;
+      readonly peerId: string;
+      readonly initiator: boolean;
+    }
+  | { readonly verb: 'retire'; readonly sessionId: string; readonly reason: 'renewed' | 'removed' }
+  | { readonly verb: 'stats' }
+  | { readonly verb: 'stop'; readonly graceMs: number };
+
+export interface HostReply {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly error?: string;
+}
+
+const write = (level: string) => (fields: object, text: string) => {
+  if (process.env['ENGINE_LOG'] !== undefined) console.error(level, text, fields);
+};
+const logger = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+const keys = createTestKeys();
+let engine: TproxyEngine | undefined;
+
+function create(_implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
+  return createTypescriptRelay(
+    { listenPort, carrierPort },
+    {
+      keys,
+      clock: systemClock,
+      random: { bytes: (count) => randomBytes(count) },
+      logger,
+      sockets: createTransparentSockets(loadAddon(), { ownMark: 0x41f0_0001 }),
+    },
+  );
+}
+
+async function handle(call: HostCall): Promise<unknown> {
+  switch (call.verb) {
+    case 'start':
+      engine = create((process.argv[2] ?? 'typescript') as Implementation, call.listenPort, call.carrierPort);
+      engine.configure(call.config);
+      await engine.start();
+      return engine.listenPort;
+    case 'configure':
+      return engine?.configure(call.config);
+    case 'configured':
+      return engine?.configured();
+    case 'session':
+      return keys.set({ ...call, key: Buffer.from(call.key, 'hex') });
+    case 'retire':
+      return keys.retire(call.sessionId, call.reason);
+    case 'stats':
+      return engine?.stats();
+    case 'stop':
+      return engine?.stop(call.graceMs);
+  }
+}
+
+process.on('message', (call: HostCall & { id: number }) => {
+  handle(call).then(
+    (result) => process.send?.({ id: call.id, result }),
+    (error: unknown) =>
+      process.send?.({ id: call.id, error: error instanceof Error ? error.message : String(error) }),
+  );
+});
+// The test is gone.
+process.on('disconnect', () => process.exit(1));

@@ -1,0 +1,4 @@
+import t from 'tap';
+import { runCompliance } from './compliance.ts';
+
+t.test('the TypeScript relay', { timeout: 200_000 }, (t) => runCompliance(t, 'typescript', 'typescript'));
