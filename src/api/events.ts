@@ -1,0 +1,147 @@
+import { Type } from 'typebox';
+import type { EventId, PeerId, Position } from '../../events/brand.ts';
+import { EventIdField, PeerIdField } from '../../events/catalogue/fields.ts';
+import { isKnownType } from '../../events/catalogue.ts';
+import { ArcticError } from '../../events/errors.ts';
+import { endOfMs } from '../../events/hlc.ts';
+import type { ReadFilter } from '../../events/log-contract.ts';
+import { PROJECTION_NAMES, type ProjectionName } from '../../projections/replay.ts';
+import { type ApiContext, type App, documented } from './context.ts';
+import type { EventStreams } from './event-stream.ts';
+import { limitOf, PagingQuery } from './paging.ts';
+
+const Moment = Type.String({
+  maxLength: 40,
+  description: 'A position of this log, or an RFC 3339 time.',
+});
+const ListQuery = Type.Object(
+  {
+    limit: PagingQuery.limit,
+    cursor: Type.Optional(Type.String({ pattern: '^[0-9]{1,15}$' })),
+    after: Type.Optional(Type.Integer({ minimum: 0, description: 'Position; only later events.' })),
+    until: Type.Optional(Moment),
+    type: Type.Optional(Type.String({ maxLength: 500, description: 'One or several, separated by commas.' })),
+    actor: Type.Optional(Type.String({ maxLength: 100 })),
+    origin: Type.Optional(PeerIdField),
+    entity: Type.Optional(Type.String({ maxLength: 200 })),
+    order: Type.Optional(Type.Union([Type.Literal('asc'), Type.Literal('desc')])),
+  },
+  { additionalProperties: false },
+);
+const EventParams = Type.Object({ id: EventIdField }, { additionalProperties: false });
+const ReplayQuery = Type.Object(
+  {
+    until: Type.Optional(Moment),
+    projection: Type.Optional(Type.Union(PROJECTION_NAMES.map((name) => Type.Literal(name)))),
+  },
+  { additionalProperties: false },
+);
+
+export function eventRoutes(app: App, context: ApiContext, streams: EventStreams): void {
+  const { log, projections } = context;
+
+  app.get('/v1/events', { schema: { querystring: ListQuery } }, (request, reply) => {
+    const { query } = request;
+    const filter = filterOf(query);
+    if (accepts(request.headers.accept, 'text/event-stream')) {
+      const resumed = request.headers['last-event-id'];
+      return streams.open(reply, filter, resumeFrom(resumed, query.after));
+    }
+    const limit = limitOf(query);
+    const descending = query.order === 'desc';
+    const cursor = query.cursor === undefined ? undefined : (Number(query.cursor) as Position);
+    const bounded: ReadFilter = descending
+      ? withUpperBound(filter, cursor)
+      : { ...filter, after: cursor ?? afterOf(query.after) };
+    // One more than asked tells whether there is a next page.
+    const pages = log.pages({ ...bounded, limit: limit + 1 }, { reverse: descending });
+    const found = pages.next().value ?? [];
+    const events = found.slice(0, limit);
+    const last = events.at(-1);
+    return { events, next_cursor: found.length > limit && last !== undefined ? String(last.position) : null };
+  });
+
+  app.get('/v1/events/:id', { schema: { params: EventParams } }, (request) => {
+    const event = log.get(request.params.id as EventId);
+    if (event === undefined) {
+      throw new ArcticError('NOT_FOUND', `there is no event ${request.params.id} in the log of this peer.`);
+    }
+    // What became of each field it wrote: the loser of a conflict stays in the log.
+    return { ...event, outcome: projections.explainConflict(event) };
+  });
+
+  app.get('/v1/replay', { schema: { querystring: ReplayQuery } }, async (request) => {
+    const { until, projection } = request.query;
+    const moment = until === undefined ? undefined : momentOf(until);
+    return projections.replay({
+      ...(moment === undefined ? {} : { until: moment }),
+      ...(projection === undefined ? {} : { projection: projection as ProjectionName }),
+    });
+  });
+
+  app.get('/v1/drift', { schema: documented({}, {}) }, async () => {
+    const reports = await context.reconcilers.drift();
+    return { drift: reports.some((report) => report.differences.length > 0), reconcilers: reports };
+  });
+
+  app.get('/v1/reconcilers', { schema: documented({}, {}) }, () => ({
+    reconcilers: context.reconcilers.status(),
+  }));
+}
+
+/** Newest first, the cursor is the last position of the page before: everything below it. */
+function withUpperBound(filter: ReadFilter, cursor: Position | undefined): ReadFilter {
+  if (cursor === undefined) return filter;
+  const below = Math.max(0, cursor - 1);
+  return { ...filter, until: Math.min(below, filter.until ?? below) as Position };
+}
+
+const afterOf = (after: number | undefined): Position => (after ?? 0) as Position;
+
+/** The newer of what the browser says it has (`Last-Event-ID`) and what the request says. */
+function resumeFrom(lastEventId: string | string[] | undefined, after: number | undefined): Position {
+  if (lastEventId === undefined) return afterOf(after);
+  if (typeof lastEventId !== 'string' || !/^\d{1,15}$/.test(lastEventId)) {
+    throw new ArcticError('INVALID_REQUEST', 'the header Last-Event-ID must be the position of an event.', [
+      { pointer: 'headers/last-event-id', message: 'must be a position' },
+    ]);
+  }
+  return Math.max(Number(lastEventId), after ?? 0) as Position;
+}
+
+const accepts = (accept: string | undefined, type: string): boolean =>
+  accept?.split(',').some((one) => one.split(';')[0]?.trim() === type) ?? false;
+
+function filterOf(query: Type.Static<typeof ListQuery>): ReadFilter {
+  const types = query.type?.split(',').map((type) => {
+    if (isKnownType(type)) return type;
+    throw new ArcticError('INVALID_REQUEST', `there is no event type ${JSON.stringify(type)}.`, [
+      { pointer: 'querystring/type', message: 'is not in the catalogue of events' },
+    ]);
+  });
+  const until = query.until === undefined ? undefined : momentOf(query.until);
+  return {
+    ...(query.after === undefined ? {} : { after: query.after as Position }),
+    ...(until === undefined ? {} : 'position' in until ? { until: until.position } : { untilHlc: until.hlc }),
+    ...(types === undefined ? {} : { types }),
+    ...(query.actor === undefined ? {} : { actor: query.actor }),
+    ...(query.origin === undefined ? {} : { origin: query.origin as PeerId }),
+    ...(query.entity === undefined ? {} : { entity: query.entity }),
+  };
+}
+
+const RFC3339 = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
+
+/** A position, or a time: everything up to the end of that millisecond. */
+function momentOf(text: string) {
+  if (/^\d{1,15}$/.test(text)) return { position: Number(text) as Position };
+  const ms = RFC3339.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(ms) || ms < 0) {
+    throw new ArcticError(
+      'INVALID_REQUEST',
+      'until must be a position or an RFC 3339 time, such as 2026-01-31T12:00:00Z.',
+      [{ pointer: 'querystring/until', message: 'is neither a position nor a time' }],
+    );
+  }
+  return { hlc: endOfMs(ms) };
+}

@@ -1,0 +1,118 @@
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { Dispatcher } from 'undici';
+import type { PeerId, ServiceId } from '../../events/brand.ts';
+import type { Clock, Random } from '../../events/clock.ts';
+import type { Actor } from '../../events/envelope.ts';
+import type { Ids } from '../../events/ids.ts';
+import type { Log } from '../../events/log-contract.ts';
+import type { Projections } from '../../projections/runner.ts';
+import type { Executor } from '../commands/execute.ts';
+import type { Identity } from '../identity/contract.ts';
+import type { RecoveryToken } from '../identity/recovery-token.ts';
+import type { TrustRoot } from '../identity/trust-roots.ts';
+
+export interface ApiOptions {
+  /** IP address to listen on; `::` listens on IPv4 too. */
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** PEM; undefined: plain HTTP. */
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+  /** Of the agent, as in `arctic version`. */
+  readonly version: string;
+  /** What this peer is called when bootstrap gives no name. */
+  readonly hostName: string;
+}
+
+export interface ApiDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly logger: Logger;
+  readonly log: Log;
+  readonly projections: Projections;
+  readonly executor: Executor;
+  readonly identity: Identity;
+  readonly recovery: RecoveryToken;
+  /** Read anew for every license, so that a root can be installed without a restart. */
+  readonly trustRoots: () => readonly TrustRoot[];
+  /** `host:port` and URLs that other peers are given, asked at bootstrap. */
+  readonly advertise: () => { readonly address: string; readonly endpoints: readonly string[] };
+  readonly peerSide: PeerSide;
+  readonly reconcilers: ReconcilerSide;
+  /** What must be true before the agent is ready, besides what the API knows itself. */
+  readonly readiness: () => readonly ReadinessCheck[];
+  /** Where forwarded requests go out. Owned by the caller. */
+  readonly dispatcher: Dispatcher;
+  /** The agent's own; the API adds its metrics to it. */
+  readonly registry: Registry;
+}
+
+export interface ReadinessCheck {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+/** What the API needs of gossip; `Gossip` of src/gossip/contract.ts is one. */
+export interface PeerSide {
+  addPeer(
+    address: string,
+    name: string | undefined,
+    context: { readonly actor: Actor; readonly correlationId: string },
+  ): Promise<PeerId>;
+  sync(timeoutMs?: number): Promise<void>;
+  observed(peer: PeerId): {
+    readonly state: 'pending' | 'active' | 'unreachable';
+    readonly last_seen_at: string | null;
+    readonly reason: string | null;
+    readonly lag: number;
+    readonly log_head: number | null;
+    readonly projection_digest: string | null;
+    readonly clock_skew_ms: number | null;
+  };
+  handle(request: {
+    readonly method: string;
+    readonly path: string;
+    readonly headers: Readonly<Record<string, string | undefined>>;
+    readonly body: Uint8Array;
+    readonly remoteAddress: string;
+  }): Promise<{
+    readonly status: number;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: Uint8Array;
+  }>;
+}
+
+interface Status {
+  readonly state: 'applied' | 'pending' | 'failed';
+  readonly reason: string | null;
+}
+
+/** What the API needs of the reconcilers; `Reconcilers` of src/reconcilers/contract.ts is one. */
+export interface ReconcilerSide {
+  sync(): Promise<void>;
+  status(): readonly {
+    readonly name: string;
+    readonly state: Status['state'];
+    readonly last_run_at: string | null;
+    readonly last_error: string | null;
+    readonly next_run_at: string | null;
+    readonly applied_digest: string | null;
+    readonly applied_position: number | null;
+    readonly consecutive_failures: number;
+  }[];
+  serviceStatus(service: ServiceId): Readonly<Record<'network' | 'firewall' | 'tproxy' | 'iptun', Status>>;
+  drift(): Promise<
+    readonly {
+      readonly reconciler: string;
+      readonly differences: readonly {
+        readonly item: string;
+        readonly desired: string | null;
+        readonly observed: string | null;
+        readonly service_id?: ServiceId;
+      }[];
+    }[]
+  >;
+}

@@ -1,0 +1,364 @@
+import { Type } from 'typebox';
+import { Scope as ShortScope } from '../../events/catalogue/credential.ts';
+import {
+  AddressField,
+  ClientIdField,
+  ClusterIdField,
+  CustomerIdField,
+  EndpointField,
+  LicenseIdField,
+  NameField,
+  PeerIdField,
+  PublicKeyField,
+  ServiceIdField,
+} from '../../events/catalogue/fields.ts';
+import { LicenseDocument, LicenseState } from '../../events/catalogue/license.ts';
+import { TransportType } from '../../events/catalogue/service.ts';
+
+const strict = { additionalProperties: false } as const;
+const Nullable = <S extends import('typebox').TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
+const Time = Type.String({ format: 'date-time' });
+const CidrText = Type.String({ minLength: 1, maxLength: 64 });
+const Version = Type.Integer({ minimum: 0, description: 'What If-Match compares; also the ETag.' });
+const Cursor = Nullable(
+  Type.String({ description: 'Give it as `cursor` for the next page; null on the last.' }),
+);
+export const Priority = Type.Integer({ minimum: 0, maximum: 65_535, description: 'Higher wins.' });
+export const ApiAccess = Type.Union([Type.Literal('open'), Type.Literal('internal')]);
+export const RouteNumber = Type.Integer({ minimum: 1 });
+
+export const listOf = (name: string, item: import('typebox').TSchema) =>
+  Type.Object({ [name]: Type.Array(item), next_cursor: Cursor }, strict);
+
+export const ErrorAnswer = Type.Object(
+  {
+    error: Type.String({ description: 'For a person.' }),
+    code: Type.String({ pattern: '^[A-Z_]+$' }),
+    details: Type.Optional(
+      Type.Array(Type.Object({ pointer: Type.String(), message: Type.String() }, strict)),
+    ),
+  },
+  strict,
+);
+
+// ---- Peers
+
+export const Peer = Type.Object(
+  {
+    id: PeerIdField,
+    name: NameField,
+    public_key: PublicKeyField,
+    is_local: Type.Boolean(),
+    address: AddressField,
+    endpoints: Type.Array(EndpointField),
+    state: Type.Union(
+      (['pending', 'active', 'unreachable', 'left', 'removed'] as const).map((one) => Type.Literal(one)),
+    ),
+    api_access: ApiAccess,
+    last_seen_at: Nullable(Time),
+    created_at: Time,
+    version: Version,
+  },
+  strict,
+);
+export const PeerParams = Type.Object({ id: PeerIdField }, strict);
+export const AddPeerBody = Type.Object({ address: AddressField, name: Type.Optional(NameField) }, strict);
+export const UpdatePeerBody = Type.Object(
+  {
+    name: Type.Optional(NameField),
+    address: Type.Optional(AddressField),
+    endpoints: Type.Optional(Type.Array(EndpointField, { minItems: 1, maxItems: 16 })),
+    api_access: Type.Optional(ApiAccess),
+  },
+  { ...strict, minProperties: 1 },
+);
+
+// ---- Services and routes
+
+const ReconcileState = Type.Object(
+  {
+    state: Type.Union([Type.Literal('applied'), Type.Literal('pending'), Type.Literal('failed')]),
+    reason: Nullable(Type.String()),
+  },
+  strict,
+);
+export const Route = Type.Object(
+  {
+    id: RouteNumber,
+    service_id: ServiceIdField,
+    priority: Priority,
+    source_cidr: Nullable(CidrText),
+    dest_cidr: Nullable(CidrText),
+    created_at: Time,
+    version: Version,
+  },
+  strict,
+);
+export const Service = Type.Object(
+  {
+    id: ServiceIdField,
+    name: NameField,
+    source_peer_id: PeerIdField,
+    target_peer_id: PeerIdField,
+    transport_type: TransportType,
+    requires_interface: Type.Boolean(),
+    desired_ipv4_cidr: Nullable(CidrText),
+    desired_ipv6_cidr: Nullable(CidrText),
+    interface_name: Nullable(Type.String({ maxLength: 15 })),
+    interface_ipv4_cidr: Nullable(CidrText),
+    interface_ipv6_cidr: Nullable(CidrText),
+    fully_transparent: Type.Boolean(),
+    bandwidth_limit_mbps: Type.Number({ minimum: 0, description: 'Each direction; 0 is unlimited.' }),
+    route_count: Type.Integer({ minimum: 0 }),
+    routes: Type.Array(Route),
+    created_at: Time,
+    updated_at: Time,
+    version: Version,
+    status: Type.Object(
+      { network: ReconcileState, firewall: ReconcileState, tproxy: ReconcileState, iptun: ReconcileState },
+      strict,
+    ),
+  },
+  strict,
+);
+const serviceSettings = {
+  name: Type.Optional(NameField),
+  source_peer_id: Type.Optional(PeerIdField),
+  transport_type: Type.Optional(TransportType),
+  requires_interface: Type.Optional(Type.Boolean()),
+  desired_ipv4_cidr: Type.Optional(Nullable(CidrText)),
+  desired_ipv6_cidr: Type.Optional(Nullable(CidrText)),
+  fully_transparent: Type.Optional(Type.Boolean()),
+  bandwidth_limit_mbps: Type.Optional(Type.Number({ minimum: 0, maximum: 1_000_000 })),
+};
+export const ServiceParams = Type.Object({ id: ServiceIdField }, strict);
+export const CreateServiceBody = Type.Object({ ...serviceSettings, target_peer_id: PeerIdField }, strict);
+export const UpdateServiceBody = Type.Object(
+  { ...serviceSettings, target_peer_id: Type.Optional(PeerIdField) },
+  { ...strict, minProperties: 1 },
+);
+export const RouteParams = Type.Object({ id: ServiceIdField, route_id: RouteNumber }, strict);
+const RouteCidrs = {
+  source_cidr: Type.Optional(Nullable(CidrText)),
+  dest_cidr: Type.Optional(Nullable(CidrText)),
+};
+export const AddRoutesBody = Type.Object(
+  {
+    routes: Type.Array(Type.Object({ priority: Priority, ...RouteCidrs }, strict), {
+      minItems: 1,
+      maxItems: 10_000,
+    }),
+  },
+  strict,
+);
+export const UpdateRouteBody = Type.Object(
+  { priority: Type.Optional(Priority), ...RouteCidrs },
+  { ...strict, minProperties: 1 },
+);
+export const RoutesAdded = Type.Object(
+  { route_ids: Type.Array(RouteNumber), count: Type.Integer({ minimum: 1 }) },
+  strict,
+);
+
+// ---- License, bootstrap, credentials
+
+/** Checked in full by the license's own verification, which says more about what is wrong with it. */
+const LicenseInput = Type.Record(Type.String(), Type.Unknown());
+export const License = Type.Object(
+  {
+    ...LicenseDocument.properties,
+    state: LicenseState,
+    state_changes_at: Nullable(Time),
+    nodes: Type.Integer({ minimum: 0 }),
+    services: Type.Integer({ minimum: 0 }),
+  },
+  strict,
+);
+export const ReplaceLicenseBody = LicenseInput;
+export const BootstrapBody = Type.Object(
+  {
+    license: LicenseInput,
+    name: Type.Optional(NameField),
+    description: Type.Optional(Type.String({ maxLength: 500 })),
+  },
+  strict,
+);
+const SecretText = Type.String({ pattern: '^sec_[A-Za-z0-9_-]{43}$' });
+export const BootstrapAnswer = Type.Object(
+  {
+    peer_id: PeerIdField,
+    peer_public_key: PublicKeyField,
+    client_id: ClientIdField,
+    client_secret: SecretText,
+    license_id: LicenseIdField,
+    cluster_id: ClusterIdField,
+    expires_at: Time,
+    max_nodes: Type.Integer(),
+    max_services: Type.Integer(),
+  },
+  strict,
+);
+const credential = {
+  client_id: ClientIdField,
+  scopes: Type.Array(ShortScope),
+  license_id: LicenseIdField,
+  created_at: Time,
+  last_used_at: Nullable(Time),
+  version: Version,
+};
+export const Credential = Type.Object(credential, strict);
+export const NewCredential = Type.Object({ ...credential, client_secret: SecretText }, strict);
+export const CredentialParams = Type.Object({ client_id: ClientIdField }, strict);
+export const CreateCredentialBody = Type.Object(
+  {
+    scopes: Type.Optional(Type.Array(Type.String({ maxLength: 60 }), { minItems: 1, maxItems: 14 })),
+  },
+  strict,
+);
+export const SharedCredential = Type.Object(
+  { ...credential, previous_secret_valid_until: Nullable(Time) },
+  strict,
+);
+export const RotatedCredential = Type.Object(
+  { client_id: ClientIdField, client_secret: SecretText, previous_secret_valid_until: Time },
+  strict,
+);
+export const TokenBody = Type.Object({
+  grant_type: Type.String({ maxLength: 100 }),
+  client_id: Type.Optional(Type.String({ maxLength: 100 })),
+  client_secret: Type.Optional(Type.String({ maxLength: 200 })),
+  scope: Type.Optional(Type.String({ maxLength: 1_000 })),
+});
+export const TokenAnswer = Type.Object(
+  {
+    access_token: Type.String(),
+    token_type: Type.Literal('Bearer'),
+    expires_in: Type.Integer(),
+    scope: Type.String(),
+  },
+  strict,
+);
+
+// ---- Cluster
+
+export const ClusterIdentity = Type.Object(
+  {
+    peer_id: PeerIdField,
+    public_key: PublicKeyField,
+    license_id: LicenseIdField,
+    cluster_id: ClusterIdField,
+    version: Type.String(),
+  },
+  strict,
+);
+export const PeerStatus = Type.Object(
+  {
+    ...Peer.properties,
+    membership: Type.String(),
+    agent_version: Nullable(Type.String()),
+    reason: Nullable(Type.String()),
+    lag: Type.Integer({
+      minimum: 0,
+      description: 'Events held here that the peer, by its last word, lacks.',
+    }),
+    log_head: Nullable(Type.Integer()),
+    projection_digest: Nullable(Type.String()),
+    clock_skew_ms: Nullable(Type.Number()),
+  },
+  strict,
+);
+export const Lock = Type.Object(
+  {
+    fence: Type.Integer({ minimum: 1 }),
+    holder: Type.String(),
+    purpose: Type.String(),
+    expires_at: Time,
+    peer_id: PeerIdField,
+  },
+  strict,
+);
+export const LockAnswer = Type.Object({ locked: Type.Boolean(), lock: Nullable(Lock) }, strict);
+export const AcquireLockBody = Type.Object(
+  {
+    purpose: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }),
+    ),
+    holder: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 200, pattern: '^[^\\u0000-\\u001f\\u007f]+$' }),
+    ),
+    ttl_seconds: Type.Optional(Type.Integer({ minimum: 5, maximum: 3_600 })),
+  },
+  strict,
+);
+export const ClusterStatus = Type.Object(
+  {
+    cluster_id: ClusterIdField,
+    customer_id: CustomerIdField,
+    name: Nullable(Type.String()),
+    description: Nullable(Type.String()),
+    created_at: Time,
+    peer_id: PeerIdField,
+    version: Type.String(),
+    license_state: LicenseState,
+    log_head: Type.Integer({ minimum: 0 }),
+    projection_digest: Type.String(),
+    lock: Nullable(Lock),
+    peers: Type.Array(PeerStatus),
+  },
+  strict,
+);
+export const InitBody = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict);
+export const InitAnswer = Type.Object({ cluster_id: ClusterIdField, initialised: Type.Boolean() }, strict);
+export const Triggered = Type.Object({ triggered: Type.Literal(true) }, strict);
+
+// ---- Observation
+
+export const Health = Type.Object({ status: Type.Literal('ok'), timestamp: Time }, strict);
+export const Readiness = Type.Object(
+  {
+    status: Type.Union([Type.Literal('ok'), Type.Literal('unavailable')]),
+    timestamp: Time,
+    checks: Type.Array(
+      Type.Object({ name: Type.String(), ok: Type.Boolean(), detail: Type.String() }, strict),
+    ),
+  },
+  strict,
+);
+export const Reconciler = Type.Object(
+  {
+    name: Type.String(),
+    state: ReconcileState.properties.state,
+    last_run_at: Nullable(Time),
+    last_error: Nullable(Type.String()),
+    next_run_at: Nullable(Time),
+    applied_digest: Nullable(Type.String()),
+    applied_position: Nullable(Type.Integer()),
+    consecutive_failures: Type.Integer({ minimum: 0 }),
+  },
+  strict,
+);
+export const Drift = Type.Object(
+  {
+    drift: Type.Boolean(),
+    reconcilers: Type.Array(
+      Type.Object(
+        {
+          reconciler: Type.String(),
+          differences: Type.Array(
+            Type.Object(
+              {
+                item: Type.String(),
+                desired: Nullable(Type.String()),
+                observed: Nullable(Type.String()),
+                service_id: Type.Optional(ServiceIdField),
+              },
+              strict,
+            ),
+          ),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+);

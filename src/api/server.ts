@@ -1,0 +1,216 @@
+import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import swagger from '@fastify/swagger';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import Fastify, { type FastifyError } from 'fastify';
+import { ArcticError } from '../../events/errors.ts';
+import { newCorrelationId } from '../../events/ids.ts';
+import { isMember } from '../commands/peers.ts';
+import { createTokens } from '../identity/tokens.ts';
+import { accessOf } from './access.ts';
+import { bootstrapRoutes } from './bootstrap.ts';
+import { clusterRoutes } from './cluster.ts';
+import type { ApiContext, App } from './context.ts';
+import { createCredentialUse } from './credential-use.ts';
+import { credentialRoutes } from './credentials.ts';
+import { answerError, errorBody } from './error-answers.ts';
+import { createEventStreams } from './event-stream.ts';
+import { eventRoutes } from './events.ts';
+import { createGatekeeper } from './gatekeeper.ts';
+import { healthRoutes } from './health.ts';
+import { metricRoutes } from './metrics.ts';
+import { oauthRoutes } from './oauth.ts';
+import { openApiOptions } from './openapi.ts';
+import { peerSideRoutes } from './peer-side.ts';
+import { peerRoutes } from './peers.ts';
+import type { ApiDeps, ApiOptions } from './ports.ts';
+import { routeRoutes } from './service-routes.ts';
+import { serviceRoutes } from './services.ts';
+import { validatorCompiler } from './validation.ts';
+
+const BODY_LIMIT_BYTES = 1_048_576;
+/** A whole request must have come by then: what a slow-drip client can hold. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const HEADERS_TIMEOUT_MS = 15_000;
+const KEEP_ALIVE_MS = 75_000;
+const MAX_CONNECTIONS = 4_096;
+
+export interface Api {
+  /** Fastify's own object, for `inject` and for more plugins before `start`. */
+  readonly app: App;
+  /** Listens; gives where. Refuses with UNAVAILABLE, naming the port and its setting, when it cannot. */
+  start(): Promise<{ readonly host: string; readonly port: number }>;
+  /** Ends event streams, lets requests under way finish, and closes. */
+  stop(): Promise<void>;
+}
+
+/** The HTTP API of one agent. Nothing listens before `start()`. */
+export function createApi(options: ApiOptions, deps: ApiDeps): Api {
+  const { clock, ids, logger, log, identity, executor, projections } = deps;
+  const { views } = projections;
+  const context: ApiContext = {
+    ...deps,
+    options,
+    views,
+    tokens: createTokens({
+      identity,
+      clock,
+      ids,
+      issuers: () => views.peers.list().filter((peer) => isMember(peer) || peer.id === identity.peerId),
+    }),
+    credentialUse: createCredentialUse({ clock, log, executor, logger }),
+  };
+  const streams = createEventStreams({ log, clock });
+  const app = createFastify(options, context);
+  const admit = createGatekeeper(context);
+
+  app.decorateRequest('caller', null as never);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    return admit(request, reply);
+  });
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const one of [method].flat()) {
+      if (accessOf(one, url) === undefined) throw new Error(`${one} ${url} has no row in the access table`);
+    }
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const { caller } = request;
+    const line = {
+      method: request.method,
+      path: request.url.split('?')[0],
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime * 10) / 10,
+      client: caller?.clientId ?? caller?.kind,
+      address: caller?.address,
+      request_id: request.id,
+    };
+    if (request.method === 'GET' || request.method === 'HEAD' || request.url.startsWith('/v1/peer/')) {
+      logger.debug(line, 'request');
+    } else {
+      logger.info(line, 'request');
+    }
+  });
+  app.addHook('preClose', async () => streams.close());
+
+  app.register(swagger, openApiOptions(options.version));
+  app.register(async (scope) => {
+    const routes = scope.withTypeProvider<TypeBoxTypeProvider>();
+    metricRoutes(routes, context);
+    healthRoutes(routes, context);
+    bootstrapRoutes(routes, context);
+    oauthRoutes(routes, context);
+    peerRoutes(routes, context);
+    serviceRoutes(routes, context);
+    routeRoutes(routes, context);
+    credentialRoutes(routes, context);
+    clusterRoutes(routes, context);
+    eventRoutes(routes, context, streams);
+    peerSideRoutes(routes, context);
+    routes.get('/v1/openapi.json', { schema: { hide: true } }, () => app.swagger());
+  });
+
+  return {
+    app,
+    async start() {
+      try {
+        await app.listen({ host: options.host, port: options.port, backlog: 4_096 });
+      } catch (error) {
+        throw listenRefusal(options, error);
+      }
+      const { address, port } = app.server.address() as AddressInfo;
+      logger.info({ address, port, tls: options.tls !== undefined }, 'the API is listening');
+      return { host: address, port };
+    },
+    async stop() {
+      await app.close();
+    },
+  };
+}
+
+function createFastify(options: ApiOptions, context: ApiContext): App {
+  const { ids, logger } = context;
+  const app = Fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT_BYTES,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && /^[A-Za-z0-9._:-]{1,100}$/.test(given)
+        ? given
+        : newCorrelationId(ids);
+    },
+    serverFactory: (handler) => {
+      const limits = {
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_MS,
+      };
+      // Fastify asks of a server what node:http and node:https share; only its types tell the two apart.
+      const server =
+        options.tls === undefined
+          ? createHttpServer(limits, handler)
+          : (createHttpsServer(
+              { ...limits, ...options.tls, minVersion: 'TLSv1.2' },
+              handler,
+            ) as unknown as Server);
+      server.maxConnections = MAX_CONNECTIONS;
+      return server;
+    },
+    clientErrorHandler: (error, socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return;
+      const body = JSON.stringify(
+        errorBody(
+          new ArcticError('INVALID_REQUEST', `this is not an HTTP request that can be read (${error.code}).`),
+        ),
+      );
+      socket.end(
+        `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      );
+    },
+    frameworkErrors: (error, request, reply) => answerError(logger, error, request, reply),
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
+  app.setErrorHandler<FastifyError | ArcticError>((error, request, reply) =>
+    answerError(logger, error, request, reply),
+  );
+  app.setNotFoundHandler((request, reply) =>
+    reply
+      .code(404)
+      .send(
+        errorBody(
+          new ArcticError(
+            'NOT_FOUND',
+            `there is no ${request.method} ${request.url.split('?')[0]}; the API is described at /v1/openapi.json.`,
+          ),
+        ),
+      ),
+  );
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('text/plain');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    // Clients that always send the header also send it with nothing.
+    if (body === '') done(null, undefined);
+    else parseJson(request, body as string, done);
+  });
+  return app;
+}
+
+function listenRefusal(options: ApiOptions, error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const where = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
+  const why =
+    code === 'EADDRINUSE'
+      ? 'another process listens there; stop it, or set API_PORT to a free port'
+      : code === 'EACCES'
+        ? 'not permitted; run the agent as root, or set API_PORT to 1024 or more'
+        : code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT'
+          ? 'this host does not have that address; set API_BIND to one it has'
+          : undefined;
+  if (why === undefined) return error;
+  return new ArcticError('UNAVAILABLE', `the API cannot listen on ${where}: ${why}.`, [], { cause: error });
+}
