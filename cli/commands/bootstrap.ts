@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { EXIT } from '../../events/errors.ts';
+import type { Run } from '../command.ts';
+import type { Config, ConfigCluster } from '../config-file.ts';
+import type { Context } from '../context.ts';
+import { configurationFailure, Failure, systemReason, usageFailure } from '../failure.ts';
+import { asRow, isRow, type Row, show, showTime, textOf } from '../fields.ts';
+import { DEFAULT_URL } from '../target.ts';
+
+/** The license document in a file, or on stdin for `-`. @throws Failure (usage) naming the file */
+export async function readLicenseFile(context: Context, path: string): Promise<Row> {
+  let text: string;
+  try {
+    text = path === '-' ? await context.terminal.readAll() : readFileSync(path, 'utf8');
+  } catch (error) {
+    throw usageFailure(`cannot read the license file ${path}: ${systemReason(error)}.`);
+  }
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (error) {
+    throw usageFailure(`${path} is not a license: ${error instanceof Error ? error.message : 'not JSON'}.`);
+  }
+  if (!isRow(document)) throw usageFailure(`${path} is not a license: it must be a JSON object.`);
+  return document;
+}
+
+function required(answer: Row, field: string): string {
+  const value = textOf(answer, field);
+  if (value === undefined)
+    throw new Failure(EXIT.general, `the agent was bootstrapped, but its answer has no ${field}.`);
+  return value;
+}
+
+/** What the agent can be reached by, as seen from here, then as it says of itself. */
+async function describePeer(context: Context, url: string, cluster: ConfigCluster, config: Config) {
+  const peer = cluster.peers[0];
+  if (peer === undefined) return cluster;
+  try {
+    const client = await context.clientFor(url, { ...config, clusters: { [cluster.cluster_id]: cluster } });
+    const row = asRow(await client.get(`/v1/peers/${peer.peer_id}`), 'peers get');
+    const endpoints = Array.isArray(row['endpoints']) ? row['endpoints'].map(String) : [];
+    const more = endpoints.filter((one) => !peer.endpoints.includes(one) && URL.canParse(one));
+    const name = textOf(row, 'name') ?? peer.name;
+    return { ...cluster, name, peers: [{ ...peer, name, endpoints: [...peer.endpoints, ...more] }] };
+  } catch {
+    // The agent said yes and the credentials are what matters; the rest comes with the next 'peers list'.
+    return cluster;
+  }
+}
+
+export const bootstrap: Run = async (context, input) => {
+  const license = await readLicenseFile(context, input.requiredText('license-file'));
+  // Before anything is changed: credentials that cannot be saved would be lost.
+  const config = await context.config();
+  await context.changeConfig((current) => current);
+  const url = context.url ?? DEFAULT_URL;
+  const client = await context.clientFor(url);
+  const name = input.text('name');
+  const description = input.text('description');
+  const answer = asRow(
+    await client.post('/v1/bootstrap', {
+      open: true,
+      direct: true,
+      body: {
+        license,
+        ...(name === undefined ? {} : { name }),
+        ...(description === undefined ? {} : { description }),
+      },
+    }),
+    'bootstrap',
+  );
+  const clusterId = required(answer, 'cluster_id');
+  const peerId = required(answer, 'peer_id');
+  const fresh: ConfigCluster = {
+    cluster_id: clusterId,
+    customer_id: textOf(license, 'customer_id') ?? '',
+    client_id: required(answer, 'client_id'),
+    client_secret: required(answer, 'client_secret'),
+    peers: [{ peer_id: peerId, name: name ?? peerId, endpoints: [url] }],
+    default_peer: peerId,
+    name: name ?? clusterId,
+  };
+  const save = (cluster: ConfigCluster) =>
+    context.changeConfig((current) => ({
+      ...current,
+      current_cluster: clusterId,
+      clusters: { ...current.clusters, [clusterId]: cluster },
+    }));
+  try {
+    await save(fresh);
+  } catch (error) {
+    throw configurationFailure(
+      `the agent was bootstrapped (cluster ${clusterId}), but its credentials could not be saved: ` +
+        `${error instanceof Error ? error.message : String(error)} Use the recovery token to create new ones.`,
+    );
+  }
+  const described = await describePeer(context, url, fresh, config);
+  if (described !== fresh) await save(described);
+
+  const { client_secret: _secret, ...shown } = answer;
+  await context.output.fields(shown, [
+    ['Peer ID', peerId],
+    ['Cluster ID', clusterId],
+    ['Client ID', fresh.client_id],
+    ['License ID', show(answer, 'license_id')],
+    ['Expires', showTime(answer, 'expires_at')],
+    ['Max Nodes', show(answer, 'max_nodes')],
+    ['Max Services', show(answer, 'max_services')],
+  ]);
+  context.terminal.note(
+    `The credentials are saved in ${context.configPath}; this cluster is the current one.`,
+  );
+  return EXIT.success;
+};

@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EXIT } from '../../events/errors.ts';
+import type { Client, Query } from '../client.ts';
+import type { Run } from '../command.ts';
+import type { Context } from '../context.ts';
+import { eventFields, eventLine } from '../event-line.ts';
+import { Failure } from '../failure.ts';
+import { asRow, isRow, type Row } from '../fields.ts';
+import type { Input } from '../input.ts';
+import { peerId, peerNames } from '../resolve.ts';
+import { readServerSentEvents } from '../server-sent-events.ts';
+import { readMoment } from './replay.ts';
+
+async function filtersOf(input: Input, client: Client): Promise<Query> {
+  const origin = input.text('origin');
+  return {
+    type: input.text('type'),
+    actor: input.text('actor'),
+    entity: input.text('entity'),
+    origin: origin === undefined ? undefined : await peerId(origin, client),
+  };
+}
+
+/** Prints one event: a line for people, one JSON or YAML document for machines. */
+type Print = (row: Row) => Promise<void>;
+
+async function printer(context: Context, client: Client): Promise<Print> {
+  const names = context.output.format === 'table' ? await peerNames(client) : new Map<string, string>();
+  return (row) => context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
+}
+
+export const list: Run = async (context, input) => {
+  const until = input.text('until');
+  const moment = until === undefined ? undefined : readMoment(until, 'until');
+  const client = await context.client();
+  const query = { ...(await filtersOf(input, client)), after: input.number('after'), until: moment };
+  const most = input.number('limit') ?? Number.POSITIVE_INFINITY;
+  if (context.output.format !== 'table') {
+    const rows: Row[] = [];
+    for await (const row of client.pages('/v1/events', 'events', query)) {
+      if (rows.length >= most) break;
+      rows.push(row);
+    }
+    await context.output.either(rows, () => '');
+    return EXIT.success;
+  }
+  const print = await printer(context, client);
+  let shown = 0;
+  for await (const row of client.pages('/v1/events', 'events', query)) {
+    if (shown >= most) break;
+    await print(row);
+    shown += 1;
+  }
+  if (shown === 0) context.terminal.note('No events.');
+  return EXIT.success;
+};
+
+export const get: Run = async (context, input) => {
+  const client = await context.client();
+  const row = asRow(await client.get(`/v1/events/${encodeURIComponent(input.arg(0))}`), 'events get');
+  await context.output.fields(row, eventFields(row));
+  return EXIT.success;
+};
+
+const DEFAULT_LINES = 20;
+const RECONNECT_MS = 1_000;
+
+/** Position of an event; 0 when it has none. */
+const positionOf = (row: Row): number => (typeof row['position'] === 'number' ? row['position'] : 0);
+
+/** The last events that fit the filters, oldest first, and the head of the log they were read at. */
+async function newest(client: Client, filters: Query, count: number) {
+  const status = asRow(await client.get('/v1/cluster/status'), 'cluster status');
+  const head = typeof status['log_head'] === 'number' ? status['log_head'] : 0;
+  // The API lists from the oldest on, so a window before the head grows until it holds enough.
+  for (let window = count; ; window *= 8) {
+    const after = Math.max(0, head - window);
+    const rows: readonly Row[] =
+      count === 0 ? [] : await client.list('/v1/events', 'events', { ...filters, after, until: head });
+    if (rows.length >= count || after === 0) return { rows: rows.slice(-count || rows.length), head };
+  }
+}
+
+export const tail: Run = async (context, input) => {
+  const client = await context.client();
+  const filters = await filtersOf(input, client);
+  const lines = input.number('lines') ?? DEFAULT_LINES;
+  const print = await printer(context, client);
+  const { rows, head } = await newest(client, filters, lines);
+  for (const row of rows) await print(row);
+  let position = head;
+  while (input.flag('follow')) {
+    try {
+      const bytes = await client.open('/v1/events', {
+        query: { ...filters, after: position },
+        headers: { accept: 'text/event-stream' },
+      });
+      for await (const event of readServerSentEvents(bytes)) {
+        const row: unknown = JSON.parse(event.data);
+        if (!isRow(row) || typeof row['hlc'] !== 'string') continue;
+        position = Math.max(position, positionOf(row));
+        await print(row);
+      }
+      context.terminal.note('Note: the agent ended the stream; asking it again.');
+    } catch (error) {
+      // A restart of the agent must not lose a line: go on after the last position once it answers again.
+      if (!(error instanceof Failure) || error.exit !== EXIT.connection) throw error;
+      context.terminal.note(`Note: ${error.message} Trying again.`);
+    }
+    await sleep(RECONNECT_MS);
+  }
+  return EXIT.success;
+};

@@ -1,0 +1,59 @@
+import { isRow, type Row, show } from './fields.ts';
+import type { Style } from './style.ts';
+
+type Names = ReadonlyMap<string, string>;
+
+/** Wall-clock time of a hybrid logical clock reading: its first 12 hex digits are milliseconds. */
+export function hlcTime(hlc: string): string {
+  const ms = Number.parseInt(hlc.slice(0, 12), 16);
+  return Number.isNaN(ms) ? '-' : new Date(ms).toISOString().slice(0, 19).replace('T', ' ');
+}
+
+/** `client cli_...`, `recovery from 10.0.0.9`, `system`. */
+export function actorText(actor: unknown): string {
+  if (!isRow(actor)) return '-';
+  const id = show(actor, 'id') === '-' ? '' : ` ${show(actor, 'id')}`;
+  const address = show(actor, 'address') === '-' ? '' : ` from ${show(actor, 'address')}`;
+  return `${show(actor, 'kind')}${id}${address}`;
+}
+
+const valueText = (value: unknown): string =>
+  typeof value === 'string' ? value : (JSON.stringify(value) ?? '-');
+
+/** What happened, in a line: the type, what it is about and its data. */
+function summary(row: Row): string {
+  const data = isRow(row['data']) ? row['data'] : {};
+  const parts = Object.entries(data)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name}=${valueText(value)}`);
+  return [show(row, 'type'), show(row, 'entity'), ...parts].join(' ');
+}
+
+/** One event for a person: position, time, origin and actor, what happened. */
+export function eventLine(row: Row, names: Names, style: Style): string {
+  const origin = names.get(show(row, 'origin')) ?? show(row, 'origin');
+  const actor = isRow(row['actor']) ? show(row['actor'], 'kind') : '-';
+  return [
+    show(row, 'position').padStart(6),
+    style.dim(hlcTime(show(row, 'hlc'))),
+    `${origin}/${actor}`,
+    summary(row),
+  ].join('  ');
+}
+
+export function eventFields(row: Row): readonly (readonly [string, string])[] {
+  return [
+    ['ID', show(row, 'id')],
+    ['Position', show(row, 'position')],
+    ['Time', `${hlcTime(show(row, 'hlc'))} UTC (${show(row, 'hlc')})`],
+    ['Type', `${show(row, 'type')} (version ${show(row, 'version')})`],
+    ['Entity', show(row, 'entity')],
+    ['Origin', `${show(row, 'origin')} ${show(row, 'stream')} ${show(row, 'seq')}`],
+    ['Actor', actorText(row['actor'])],
+    ['Correlation', show(row, 'correlation_id')],
+    ['Data', valueText(row['data'])],
+    ['Previous Hash', show(row, 'prev_hash')],
+    ['Hash', show(row, 'hash')],
+    ['Signature', show(row, 'signature')],
+  ];
+}

@@ -1,0 +1,116 @@
+import sade from 'sade';
+import { systemClock } from '../events/clock.ts';
+import { EXIT } from '../events/errors.ts';
+import { flagsOf, namesOf, parseArguments } from './arguments.ts';
+import type { Command, Group } from './command.ts';
+import { toFailure, usageFailure } from './failure.ts';
+import { commandHelp, groupHelp, mainHelp } from './help.ts';
+import { createInput } from './input.ts';
+import { createStyle } from './style.ts';
+import { GROUPS } from './table.ts';
+import { printable, processTerminal, type Terminal } from './terminal.ts';
+import { cliVersion } from './version.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const isGroup = (topic: Group | Command): topic is Group => 'commands' in topic;
+
+/** The sade program of the table: one command each, with its aliases, flags and examples. */
+export function buildProgram(groups: readonly Group[], version: string): sade.Sade {
+  const program = sade('arctic').version(version);
+  for (const group of groups)
+    for (const command of group.commands) {
+      const args = (command.args ?? []).map((arg) => (arg.required ? `<${arg.name}>` : `[${arg.name}]`));
+      program.command([command.name, ...args].join(' '), command.summary);
+      const aliases = namesOf(group, command).filter((name) => name !== command.name);
+      if (aliases.length > 0) program.alias(...aliases);
+      for (const flag of flagsOf(command)) {
+        if (flag.name === 'help') continue;
+        const short = flag.short === undefined ? '' : `-${flag.short}, `;
+        program.option(`${short}--${flag.name}`, flag.summary);
+      }
+      for (const example of command.examples) program.example(example.line.replace(/^arctic /, ''));
+      program.action((...given: unknown[]) => ({
+        command,
+        args: given.slice(0, -1).map((arg) => (arg === undefined ? undefined : String(arg))),
+        options: given.at(-1),
+      }));
+    }
+  return program;
+}
+
+interface Dispatch {
+  readonly args: readonly (string | undefined)[];
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** Lets sade take a checked line apart. Values stay text: mri would make the number 7 of the name `007`. */
+function dispatch(command: Command, line: readonly string[], version: string): Dispatch {
+  const flags = flagsOf(command);
+  const program = buildProgram(GROUPS, version);
+  const parsed = program.parse(['node', 'arctic', ...line], {
+    lazy: true,
+    string: flags.filter((flag) => flag.type !== 'boolean').map((flag) => flag.name),
+    boolean: flags.filter((flag) => flag.type === 'boolean').map((flag) => flag.name),
+  });
+  const { args, options } = parsed.handler(...parsed.args) as Dispatch;
+  // mri fills in false for each boolean; only what stands on the line was said.
+  const said = new Set(line.flatMap((word) => /^--([^=]+)=/.exec(word)?.[1] ?? []));
+  return { args, options: Object.fromEntries(Object.entries(options).filter(([name]) => said.has(name))) };
+}
+
+function showHelp(topic: Group | Command | undefined, terminal: Terminal, env: Environment): string {
+  const style = createStyle(terminal.stdoutIsTerminal && !env['NO_COLOR'] && env['TERM'] !== 'dumb');
+  const width = Math.min(terminal.columns ?? 80, 100);
+  if (topic === undefined) return mainHelp(GROUPS, style, width);
+  return isGroup(topic) ? groupHelp(topic, style, width) : commandHelp(topic, style, width);
+}
+
+async function runLine(argv: readonly string[], env: Environment, terminal: Terminal): Promise<number> {
+  const parsed = parseArguments(argv, GROUPS);
+  const version = cliVersion();
+  if (parsed.kind === 'version') {
+    terminal.data(`arctic ${version}\n`);
+    return EXIT.success;
+  }
+  if (parsed.kind === 'help') {
+    terminal.data(showHelp(parsed.topic, terminal, env));
+    return EXIT.success;
+  }
+  if (parsed.kind === 'group') {
+    const verbs = parsed.group.commands.map((command) => command.name.split(' ').at(-1));
+    throw usageFailure(`'arctic ${argv.join(' ')}' needs a subcommand: ${verbs.join(', ')}.`);
+  }
+  const { command } = parsed;
+  const { args, options } = dispatch(command, parsed.line, version);
+  const input = createInput(command, flagsOf(command), args, options);
+  const [{ createContext }, run] = await Promise.all([import('./session.ts'), command.load()]);
+  const context = await createContext(input, {
+    env,
+    terminal,
+    clock: systemClock,
+    version,
+    standalone: command.standalone === true,
+  });
+  try {
+    return await run(context, input);
+  } finally {
+    await context.close();
+  }
+}
+
+/** Runs one command line; answers the exit code. Never throws, never shows a stack unless `--debug` asks for it. */
+export async function main(argv: readonly string[], env: Environment): Promise<number> {
+  const terminal = processTerminal(env);
+  try {
+    return await runLine(argv, env, terminal);
+  } catch (error) {
+    const failure = toFailure(error);
+    terminal.note(`Error: ${printable(failure.message)}`);
+    for (const detail of failure.details)
+      terminal.note(printable(`  ${detail.pointer}${detail.pointer === '' ? '' : ': '}${detail.message}`));
+    if (argv.includes('--debug') || argv.includes('--trace'))
+      terminal.note(`debug: ${(failure.cause instanceof Error ? failure.cause : failure).stack ?? ''}`);
+    return failure.exit;
+  }
+}

@@ -1,0 +1,28 @@
+import type { Group } from './command.ts';
+import { AGENT, BOOTSTRAP } from './table/agent.ts';
+import { CLUSTER } from './table/cluster.ts';
+import { CREDENTIALS } from './table/credentials.ts';
+import { DRIFT, EVENTS, REPLAY } from './table/history.ts';
+import { LICENSE } from './table/license.ts';
+import { CONFIG, HEALTH, VERSION } from './table/local.ts';
+import { PEERS } from './table/peers.ts';
+import { ROUTES } from './table/routes.ts';
+import { SERVICES } from './table/services.ts';
+
+/** Every command there is, in the order help shows them. */
+export const GROUPS: readonly Group[] = [
+  BOOTSTRAP,
+  PEERS,
+  SERVICES,
+  ROUTES,
+  CLUSTER,
+  LICENSE,
+  CREDENTIALS,
+  EVENTS,
+  REPLAY,
+  DRIFT,
+  HEALTH,
+  CONFIG,
+  AGENT,
+  VERSION,
+];

@@ -1,0 +1,87 @@
+import type { Argument, Group } from '../command.ts';
+
+const CLUSTER: Argument = {
+  name: 'CLUSTER',
+  required: true,
+  summary: 'Cluster of the configuration, by id or name.',
+  completes: 'cluster',
+};
+
+export const HEALTH: Group = {
+  name: 'health',
+  summary: 'Whether an agent lives, or is ready.',
+  commands: [
+    {
+      name: 'health',
+      summary: 'Ask an agent whether it lives; exit code 0 when it does.',
+      flags: [{ name: 'readyz', type: 'boolean', summary: 'Ask whether it is ready, check by check.' }],
+      examples: [
+        { line: 'arctic health', says: 'does it answer' },
+        { line: 'arctic health --readyz --url http://10.0.0.2:8080', says: 'is another agent ready' },
+      ],
+      load: async () => (await import('../commands/health.ts')).health,
+    },
+  ],
+};
+
+export const CONFIG: Group = {
+  name: 'config',
+  summary: 'The configuration of this command line.',
+  commands: [
+    {
+      name: 'config view',
+      summary: 'Show the configuration, secrets masked.',
+      examples: [{ line: 'arctic config view', says: 'clusters, peers and preferences' }],
+      load: async () => (await import('../commands/config.ts')).view,
+    },
+    {
+      name: 'config use',
+      summary: 'Make a cluster the current one.',
+      args: [CLUSTER],
+      examples: [{ line: 'arctic config use production', says: 'commands go there from now on' }],
+      load: async () => (await import('../commands/config.ts')).use,
+    },
+    {
+      name: 'config rename',
+      summary: 'Give a cluster another name here.',
+      args: [CLUSTER, { name: 'NAME', required: true, summary: 'New name.' }],
+      examples: [
+        {
+          line: 'arctic config rename clu_01JD0000000000000000000000 production',
+          says: 'a name to remember',
+        },
+      ],
+      load: async () => (await import('../commands/config.ts')).rename,
+    },
+    {
+      name: 'config delete-peer',
+      summary: 'Forget a peer here; the cluster keeps it.',
+      args: [
+        {
+          name: 'PEER',
+          required: true,
+          summary: 'Peer of the current cluster, by id or name.',
+          completes: 'peer',
+        },
+      ],
+      examples: [
+        { line: 'arctic config delete-peer paris --yes', says: 'its endpoints are not tried any more' },
+      ],
+      load: async () => (await import('../commands/config.ts')).deletePeer,
+    },
+  ],
+};
+
+export const VERSION: Group = {
+  name: 'version',
+  summary: 'The version of this command line.',
+  commands: [
+    {
+      name: 'version',
+      summary: 'Print the version.',
+      examples: [{ line: 'arctic version', says: 'version, Node.js and platform' }],
+      standalone: true,
+      load: async () => (await import('../commands/version.ts')).version,
+    },
+  ],
+};

@@ -1,0 +1,166 @@
+import type { Argument, Flag, Group } from '../command.ts';
+
+const SERVICE: Argument = {
+  name: 'SERVICE',
+  required: true,
+  summary: 'Id or name of a service.',
+  completes: 'service',
+};
+
+const SETTINGS: readonly Flag[] = [
+  { name: 'name', type: 'text', value: 'NAME', summary: 'Name of the service.' },
+  {
+    name: 'transport',
+    type: 'text',
+    value: 'TYPE',
+    choices: ['tcp', 'kcp'],
+    summary: 'Transport between the peers; kcp for lossy links.',
+  },
+  {
+    name: 'requires-interface',
+    type: 'boolean',
+    summary: 'Give the service a network interface of its own on the source peer.',
+  },
+  {
+    name: 'desired-ipv4',
+    type: 'text',
+    value: 'CIDR',
+    summary: 'IPv4 address of that interface, e.g. 10.1.0.5/24.',
+  },
+  { name: 'desired-ipv6', type: 'text', value: 'CIDR', summary: 'IPv6 address of that interface.' },
+  {
+    name: 'fully-transparent',
+    type: 'boolean',
+    summary: "Let the destination see the client's address (needs tcp and an interface).",
+  },
+  {
+    name: 'bandwidth-limit',
+    type: 'number',
+    value: 'MBPS',
+    summary: 'Limit in Mbit/s in each direction; 0 is none.',
+  },
+];
+
+export const SERVICES: Group = {
+  name: 'services',
+  aliases: ['service'],
+  summary: 'Directed paths from a source peer to a target peer.',
+  commands: [
+    {
+      name: 'services list',
+      aliases: ['services ls'],
+      summary: 'List the services.',
+      description:
+        'Lists the services. FLAGS: I own interface, T fully transparent, Q bandwidth limit. STATUS is that of the agent ' +
+        "that is asked: applied, pending or failed; 'services get' says which reconciler and why.",
+      flags: [
+        {
+          name: 'source-peer',
+          type: 'text',
+          value: 'PEER',
+          summary: 'Only those from this peer.',
+          completes: 'peer',
+        },
+        {
+          name: 'target-peer',
+          type: 'text',
+          value: 'PEER',
+          summary: 'Only those to this peer.',
+          completes: 'peer',
+        },
+        {
+          name: 'requires-interface',
+          type: 'boolean',
+          summary: 'Only those with an interface of their own.',
+        },
+      ],
+      examples: [
+        { line: 'arctic services list', says: 'all services' },
+        { line: 'arctic services list --source-peer london --json', says: 'those that start in London' },
+      ],
+      load: async () => (await import('../commands/services.ts')).list,
+    },
+    {
+      name: 'services get',
+      aliases: ['services show'],
+      summary: 'Show one service with its routes and what each reconciler did.',
+      args: [SERVICE],
+      examples: [{ line: 'arctic services get web', says: 'settings, routes and status of one service' }],
+      load: async () => (await import('../commands/services.ts')).get,
+    },
+    {
+      name: 'services create',
+      aliases: ['services add'],
+      summary: 'Create a service.',
+      description: 'Creates a service. It carries traffic once it has a route (see arctic routes add).',
+      flags: [
+        {
+          name: 'target-peer',
+          type: 'text',
+          value: 'PEER',
+          required: true,
+          summary: 'Peer where the traffic leaves.',
+          completes: 'peer',
+        },
+        {
+          name: 'source-peer',
+          type: 'text',
+          value: 'PEER',
+          summary: 'Peer where the traffic enters (default: the peer of the agent that is asked).',
+          completes: 'peer',
+        },
+        ...SETTINGS,
+      ],
+      examples: [
+        { line: 'arctic services create --target-peer paris --name web', says: 'from this peer to Paris' },
+        {
+          line: 'arctic services create --target-peer paris --transport kcp --bandwidth-limit 100',
+          says: 'over KCP, at most 100 Mbit/s',
+        },
+        {
+          line: 'arctic services create --target-peer paris --requires-interface --desired-ipv4 10.1.0.5/24',
+          says: 'with an interface and address of its own',
+        },
+      ],
+      load: async () => (await import('../commands/services.ts')).create,
+    },
+    {
+      name: 'services update',
+      summary: 'Change settings of a service.',
+      description:
+        "Changes the settings that are given and leaves the others. A boolean is switched off by '--no-NAME', an address " +
+        "taken away by an empty value (--desired-ipv4 '').",
+      args: [SERVICE],
+      flags: [
+        ...SETTINGS,
+        {
+          name: 'source-peer',
+          type: 'text',
+          value: 'PEER',
+          summary: 'New source peer.',
+          completes: 'peer',
+        },
+        {
+          name: 'target-peer',
+          type: 'text',
+          value: 'PEER',
+          summary: 'New target peer.',
+          completes: 'peer',
+        },
+      ],
+      examples: [
+        { line: 'arctic services update web --bandwidth-limit 0', says: 'remove the bandwidth limit' },
+        { line: 'arctic services update web --transport kcp', says: 'switch to KCP' },
+      ],
+      load: async () => (await import('../commands/services.ts')).update,
+    },
+    {
+      name: 'services delete',
+      aliases: ['services rm', 'services remove'],
+      summary: 'Delete a service and its routes.',
+      args: [SERVICE],
+      examples: [{ line: 'arctic services delete web --yes', says: 'delete without being asked' }],
+      load: async () => (await import('../commands/services.ts')).remove,
+    },
+  ],
+};
