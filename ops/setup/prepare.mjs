@@ -111,6 +111,24 @@ function modulesMatchLock() {
   );
 }
 
+/** True when all that `npm ci` misses in the lock file is other platforms' optional packages: those it names without a version. */
+function onlyForeignPackagesMissing() {
+  const complaints = readFileSync(LOG, 'utf8').match(/^npm error (Missing|Invalid): .*$/gm) ?? [];
+  return complaints.length > 0 && complaints.every((line) => /Missing: \S+@ from lock file$/.test(line));
+}
+
+function installModules() {
+  const options = ['--ignore-scripts', '--no-audit', '--no-fund'];
+  try {
+    run('npm', ['ci', ...options]);
+  } catch (error) {
+    // A lock file written against a registry that lacks some platforms' binaries has no entries for them, which `npm ci`
+    // refuses on every platform. `npm install` takes the same locked versions, checked against the same hashes.
+    if (!existsSync(LOG) || !onlyForeignPackagesMissing()) throw error;
+    run('npm', ['install', '--no-save', ...options]);
+  }
+}
+
 const MODULES_STAMP = join(MODULES, '.arctic-prepared');
 const TAP_STAMP = join(MODULES, '.arctic-tap-built');
 const NATIVE_STAMP = join(NATIVE, 'build', '.arctic-sources');
@@ -152,7 +170,7 @@ const STEPS = [
     needed: () => readStamp(MODULES_STAMP) !== lockDigest(),
     act() {
       const present = modulesMatchLock();
-      if (!present) run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+      if (!present) installModules();
       writeFileSync(MODULES_STAMP, `${lockDigest()}\n`);
       return present
         ? 'node_modules already match package-lock.json'

@@ -109,7 +109,11 @@ function main([mode, separator, ...command]) {
   if (!root && succeeds(unshare, [...UNSHARE, 'true'])) {
     say('not root: running inside an unprivileged user and network namespace');
     const argv = [...UNSHARE, process.execPath, SELF, INSIDE, ...command];
-    become(unshare, argv, { target: firstChildOf });
+    // For whoever wants to enter from outside: our child is in the new namespaces, and its pid is known there alone.
+    become(unshare, argv, {
+      target: firstChildOf,
+      env: { ...process.env, ARCTIC_OUTER_PID: String(process.pid) },
+    });
     return;
   }
   const who = root ? 'this root user' : 'an ordinary user';

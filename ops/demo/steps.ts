@@ -1,0 +1,400 @@
+/**
+ * What the demo shows, step by step. Every step works as an operator would, by the `arctic` program and by tools of the
+ * system (curl, nft, ip), and throws when what it claims is not so.
+ */
+import { createHash, randomFillSync } from 'node:crypto';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Lab } from '../lab/lab.ts';
+import { deleteRule, readRules, type TableRule } from './ruleset.ts';
+
+export const FILE_BYTES = 20 * 1024 * 1024;
+const PORT = 8000;
+const SERVER_NETWORK = '10.91.3.0/24';
+/** Nobody's: traffic to the server matches no route while it stands there (RFC 5737). */
+const ELSEWHERE = '192.0.2.0/24';
+
+export interface DemoState {
+  readonly lab: Lab;
+  peerIds: Record<string, string>;
+  serviceId: string;
+  routeId: string;
+  sha256: string;
+}
+
+export interface Step {
+  readonly title: string;
+  /** What is done, and what it proves when it succeeds. */
+  readonly does: string;
+  readonly proves: string;
+  /** Returns what was seen, a line each. */
+  run(state: DemoState): Promise<readonly string[]>;
+}
+
+function expect(condition: boolean, otherwise: string): void {
+  if (!condition) throw new Error(otherwise);
+}
+
+/** Milliseconds until the probe gives true; an error that says `what` after `limit`. */
+async function until(what: string, probe: () => Promise<boolean>, limit = 20_000): Promise<number> {
+  const begun = performance.now();
+  let reason = '';
+  for (;;) {
+    try {
+      if (await probe()) return Math.round(performance.now() - begun);
+    } catch (error) {
+      reason = error instanceof Error ? `: ${error.message}` : '';
+    }
+    if (performance.now() - begun > limit) throw new Error(`${what}: not within ${limit / 1000} s${reason}`);
+    await sleep(25);
+  }
+}
+
+async function arctic(lab: Lab, host: string, ...argv: readonly string[]): Promise<string> {
+  return (await lab.cli(host, argv)).stdout;
+}
+
+async function arcticJson<T>(lab: Lab, host: string, ...argv: readonly string[]): Promise<T> {
+  return JSON.parse(await arctic(lab, host, ...argv, '--json')) as T;
+}
+
+interface Fetched {
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly seconds: number;
+  /** The address the server saw. */
+  readonly seenFrom: string;
+}
+
+/** Fetches the file in the client by a plain curl; the server says in a header of its answer who asked. */
+async function fetchFile(lab: Lab): Promise<Fetched> {
+  const { directory } = lab.host('client');
+  const file = join(directory, 'fetched.bin');
+  const headers = join(directory, 'headers.txt');
+  const url = `http://${lab.host('server').address.ipv4}:${PORT}/file.bin`;
+  const format = '%{size_download} %{time_total}';
+  const argv = ['curl', '-sS', '--fail', '--max-time', '60', '-D', headers, '-o', file, '-w', format, url];
+  const { stdout } = await lab.exec('client', argv, { timeout: 90_000 });
+  const [bytes = 0, seconds = 0] = stdout.split(' ').map(Number);
+  const seen = /^x-seen-from: (\S+)/im.exec(readFileSync(headers, 'utf8'))?.[1] ?? 'nobody';
+  const sha256 = createHash('sha256').update(readFileSync(file)).digest('hex');
+  return { sha256, bytes, seconds, seenFrom: seen.replace('::ffff:', '') };
+}
+
+function describe(fetched: Fetched): string {
+  const mbit = (fetched.bytes * 8) / fetched.seconds / 1e6;
+  return `${(fetched.bytes / 1024 / 1024).toFixed(0)} MiB in ${fetched.seconds.toFixed(2)} s (${mbit.toFixed(0)} Mbit/s), the server saw ${fetched.seenFrom}`;
+}
+
+/** The exit's address towards the server: what the server sees of an accelerated connection. */
+function exitAddress(lab: Lab): string {
+  const found = lab.host('exit').interfaces.find(({ name }) => name === 'lan0');
+  if (found === undefined) throw new Error('the exit has no interface lan0');
+  return found.ipv4;
+}
+
+/** Bytes that an agent's TCP engine says it has carried, from its Prometheus counters. */
+async function engineBytes(lab: Lab, host: string): Promise<number> {
+  const { stdout } = await lab.exec(host, [
+    'curl',
+    '-sS',
+    '--fail',
+    '--max-time',
+    '5',
+    'http://127.0.0.1:8080/metrics',
+  ]);
+  const samples = stdout.split('\n').filter((line) => /^arctic_\w*tproxy\w*bytes\w*(\{.*\})? /.test(line));
+  expect(samples.length > 0, `the agent on ${host} exports no byte counter of its TCP engine`);
+  return samples.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}
+
+type ReconcilerStatus = Readonly<Record<string, { readonly state: string; readonly reason?: string | null }>>;
+
+async function statusOf(state: DemoState, host: string): Promise<ReconcilerStatus> {
+  const service = await arcticJson<{ status: ReconcilerStatus }>(
+    state.lab,
+    host,
+    'services',
+    'get',
+    state.serviceId,
+  );
+  return service.status;
+}
+
+async function kernelMentions(lab: Lab, prefix: string): Promise<boolean> {
+  const { stdout } = await lab.exec('entry', ['nft', 'list', 'table', 'inet', 'arctic']);
+  return stdout.includes(prefix.replace(/\/\d+$/, ''));
+}
+
+const withoutArctic: Step = {
+  title: 'A client and a server, far apart',
+  does: 'Serves a 20 MiB file of random bytes and fetches it with curl; no agent runs yet.',
+  proves: 'the path works without Arctic, and the server then sees the client itself.',
+  async run(state) {
+    const { lab } = state;
+    const { directory } = lab.host('server');
+    const file = join(directory, 'file.bin');
+    const script = join(directory, 'serve.mjs');
+    const content = randomFillSync(Buffer.alloc(FILE_BYTES));
+    state.sha256 = createHash('sha256').update(content).digest('hex');
+    writeFileSync(file, content);
+    writeFileSync(
+      script,
+      `import { createReadStream } from 'node:fs';
+import { createServer } from 'node:http';
+createServer((request, response) => {
+  console.log(request.method, request.url, 'asked by', request.socket.remoteAddress);
+  response.setHeader('x-seen-from', request.socket.remoteAddress);
+  response.setHeader('content-length', ${FILE_BYTES});
+  createReadStream(${JSON.stringify(file)}).pipe(response);
+}).listen(${PORT}, '::', () => console.log('ready'));
+`,
+    );
+    const server = lab.spawn('server', [process.execPath, script]);
+    await until('the file server starts', async () => server.output().includes('ready'));
+    const fetched = await fetchFile(lab);
+    expect(fetched.sha256 === state.sha256, 'the file arrived changed');
+    expect(
+      fetched.seenFrom === lab.host('client').address.ipv4,
+      `the server saw ${fetched.seenFrom}, not the client`,
+    );
+    return [describe(fetched)];
+  },
+};
+
+const license: Step = {
+  title: 'A license, issued by the organisation itself',
+  does: 'Creates a license root, issues a license with it, and puts the public root on both hosts.',
+  proves: 'no outside party is needed: agents verify the license offline against their own trust roots.',
+  async run({ lab }) {
+    const issuer = join(lab.directory, 'issuer');
+    await arctic(lab, 'entry', 'license', 'root', 'create', '--out', issuer);
+    const root = join(issuer, 'root.key');
+    const terms = [
+      '--customer',
+      'cust_demo',
+      '--max-nodes',
+      '10',
+      '--max-services',
+      '20',
+      '--expires',
+      '90d',
+    ];
+    const issued = await arctic(lab, 'entry', 'license', 'issue', '--root', root, ...terms);
+    writeFileSync(join(lab.directory, 'license.json'), issued);
+    for (const host of ['entry', 'exit']) {
+      const roots = join(lab.host(host).directory, 'config', 'trust-roots');
+      mkdirSync(roots, { recursive: true, mode: 0o755 });
+      copyFileSync(join(issuer, 'root.pub'), join(roots, 'demo.pub'));
+      chmodSync(join(roots, 'demo.pub'), 0o644);
+    }
+    const { license_id, customer_id, expires_at } = JSON.parse(issued) as Record<string, string>;
+    return [`${license_id} for ${customer_id}, valid until ${expires_at}`];
+  },
+};
+
+const bootstrap: Step = {
+  title: 'Two agents',
+  does: 'Starts `arctic agent` on entry and exit and bootstraps each with the license.',
+  proves: 'an agent has its own identity and its own log from its first moment.',
+  async run(state) {
+    const { lab } = state;
+    const agents = await Promise.all(['entry', 'exit'].map((host) => lab.startAgent(host)));
+    const seen: string[] = [];
+    for (const { host, url } of agents) {
+      const argv = [
+        'bootstrap',
+        '--url',
+        url,
+        '--license-file',
+        join(lab.directory, 'license.json'),
+        '--name',
+        host.name,
+      ];
+      const answer = await arcticJson<Record<string, string>>(lab, host.name, ...argv);
+      state.peerIds[host.name] = answer['peer_id'] ?? '';
+      seen.push(`${host.name}: ${answer['peer_id']}, cluster ${answer['cluster_id']}`);
+    }
+    return seen;
+  },
+};
+
+const cluster: Step = {
+  title: 'One cluster',
+  does: 'Adds the exit as a peer of the entry; the two run the signed handshake and merge their states.',
+  proves: 'either agent then answers for both, and both name the same cluster.',
+  async run(state) {
+    const { lab } = state;
+    const address = `${lab.host('exit').address.ipv4}:8080`;
+    await arctic(lab, 'entry', 'peers', 'add', address, '--name', 'exit', '--json');
+    let clusters: string[] = [];
+    const took = await until('both agents agree', async () => {
+      const views = await Promise.all(
+        ['entry', 'exit'].map((host) => arcticJson<{ state: string }[]>(lab, host, 'peers', 'list')),
+      );
+      const identities = await Promise.all(
+        ['entry', 'exit'].map((host) => arcticJson<{ cluster_id: string }>(lab, host, 'cluster', 'identity')),
+      );
+      clusters = identities.map(({ cluster_id }) => cluster_id);
+      const joined = views.every(
+        (peers) => peers.length === 2 && peers.every((peer) => peer.state === 'active'),
+      );
+      return joined && new Set(clusters).size === 1;
+    });
+    return [`both see two active peers in ${clusters[0]} after ${took} ms`];
+  },
+};
+
+const service: Step = {
+  title: 'A service with a route',
+  does: `Creates a service from entry to exit and routes ${SERVER_NETWORK} into it.`,
+  proves: 'an event becomes a view, the view a rule in the kernel, and the service says so.',
+  async run(state) {
+    const { lab } = state;
+    const argv = ['services', 'create', '--target-peer', state.peerIds['exit'] ?? '', '--name', 'demo'];
+    state.serviceId = (await arcticJson<{ id: string }>(lab, 'entry', ...argv)).id;
+    const route = [
+      'routes',
+      'add',
+      '--service',
+      state.serviceId,
+      '--priority',
+      '100',
+      '--dest-cidr',
+      SERVER_NETWORK,
+    ];
+    const answer = await arcticJson<{ route_ids: (string | number)[] }>(lab, 'entry', ...route);
+    state.routeId = String(answer.route_ids[0]);
+    const kernel = await until('the kernel has the route', () => kernelMentions(lab, SERVER_NETWORK));
+    await until('firewall and tproxy are applied', async () => {
+      const [near, far] = [await statusOf(state, 'entry'), await statusOf(state, 'exit')];
+      const applied = (status: ReconcilerStatus, name: string) => status[name]?.state === 'applied';
+      return applied(near, 'firewall') && applied(near, 'tproxy') && applied(far, 'tproxy');
+    });
+    const status = Object.entries(await statusOf(state, 'entry')).map(
+      ([name, { state: how, reason }]) => `${name}: ${how}${reason ? ` (${reason})` : ''}`,
+    );
+    return [
+      `${state.serviceId}: ${status.join(', ')}`,
+      `seen in table inet arctic ${kernel} ms after the command ended`,
+    ];
+  },
+};
+
+const accelerated: Step = {
+  title: 'The connection, accelerated',
+  does: 'Fetches the same file with the same plain curl, which knows nothing of Arctic.',
+  proves: 'the bytes went through both engines, the server sees the exit, and not one bit changed.',
+  async run(state) {
+    const { lab } = state;
+    const hosts = ['entry', 'exit'];
+    const before = await Promise.all(hosts.map((host) => engineBytes(lab, host)));
+    const fetched = await fetchFile(lab);
+    expect(fetched.sha256 === state.sha256, `sha256 is ${fetched.sha256}, not ${state.sha256}`);
+    expect(
+      fetched.seenFrom === exitAddress(lab),
+      `the server saw ${fetched.seenFrom}, not the exit ${exitAddress(lab)}`,
+    );
+    let carried: number[] = [];
+    await until('the counters of both engines', async () => {
+      const after = await Promise.all(hosts.map((host) => engineBytes(lab, host)));
+      carried = after.map((bytes, index) => bytes - (before[index] ?? 0));
+      return carried.every((bytes) => bytes >= FILE_BYTES);
+    });
+    return [
+      describe(fetched),
+      `bytes counted by the engines: ${hosts.map((host, index) => `${host} ${carried[index]}`).join(', ')}`,
+      `sha256 ${fetched.sha256}, as served`,
+    ];
+  },
+};
+
+const routeChange: Step = {
+  title: 'A route changes, the kernel follows',
+  does: `Points the route to ${ELSEWHERE}, fetches again, and points it back.`,
+  proves: 'the kernel holds what the log says: traffic leaves Arctic and comes back with one command each.',
+  async run(state) {
+    const { lab } = state;
+    const update = ['routes', 'update', state.routeId, '--service', state.serviceId, '--dest-cidr'];
+    await arctic(lab, 'entry', ...update, ELSEWHERE, '--json');
+    const away = await until('the kernel follows', async () => {
+      return (await kernelMentions(lab, ELSEWHERE)) && !(await kernelMentions(lab, SERVER_NETWORK));
+    });
+    const direct = await fetchFile(lab);
+    expect(
+      direct.seenFrom === lab.host('client').address.ipv4,
+      `the server saw ${direct.seenFrom}, not the client`,
+    );
+    await arctic(lab, 'entry', ...update, SERVER_NETWORK, '--json');
+    const back = await until('the kernel follows back', () => kernelMentions(lab, SERVER_NETWORK));
+    const again = await fetchFile(lab);
+    expect(again.seenFrom === exitAddress(lab), `the server saw ${again.seenFrom}, not the exit`);
+    return [
+      `${SERVER_NETWORK} -> ${ELSEWHERE} in the kernel after ${away} ms: the server saw ${direct.seenFrom}`,
+      `${ELSEWHERE} -> ${SERVER_NETWORK} in the kernel after ${back} ms: the server saw ${again.seenFrom}`,
+    ];
+  },
+};
+
+const repair: Step = {
+  title: 'Somebody deletes a rule',
+  does: 'Deletes the rule that hands connections to the engine, with the nft program, as root.',
+  proves: 'drift is seen and repaired at once, without waiting for the 60 s pass, and the log tells of it.',
+  async run({ lab }) {
+    const victim = (await readRules(lab)).find(({ text }) => text.includes('tproxy'));
+    if (victim === undefined) throw new Error('table inet arctic holds no tproxy rule');
+    await deleteRule(lab, victim);
+    const same = (rule: TableRule): boolean => rule.chain === victim.chain && rule.text === victim.text;
+    const took = await until('the rule comes back', async () => (await readRules(lab)).some(same), 10_000);
+    const fetched = await fetchFile(lab);
+    expect(fetched.seenFrom === exitAddress(lab), `the server saw ${fetched.seenFrom}, not the exit`);
+    await until('the log tells of it', async () => {
+      const events = await arcticJson<{ type: string }[]>(
+        lab,
+        'entry',
+        'events',
+        'list',
+        '--type',
+        'drift.repaired',
+      );
+      return events.length > 0;
+    });
+    return [
+      `chain ${victim.chain}: "${victim.text}"`,
+      `was back ${took} ms later; the next connection went through it`,
+    ];
+  },
+};
+
+const history: Step = {
+  title: 'What happened, as the log has it',
+  does: 'Prints the log of the entry.',
+  proves: 'every step above is an event, with its time and its actor.',
+  async run({ lab }) {
+    const events = await arcticJson<{ type: string }[]>(lab, 'entry', 'events', 'list');
+    const types = new Set(events.map(({ type }) => type));
+    for (const type of [
+      'service.created',
+      'route.added',
+      'route.updated',
+      'reconcile.applied',
+      'drift.repaired',
+    ]) {
+      expect(types.has(type), `the log holds no ${type}`);
+    }
+    return (await arctic(lab, 'entry', 'events', 'list')).trimEnd().split('\n');
+  },
+};
+
+export const STEPS: readonly Step[] = [
+  withoutArctic,
+  license,
+  bootstrap,
+  cluster,
+  service,
+  accelerated,
+  routeChange,
+  repair,
+  history,
+];
