@@ -4,7 +4,7 @@ import type { Client, Query } from '../client.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
 import { eventFields, eventLine } from '../event-line.ts';
-import { Failure } from '../failure.ts';
+import { Failure, usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row } from '../fields.ts';
 import type { Input } from '../input.ts';
 import { peerId, peerNames } from '../resolve.ts';
@@ -35,6 +35,7 @@ export const list: Run = async (context, input) => {
   const client = await context.client();
   const query = { ...(await filtersOf(input, client)), after: input.number('after'), until: moment };
   const most = input.number('limit') ?? Number.POSITIVE_INFINITY;
+  if (most < 1) throw usageFailure('--limit must be at least 1.');
   if (context.output.format !== 'table') {
     const rows: Row[] = [];
     for await (const row of client.pages('/v1/events', 'events', query)) {
@@ -64,27 +65,30 @@ export const get: Run = async (context, input) => {
 
 const DEFAULT_LINES = 20;
 const RECONNECT_MS = 1_000;
+/** Rows the API gives at once. */
+const MOST_A_PAGE = 1_000;
 
 /** Position of an event; 0 when it has none. */
 const positionOf = (row: Row): number => (typeof row['position'] === 'number' ? row['position'] : 0);
 
-/** The last events that fit the filters, oldest first, and the head of the log they were read at. */
+/** The last events that fit the filters, oldest first, and the position to follow from. */
 async function newest(client: Client, filters: Query, count: number) {
-  const status = asRow(await client.get('/v1/cluster/status'), 'cluster status');
-  const head = typeof status['log_head'] === 'number' ? status['log_head'] : 0;
-  // The API lists from the oldest on, so a window before the head grows until it holds enough.
-  for (let window = count; ; window *= 8) {
-    const after = Math.max(0, head - window);
-    const rows: readonly Row[] =
-      count === 0 ? [] : await client.list('/v1/events', 'events', { ...filters, after, until: head });
-    if (rows.length >= count || after === 0) return { rows: rows.slice(-count || rows.length), head };
+  const rows: Row[] = [];
+  let head = 0;
+  const query = { ...filters, order: 'desc', limit: Math.min(Math.max(count, 1), MOST_A_PAGE) };
+  for await (const row of client.pages('/v1/events', 'events', query)) {
+    head = Math.max(head, positionOf(row));
+    if (rows.length >= count) break;
+    rows.push(row);
   }
+  return { rows: rows.reverse(), head };
 }
 
 export const tail: Run = async (context, input) => {
+  const lines = input.number('lines') ?? DEFAULT_LINES;
+  if (lines < 0) throw usageFailure('--lines must not be negative.');
   const client = await context.client();
   const filters = await filtersOf(input, client);
-  const lines = input.number('lines') ?? DEFAULT_LINES;
   const print = await printer(context, client);
   const { rows, head } = await newest(client, filters, lines);
   for (const row of rows) await print(row);

@@ -1,0 +1,416 @@
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { parse } from 'yaml';
+import { ERRORS } from '../../../events/errors.ts';
+import { verifyLicense } from '../../../src/identity/license.ts';
+import { loadTrustRoots } from '../../../src/identity/trust-roots.ts';
+import { type FakeApi, startFakeApi, TOKEN } from './fake-api.ts';
+import { createHome, type Home } from './run-cli.ts';
+
+// Each run of the command line is a process of its own.
+t.setTimeout(180_000);
+
+const ULID = '01JD0000000000000000000000';
+const LOCAL = `peer_${ULID}`;
+const OTHER = 'peer_01JD0000000000000000000001';
+const SERVICE = `svc_${ULID}`;
+const CLUSTER = `clu_${ULID}`;
+const SECRET = `sec_${'s'.repeat(43)}`;
+
+const peer = (id: string, name: string, local: boolean) => ({
+  id,
+  name,
+  public_key: `${'A'.repeat(43)}=`,
+  is_local: local,
+  address: `${name}.example:8080`,
+  endpoints: [],
+  state: 'active',
+  api_access: 'open',
+  last_seen_at: local ? null : new Date().toISOString(),
+  created_at: '2026-01-01T00:00:00.000Z',
+  version: 1,
+});
+const peers = [peer(LOCAL, 'london', true), peer(OTHER, 'paris', false)];
+const applied = { state: 'applied', reason: null };
+const service = {
+  id: SERVICE,
+  name: 'web',
+  source_peer_id: LOCAL,
+  target_peer_id: OTHER,
+  transport_type: 'tcp',
+  requires_interface: true,
+  desired_ipv4_cidr: '10.1.0.5/24',
+  desired_ipv6_cidr: null,
+  interface_name: SERVICE.slice(0, 15),
+  interface_ipv4_cidr: '10.1.0.5/24',
+  interface_ipv6_cidr: null,
+  fully_transparent: true,
+  bandwidth_limit_mbps: 50,
+  route_count: 1,
+  routes: [{ id: 1, service_id: SERVICE, priority: 100, source_cidr: null, dest_cidr: '192.168.7.0/24' }],
+  created_at: '2026-01-01T00:00:00.000Z',
+  updated_at: '2026-01-01T00:00:00.000Z',
+  version: 1,
+  status: {
+    iptun: { state: 'pending', reason: 'not built yet' },
+    network: applied,
+    firewall: applied,
+    tproxy: applied,
+  },
+};
+
+/** A configuration with one cluster whose peer answers at the given URLs. */
+function writeConfig(home: Home, endpoints: readonly string[], extra = ''): void {
+  mkdirSync(join(home.directory, 'arctic'), { recursive: true });
+  writeFileSync(
+    home.configPath,
+    `# kept comment
+current_cluster: ${CLUSTER}
+clusters:
+  ${CLUSTER}:
+    cluster_id: ${CLUSTER}
+    customer_id: cust_acme
+    client_id: cli_${ULID}
+    client_secret: ${SECRET}
+    peers:
+      - peer_id: ${LOCAL}
+        name: london
+        endpoints:
+${endpoints.map((one) => `          - ${one}`).join('\n')}
+    default_peer: ${LOCAL}
+    name: production
+preferences: {}
+${extra}`,
+    { mode: 0o600 },
+  );
+}
+
+/** A home and an API for one test, gone after it. */
+async function scene(t: Test, replies: Parameters<typeof startFakeApi>[0] = {}): Promise<[Home, FakeApi]> {
+  const home = createHome();
+  const api = await startFakeApi(replies);
+  t.teardown(async () => {
+    await api.close();
+    home.remove();
+  });
+  return [home, api];
+}
+
+t.test('bootstrap prints its seven fields, saves the cluster and never shows the secret', async (t) => {
+  const [home, api] = await scene(t, {
+    'POST /v1/bootstrap': {
+      status: 201,
+      body: {
+        peer_id: LOCAL,
+        peer_public_key: `${'A'.repeat(43)}=`,
+        client_id: `cli_${ULID}`,
+        client_secret: SECRET,
+        license_id: 'lic_1',
+        cluster_id: CLUSTER,
+        expires_at: '2027-01-01T00:00:00.000Z',
+        max_nodes: 10,
+        max_services: 100,
+      },
+    },
+    [`GET /v1/peers/${LOCAL}`]: { body: { ...peers[0], endpoints: ['http://london.example:8080'] } },
+  });
+  const file = join(home.directory, 'license.json');
+  writeFileSync(file, JSON.stringify({ customer_id: 'cust_acme' }));
+  const result = await home.run(['bootstrap', '--url', api.url, '--license-file', file, '--trace']);
+  t.equal(result.code, 0, result.stderr);
+  t.same(
+    result.stdout.split('\n').map((line) => line.replace(/: .*/, '')),
+    ['Peer ID', 'Cluster ID', 'Client ID', 'License ID', 'Expires', 'Max Nodes', 'Max Services', ''],
+  );
+  t.notMatch(result.stdout + result.stderr, SECRET, 'not even in the trace');
+  t.notMatch(result.stderr, TOKEN);
+  t.match(result.stderr, /> POST .*\/v1\/bootstrap/);
+  t.same(JSON.parse(api.asked[0]?.body ?? ''), { license: { customer_id: 'cust_acme' } });
+
+  t.equal(statSync(home.configPath).mode & 0o777, 0o600);
+  const saved: unknown = parse(readFileSync(home.configPath, 'utf8'));
+  t.same(saved, {
+    current_cluster: CLUSTER,
+    clusters: {
+      [CLUSTER]: {
+        cluster_id: CLUSTER,
+        customer_id: 'cust_acme',
+        client_id: `cli_${ULID}`,
+        client_secret: SECRET,
+        peers: [{ peer_id: LOCAL, name: 'london', endpoints: [api.url, 'http://london.example:8080'] }],
+        default_peer: LOCAL,
+        name: 'london',
+      },
+    },
+    preferences: {},
+  });
+});
+
+t.test('lists have the columns of the contract and fit 80 columns', async (t) => {
+  const [home, api] = await scene(t, {
+    'GET /v1/peers': { body: { peers, next_cursor: null } },
+    'GET /v1/services': ({ query }) =>
+      query.get('cursor') === null
+        ? { body: { services: [service], next_cursor: 'more' } }
+        : { body: { services: [{ ...service, name: 'a-rather-long-service-name' }], next_cursor: null } },
+    [`GET /v1/services/${SERVICE}/routes`]: { body: { routes: service.routes, next_cursor: null } },
+  });
+  writeConfig(home, [api.url]);
+
+  const listed = await home.run(['peers', 'list']);
+  t.match(listed.stdout, /^ID +NAME +ADDRESS +STATE +LAST SEEN\n/);
+  t.match(listed.stdout, /active +local\n/);
+  const config = readFileSync(home.configPath, 'utf8');
+  t.match(config, /# kept comment/, 'a rewritten configuration keeps its comments');
+  t.match(config, /paris/, 'the peers of the cluster are learnt from the list');
+
+  const services = await home.run(['service', 'list'], { env: { COLUMNS: '80' } });
+  t.match(services.stdout, /^ID +NAME +SOURCE +TARGET +TRANSPORT +FLAGS +STATUS\n/);
+  t.match(services.stdout, /web +london +paris +tcp +ITQ +pending\n/);
+  t.ok(services.stdout.split('\n').every((line) => [...line].length <= 80));
+  const piped = await home.run(['services', 'list']);
+  t.match(piped.stdout, 'a-rather-long-service-name', 'nothing is cut in a pipe');
+
+  const json = await home.run(['services', 'list', '--json']);
+  t.same((JSON.parse(json.stdout) as unknown[])[0], service, 'the pages as one array');
+  const routes = await home.run(['routes', 'list', '--service', SERVICE, '-o', 'yaml']);
+  t.same(parse(routes.stdout), service.routes);
+  t.equal(api.asked.filter((one) => one.path === '/v1/oauth/token').length, 1, 'one token for all of them');
+  t.notMatch(listed.stderr + services.stderr, /Warning/);
+});
+
+t.test('services get shows a line for each reconciler', async (t) => {
+  const [home, api] = await scene(t, {
+    'GET /v1/peers': { body: { peers, next_cursor: null } },
+    'GET /v1/services': { body: { services: [service], next_cursor: null } },
+    [`GET /v1/services/${SERVICE}`]: { body: service },
+  });
+  writeConfig(home, [api.url]);
+  const result = await home.run(['services', 'get', 'web']);
+  t.match(result.stdout, /\n {2}network: applied\n {2}firewall: applied\n {2}tproxy: applied\n/);
+  t.match(result.stdout, '  iptun: pending (not built yet)\n');
+  t.match(result.stdout, /Source: +london \(peer_/);
+  t.match(result.stdout, /192\.168\.7\.0\/24/);
+});
+
+t.test('a refusal is one line on stderr with the exit code of its code', async (t) => {
+  let refusal = { status: 422, body: { error: '', code: '' } };
+  const [home, api] = await scene(t, { 'POST /v1/peers': () => refusal });
+  const add = async (status: number, code: string, error: string) => {
+    refusal = { status, body: { error, code } };
+    return home.run(['peers', 'add', '10.0.0.2:8080', '--token', 'x', '--url', api.url]);
+  };
+  const failed = await add(422, 'HANDSHAKE_FAILED', 'handshake failed: connection refused');
+  t.equal(failed.stderr, 'Error: handshake failed: connection refused\n');
+  t.equal(failed.code, ERRORS.HANDSHAKE_FAILED.exit);
+  t.equal(failed.stdout, '');
+  t.equal(
+    (await add(409, 'ALREADY_EXISTS', 'peer already exists in cluster')).stderr,
+    'Error: peer already exists in cluster\n',
+  );
+  t.equal((await add(401, 'UNAUTHORIZED', 'no')).code, 5);
+  t.equal((await add(403, 'FORBIDDEN', 'no')).code, 5);
+  t.equal((await add(412, 'NOT_BOOTSTRAPPED', 'no')).code, 3);
+  t.equal((await add(400, 'A_CODE_OF_A_NEWER_AGENT', 'no')).code, 2);
+});
+
+t.test('usage errors are one line and exit code 2', async (t) => {
+  const home = createHome();
+  t.teardown(() => home.remove());
+  for (const [args, text] of [
+    [['peer', 'lst'], "Error: unknown command 'peer lst'. Did you mean 'arctic peer list'?"],
+    [['peers', 'list', '--loca'], "unknown flag '--loca' for 'arctic peers list'. Did you mean '--local'?"],
+    [['services', 'create'], 'needs --target-peer'],
+    [['services', 'get'], 'needs SERVICE'],
+    [['peers', 'list', '-o', 'xml'], '--output must be one of table, json, yaml'],
+    [['peers', 'list', '--timeout', 'soon'], '--timeout must be a time'],
+  ] as const) {
+    const result = await home.run(args);
+    t.equal(result.code, 2, args.join(' '));
+    t.match(result.stderr, text);
+    t.equal(result.stderr.split('\n').length, 2, 'one line');
+  }
+});
+
+t.test('an agent that does not answer is exit code 4 with a remedy', async (t) => {
+  const home = createHome();
+  t.teardown(() => home.remove());
+  const result = await home.run(['health', '--url', 'http://127.0.0.1:9', '--debug']);
+  t.equal(result.code, 4);
+  t.match(result.stderr, /^debug: GET http:\/\/127\.0\.0\.1:9\/livez failed \(connection refused\) \d+ ms\n/);
+  t.match(
+    result.stderr,
+    /Error: cannot reach the agent .*connection refused\. Check .*systemctl status arctic/,
+  );
+});
+
+t.test('endpoints are tried in order, and the last good one is remembered', async (t) => {
+  const [home, api] = await scene(t, { 'GET /v1/cluster/identity': { body: { peer_id: LOCAL } } });
+  writeConfig(home, ['http://127.0.0.1:9', api.url]);
+  const first = await home.run(['cluster', 'identity', '--debug']);
+  t.equal(first.code, 0);
+  t.match(first.stderr, '127.0.0.1:9');
+  const second = await home.run(['cluster', 'identity', '--debug']);
+  t.notMatch(second.stderr, '127.0.0.1:9');
+  t.equal(statSync(join(home.directory, 'arctic', 'cache.json')).mode & 0o777, 0o600);
+});
+
+t.test('what destroys needs --yes without a terminal', async (t) => {
+  const [home, api] = await scene(t, { [`DELETE /v1/peers/${OTHER}`]: { status: 204 } });
+  writeConfig(home, [api.url]);
+  const refused = await home.run(['peers', 'delete', OTHER]);
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, /--yes/);
+  t.equal(api.asked.filter((one) => one.method === 'DELETE').length, 0);
+  const done = await home.run(['peers', 'delete', OTHER, '--yes']);
+  t.equal(done.code, 0, done.stderr);
+  t.equal(done.stdout, `Peer ${OTHER} removed.\n`);
+});
+
+t.test('a remembered token that is refused is replaced once', async (t) => {
+  let taken = 'old';
+  const [home, api] = await scene(t, {
+    'POST /v1/oauth/token': () => ({ body: { access_token: taken, expires_in: 3600 } }),
+    'POST /v1/cluster/sync': ({ headers }) =>
+      headers.authorization === `Bearer ${taken}`
+        ? { body: { triggered: true } }
+        : { status: 401, body: { error: 'the token is not valid.', code: 'UNAUTHORIZED' } },
+  });
+  writeConfig(home, [api.url]);
+  t.equal((await home.run(['cluster', 'sync'])).code, 0);
+  taken = 'new';
+  const again = await home.run(['cluster', 'sync', '--peer', OTHER]);
+  t.equal(again.code, 0, again.stderr);
+  t.equal(api.asked.at(-1)?.headers['x-arctic-peer'], OTHER);
+});
+
+t.test('the recovery token is sent as it is and masked in the trace', async (t) => {
+  const [home, api] = await scene(t, {
+    'GET /v1/cluster/lock': { body: { locked: false, lock: null } },
+  });
+  const file = join(home.directory, 'recovery.token');
+  writeFileSync(file, 'recovery-secret\n', { mode: 0o600 });
+  const result = await home.run([
+    'cluster',
+    'lock',
+    '--url',
+    api.url,
+    '--recovery-token-file',
+    file,
+    '--trace',
+  ]);
+  t.equal(result.stdout, 'The cluster is not locked.\n');
+  t.equal(api.asked[0]?.headers['x-arctic-recovery'], 'recovery-secret');
+  t.notMatch(result.stderr, 'recovery-secret');
+});
+
+t.test('another cluster shows its public identity and gets no credentials of ours', async (t) => {
+  const [home, api] = await scene(t, {
+    'GET /v1/license': { status: 401, body: { error: 'no token.', code: 'UNAUTHORIZED' } },
+    'GET /v1/cluster/identity': {
+      body: { peer_id: OTHER, license_id: 'lic_other', cluster_id: 'clu_other' },
+    },
+  });
+  writeConfig(home, ['http://127.0.0.1:9']);
+  const result = await home.run(['license', 'status', '--url', api.url]);
+  t.equal(result.code, 0, result.stderr);
+  t.match(result.stdout, /License ID: +lic_other/);
+  t.notOk(api.asked.some((one) => one.path === '/v1/oauth/token'));
+});
+
+t.test(
+  'the configuration: a fault names file and line, an open file is warned of, backups are kept',
+  async (t) => {
+    const [home, api] = await scene(t);
+    writeConfig(home, [api.url]);
+    chmodSync(home.configPath, 0o644);
+    const used = await home.run(['config', 'rename', 'production', 'live']);
+    t.equal(used.code, 0, used.stderr);
+    t.match(used.stderr, /Warning: .*others can read it \(mode 0644\)/);
+    t.equal(statSync(home.configPath).mode & 0o777, 0o600, 'writing closes it');
+    t.same(readdirSync(join(home.directory, 'arctic')).sort(), ['config.yaml', 'config.yaml.1']);
+    const view = await home.run(['config', 'view']);
+    t.match(view.stdout, /name: live/);
+    t.notMatch(view.stdout, SECRET);
+    t.notMatch((await home.run(['config', 'view', '--json'])).stdout, SECRET);
+
+    writeFileSync(home.configPath, 'current_cluster: x\nclusters:\n  x: [1, 2\n');
+    const broken = await home.run(['peers', 'list']);
+    t.equal(broken.code, 3);
+    t.match(broken.stderr, /^Error: .*config\.yaml:\d+: the configuration is not valid YAML/m);
+    writeFileSync(home.configPath, 'clusters:\n  x:\n    client_id: 1\n', { mode: 0o600 });
+    const missing = await home.run(['peers', 'list']);
+    t.match(missing.stderr, /^Error: .*config\.yaml:3: clusters\.x\.client_secret is missing\.\n$/);
+    t.equal((await home.run(['version'])).code, 0, 'version works whatever state the file is in');
+  },
+);
+
+t.test('a license root is made and issues a license that verifies', async (t) => {
+  const home = createHome();
+  t.teardown(() => home.remove());
+  const out = join(home.directory, 'root');
+  t.equal((await home.run(['license', 'root', 'create', '--out', out])).code, 0);
+  t.equal(statSync(join(out, 'root.key')).mode & 0o777, 0o600);
+  t.not((await home.run(['license', 'root', 'create', '--out', out])).code, 0, 'never replaced');
+  const issue = (...more: string[]) =>
+    home.run(['license', 'issue', '--root', join(out, 'root.key'), '--customer', 'acme', ...more]);
+  const issued = await issue('--max-nodes', '3', '--features', 'kcp,tunnel', '--expires', '90d');
+  t.equal(issued.code, 0, issued.stderr);
+  const license = verifyLicense(JSON.parse(issued.stdout), loadTrustRoots(out));
+  t.match(license, { customer_id: 'cust_acme', max_nodes: 3, features: ['kcp', 'tunnel'] });
+  t.equal((await issue('--expires', 'tomorrow')).code, 2);
+});
+
+t.test('events are a line each; a reader that hangs up ends the command quietly', async (t) => {
+  const events = Array.from({ length: 500 }, (_, at) => ({
+    id: `evt_${ULID}`,
+    position: at + 1,
+    origin: LOCAL,
+    stream: 'config',
+    seq: at + 1,
+    hlc: '0199d2f3a000.0000',
+    type: 'service.created',
+    version: 1,
+    entity: SERVICE,
+    actor: { kind: 'client', id: `cli_${ULID}`, address: '10.0.0.9' },
+    correlation_id: 'c',
+    data: { name: 'web' },
+    prev_hash: '0'.repeat(64),
+    hash: '1'.repeat(64),
+    signature: null,
+  }));
+  const [home, api] = await scene(t, {
+    'GET /v1/peers': { body: { peers, next_cursor: null } },
+    'GET /v1/events': ({ query }) => ({
+      body: {
+        events: query.get('order') === 'desc' ? events.toReversed() : events,
+        next_cursor:
+          Number(query.get('cursor') ?? 0) < 200 ? String(Number(query.get('cursor') ?? 0) + 1) : null,
+      },
+    }),
+  });
+  writeConfig(home, [api.url]);
+  const tail = await home.run(['events', 'tail', '-n', '3']);
+  t.equal(tail.stdout.trimEnd().split('\n').length, 3);
+  t.match(tail.stdout, /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}/);
+  const hungUp = await home.run(['events', 'list'], { hangUp: true });
+  t.equal(hungUp.stderr, '');
+  t.equal(hungUp.code, 0);
+});
+
+t.test('drift exits 7 when the kernel differs', async (t) => {
+  const difference = { item: 'table inet arctic', desired: 'present', observed: null };
+  const [home, api] = await scene(t, {
+    'GET /v1/drift': {
+      body: { drift: true, reconcilers: [{ reconciler: 'firewall', differences: [difference] }] },
+    },
+  });
+  writeConfig(home, [api.url]);
+  const result = await home.run(['drift']);
+  t.equal(result.code, 7);
+  t.match(
+    result.stdout,
+    /firewall: 1 difference\n {2}table inet arctic\n {4}desired: {2}present\n {4}observed: nothing\n/,
+  );
+});
