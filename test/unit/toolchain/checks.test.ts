@@ -151,6 +151,12 @@ const FAULTS: readonly Planted[] = [
     report: /product-needs-no-tooling:/,
   },
   {
+    what: 'the settings knowing the kernel',
+    check: checkDependencies,
+    files: { 'src/settings.ts': from('./kernel/netlink.ts', 'load') },
+    report: /settings-know-no-room:/,
+  },
+  {
     what: 'a cycle',
     check: checkDependencies,
     files: {
