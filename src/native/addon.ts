@@ -130,7 +130,8 @@ const UNNAMED: Readonly<Record<number, string>> = { 62: 'ETIME', 85: 'ERESTART',
 export function errnoName(errno: number): string {
   const unnamed = UNNAMED[errno];
   if (unnamed !== undefined) return unnamed;
-  const name = errno > 0 ? getSystemErrorName(-errno) : '';
+  // libuv's own codes start at 3000.
+  const name = errno > 0 && errno < 3000 ? getSystemErrorName(-errno) : '';
   return name.startsWith('E') ? name : `errno ${errno}`;
 }
 
