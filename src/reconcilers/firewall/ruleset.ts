@@ -1,0 +1,300 @@
+import type { ClassRoute, DesiredFirewall, RouteClass } from '../../../projections/desired/contract.ts';
+import { MARK } from '../../../projections/desired/contract.ts';
+import type {
+  NftChain,
+  NftElement,
+  NftExpression,
+  NftRule,
+  NftSet,
+  NftTable,
+} from '../../kernel/contract.ts';
+import {
+  bitwise,
+  compare,
+  goTo,
+  hostWord,
+  IPPROTO_TCP,
+  interfaceNameBytes,
+  jumpTo,
+  loadMeta,
+  loadPayload,
+  loadSocket,
+  lookupMap,
+  maskBytes,
+  maskRegister,
+  matchFamily,
+  matchInputInterface,
+  matchL4Protocol,
+  matchLocalDestination,
+  matchMark,
+  matchTransparentSocket,
+  portBytes,
+  setMark,
+  storeMeta,
+  tproxyTo,
+  verdict,
+} from '../../kernel/nft/expressions.ts';
+import { hexOfAddress } from '../../kernel/rt/cidr.ts';
+
+/**
+ * Compiles what is desired into `table inet arctic`. Pure.
+ *
+ * A packet's way (marks are `projections/desired` MARK; the kind is in bits 20 to 23, the service below):
+ *
+ *   prerouting  established flows of our sockets -> divert mark; a SYN that a route or an arrival interface claims ->
+ *               service mark -> `apply` gives it to the TCP engine. The `ip rule` on both kinds delivers to the local stack.
+ *   input       service mark -> own mark: the engine's accepted socket inherits it (tcp_fwmark_accept), so that its replies
+ *               are neither captured nor looked up in the local-delivery table, and still name the service.
+ *   output      the host's own TCP that a route claims gets the service mark, is rerouted to `lo` and meets prerouting.
+ *
+ * Never captured: what is addressed to this host (whatever interface it came in on, so SSH and the API stay reachable),
+ * and what carries the own mark. Forwarded flows that were there before a route came stay where they are: only a SYN opens.
+ */
+export const TABLE = { family: 'inet', name: 'arctic' } as const;
+
+/** NF_IP_PRI_MANGLE: after conntrack and raw, before destination NAT and the routing decision. */
+const PRIORITY = -150;
+
+export interface RulesetOptions {
+  /** Port of the engine's transparent listener. */
+  readonly listenPort: number;
+  /** Claim the owner flag, so that a foreign `flush ruleset` passes the table by and a dead agent leaves none. */
+  readonly owned: boolean;
+}
+
+/** The table for a desired state, or undefined when this host has nothing to classify. */
+export function compileRuleset(desired: DesiredFirewall, options: RulesetOptions): NftTable | undefined {
+  if (desired.services.length === 0 && !desired.transparent_exit) return undefined;
+  const marks = new Map(desired.services.map((service) => [service.service_id as string, service.mark]));
+  const interfaces = desired.services.filter((service) => service.interface_name !== null);
+  const sets: NftSet[] = desired.classes.map((one) => compileClass(one, marks));
+  if (interfaces.length > 0)
+    sets.push({
+      name: INTERFACES,
+      keyTypes: ['ifname'],
+      dataType: 'mark',
+      elements: interfaces.map((service) => ({
+        key: interfaceNameBytes(service.interface_name ?? ''),
+        data: hostWord(service.mark),
+      })),
+    });
+  return {
+    ...TABLE,
+    ...(options.owned ? { owned: true } : {}),
+    sets,
+    chains: [
+      preroutingChain(options.listenPort, interfaces.length > 0),
+      { name: 'input', base: base('filter', 'input'), rules: [INPUT_RULE] },
+      outputChain,
+      selectChain('ipv4', desired.classes),
+      selectChain('ipv6', desired.classes),
+      applyChain(options.listenPort),
+    ],
+  };
+}
+
+export const INTERFACES = 'interfaces';
+
+/** `m4_s16_d24`: IPv4, source /16 and destination /24; a side that is not looked at is left out. */
+export function className({ family, source_length, dest_length }: RouteClass): string {
+  const source = source_length === null ? '' : `_s${source_length}`;
+  const dest = dest_length === null ? '' : `_d${dest_length}`;
+  return `m${family === 'ipv4' ? 4 : 6}${source}${dest}`;
+}
+
+/** Map key of a route in its class. */
+export function elementKey(route: Pick<ClassRoute, 'source_cidr' | 'dest_cidr'>): string {
+  return `${addressHex(route.source_cidr)}${addressHex(route.dest_cidr)}`;
+}
+
+function compileClass(routeClass: RouteClass, marks: ReadonlyMap<string, number>): NftSet {
+  const address = routeClass.family === 'ipv4' ? 'ipv4_addr' : 'ipv6_addr';
+  const data = new Map([...marks].map(([id, mark]) => [id, hostWord(mark)]));
+  return {
+    name: className(routeClass),
+    keyTypes:
+      routeClass.source_length !== null && routeClass.dest_length !== null ? [address, address] : [address],
+    dataType: 'mark',
+    elements: routeClass.routes.map(
+      (route): NftElement => ({ key: elementKey(route), data: data.get(route.service_id) ?? '' }),
+    ),
+  };
+}
+
+function addressHex(cidr: string | null): string {
+  if (cidr === null) return '';
+  const address = cidr.slice(0, cidr.lastIndexOf('/'));
+  return address.includes(':') ? hexOfAddress(address) : ipv4Hex(address);
+}
+
+/** Dotted quad to hex, without a parser's allocations: there may be 100,000. */
+function ipv4Hex(address: string): string {
+  let value = 0;
+  let octet = 0;
+  for (let at = 0; at < address.length; at += 1) {
+    const code = address.charCodeAt(at);
+    if (code === 0x2e) {
+      value = value * 256 + octet;
+      octet = 0;
+    } else octet = octet * 10 + (code - 0x30);
+  }
+  return (value * 256 + octet).toString(16).padStart(8, '0');
+}
+
+const base = (type: 'filter' | 'route', hook: 'prerouting' | 'input' | 'output') =>
+  ({ type, hook, priority: PRIORITY, policy: 'accept' }) as const;
+
+const accept = verdict('accept');
+const onlyTcp: NftRule = {
+  comment: 'only TCP',
+  expressions: [loadMeta('l4proto'), compare('!=', '06'), accept],
+};
+const toSelf: NftRule = {
+  comment: 'addressed to this host',
+  expressions: [...matchLocalDestination(), accept],
+};
+const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) => ({
+  comment: `routes of ${family}`,
+  expressions: [...matchFamily(family), jumpTo(selectName(family))],
+}));
+/** A mark of one kind, whatever the service. */
+const matchKind = (kind: number): NftExpression[] => matchMark(kind, MARK.kindMask);
+
+/** Offset of the flags byte in a TCP header, and FIN, SYN, RST and ACK in it (RFC 9293 section 3.1). */
+const TCP_FLAGS = 13;
+const FIN_SYN_RST_ACK = '17';
+const SYN = '02';
+const TCP_DESTINATION_PORT = 2;
+
+function preroutingChain(listenPort: number, hasInterfaces: boolean): NftChain {
+  const divert = [...setMark(MARK.divert), accept];
+  return {
+    name: 'prerouting',
+    base: base('filter', 'prerouting'),
+    rules: [
+      onlyTcp,
+      { comment: 'established flows of our sockets', expressions: [...matchTransparentSocket(), ...divert] },
+      {
+        comment: 'own connections claimed in output',
+        expressions: [...matchInputInterface('lo'), ...matchKind(MARK.service), goTo('apply')],
+      },
+      { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
+      toSelf,
+      {
+        // A half-open or closing flow has no full socket to ask whether it is bound to every address. The listener itself,
+        // which is, must not claim strangers' flows to its port number.
+        comment: 'opening and closing flows of our sockets',
+        expressions: [
+          loadPayload('transport', TCP_FLAGS, 1),
+          maskRegister(FIN_SYN_RST_ACK),
+          compare('!=', SYN),
+          loadPayload('transport', TCP_DESTINATION_PORT, 2),
+          compare('!=', portBytes(listenPort)),
+          loadSocket('transparent'),
+          compare('==', '01'),
+          ...divert,
+        ],
+      },
+      {
+        comment: 'only new connections',
+        expressions: [
+          loadPayload('transport', TCP_FLAGS, 1),
+          maskRegister(FIN_SYN_RST_ACK),
+          compare('!=', SYN),
+          accept,
+        ],
+      },
+      ...(hasInterfaces
+        ? [
+            {
+              comment: 'arrival on the interface of a service',
+              expressions: [loadMeta('iifname'), lookupMap(INTERFACES), storeMeta('mark'), goTo('apply')],
+            },
+          ]
+        : []),
+      ...byFamily,
+      { comment: 'claimed by a route', expressions: [...matchKind(MARK.service), goTo('apply')] },
+    ],
+  };
+}
+
+/** Bits that turn the service kind into the own kind. */
+const SERVICE_TO_OWN = (MARK.service ^ MARK.own) >>> 0;
+const INPUT_RULE: NftRule = {
+  comment: 'the accepted socket is ours and keeps the service',
+  expressions: [
+    ...matchL4Protocol(IPPROTO_TCP),
+    ...matchKind(MARK.service),
+    loadMeta('mark'),
+    bitwise(hostWord(0xffff_ffff), hostWord(SERVICE_TO_OWN)),
+    storeMeta('mark'),
+  ],
+};
+
+const outputChain: NftChain = {
+  name: 'output',
+  base: base('route', 'output'),
+  rules: [
+    onlyTcp,
+    { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
+    toSelf,
+    ...byFamily,
+  ],
+};
+
+function selectName(family: RouteClass['family']): string {
+  return family === 'ipv4' ? 'sel4' : 'sel6';
+}
+
+/** Source and destination in the network header: offset and length (RFC 791, RFC 8200). */
+const ADDRESSES = {
+  ipv4: { length: 4, source: 12, dest: 16 },
+  ipv6: { length: 16, source: 8, dest: 24 },
+} as const;
+
+/** One rule a class, in order of evaluation; the first that finds the packet's addresses in its map marks it and returns. */
+function selectChain(family: RouteClass['family'], classes: readonly RouteClass[]): NftChain {
+  return {
+    name: selectName(family),
+    rules: classes
+      .filter((one) => one.family === family)
+      .map((one) => ({
+        comment: describeClass(one),
+        expressions: [...loadKey(one), lookupMap(className(one)), storeMeta('mark'), verdict('return')],
+      })),
+  };
+}
+
+/** Two masked loads rather than one: a mask of 4 bytes has a fast path in the kernel, and 16 bytes are the most one can have. */
+function loadKey({ family, source_length, dest_length }: RouteClass): NftExpression[] {
+  const { length, source, dest } = ADDRESSES[family];
+  const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
+    loadPayload('network', offset, length, slot),
+    ...(prefix === length * 8 ? [] : [maskRegister(maskBytes(prefix, length), slot)]),
+  ];
+  const first = source_length === null ? [] : load(source, source_length, 0);
+  const second = dest_length === null ? [] : load(dest, dest_length, source_length === null ? 0 : length / 4);
+  return [...first, ...second];
+}
+
+export function describeClass({ family, source_length, dest_length }: RouteClass): string {
+  const sides = [
+    source_length === null ? undefined : `source /${source_length}`,
+    dest_length === null ? undefined : `destination /${dest_length}`,
+  ];
+  return `${family} ${sides.filter((side) => side !== undefined).join(', ')}`;
+}
+
+function applyChain(listenPort: number): NftChain {
+  return {
+    name: 'apply',
+    rules: [
+      {
+        comment: 'to the TCP engine',
+        expressions: [...matchL4Protocol(IPPROTO_TCP), ...tproxyTo(listenPort), accept],
+      },
+      // Without this the mark would route the packet to a stack that has no socket for it.
+      { comment: 'no listener: let it go directly', expressions: [...setMark(0), accept] },
+    ],
+  };
+}

@@ -1,0 +1,237 @@
+import type { ServiceId } from '../../events/brand.ts';
+import type { DesiredInterface } from '../../projections/desired/contract.ts';
+import type { Address, Kernel, Link, Route } from '../kernel/contract.ts';
+import { canonicalCidr } from '../kernel/rt/cidr.ts';
+import type { Difference, Reconciler } from './contract.ts';
+import type { PlanWithProblems, Problem } from './pass.ts';
+
+export interface NetworkOptions {
+  /** PARENT_INTERFACE; undefined: the interface of the default route. */
+  readonly parentInterface: string | undefined;
+}
+
+export interface NetworkDeps {
+  readonly kernel: Pick<Kernel, 'rt'>;
+  readonly desired: () => readonly DesiredInterface[];
+}
+
+export interface ObservedNetwork {
+  readonly links: readonly Link[];
+  readonly addresses: readonly Address[];
+  readonly defaultRoutes: readonly Route[];
+}
+
+/** Steps in the order they are taken. */
+export type NetworkStep =
+  | { readonly kind: 'delete'; readonly index: number; readonly name: string }
+  | { readonly kind: 'create'; readonly desired: DesiredInterface; readonly parentIndex: number }
+  | { readonly kind: 'up'; readonly index: number }
+  | { readonly kind: 'delete-address'; readonly index: number; readonly cidr: string }
+  | { readonly kind: 'add-address'; readonly index: number; readonly cidr: string };
+
+export interface NetworkPlan extends PlanWithProblems {
+  readonly steps: readonly NetworkStep[];
+}
+
+/** IFA scope of link-local addresses (rtnetlink): the kernel makes those itself. */
+const SCOPE_LINK = 253;
+const MAIN_TABLE = 254;
+
+/** How our devices are told from others: by alias, never by name. */
+export const aliasOf = (service: string): string => `arctic:${service}`;
+const isOurs = (link: Link): boolean => link.alias?.startsWith('arctic:svc_') === true;
+
+/** One MACVLAN for each service of this host that asks for an interface. */
+export const createNetworkReconciler = (
+  options: NetworkOptions,
+  deps: NetworkDeps,
+): Reconciler<readonly DesiredInterface[], ObservedNetwork, NetworkPlan> => {
+  const { rt } = deps.kernel;
+
+  async function observe(): Promise<ObservedNetwork> {
+    const links = await rt.links();
+    const ours = links.filter(isOurs);
+    const addresses: Address[] = [];
+    for (const link of ours) addresses.push(...(await rt.addresses(link.index)));
+    const routes = options.parentInterface === undefined ? await rt.routes({ table: MAIN_TABLE }) : [];
+    return {
+      links,
+      addresses,
+      defaultRoutes: routes.filter(
+        (route) => route.destination === '0.0.0.0/0' || route.destination === '::/0',
+      ),
+    };
+  }
+
+  async function take(step: NetworkStep): Promise<void> {
+    if (step.kind === 'delete') await rt.deleteLink(step.index);
+    else if (step.kind === 'up') await rt.setLink(step.index, { up: true });
+    else if (step.kind === 'add-address') await rt.addAddress(step.index, step.cidr);
+    else if (step.kind === 'delete-address') await rt.deleteAddress(step.index, step.cidr);
+    else {
+      const { desired, parentIndex } = step;
+      const { name, mac } = desired;
+      const link = await rt.createMacvlan({
+        name,
+        parentIndex,
+        mode: 'bridge',
+        mac,
+        alias: aliasOf(desired.service_id),
+      });
+      for (const cidr of cidrsOf(desired)) await rt.addAddress(link.index, cidr);
+      await rt.setLink(link.index, { up: true });
+    }
+  }
+
+  return {
+    name: 'network',
+    desired: deps.desired,
+    observe,
+    plan: (desired, observed) => planNetwork(desired, observed, options.parentInterface),
+    async apply(plan) {
+      for (const step of plan.steps) await take(step);
+    },
+    async cleanup(scope) {
+      if (scope === 'shutdown') return;
+      for (const link of await rt.links()) if (isOurs(link)) await rt.deleteLink(link.index);
+    },
+  };
+};
+
+const cidrsOf = ({ ipv4_cidr, ipv6_cidr }: DesiredInterface): readonly string[] =>
+  [ipv4_cidr, ipv6_cidr].filter((cidr) => cidr !== null).map((cidr) => canonicalCidr(cidr));
+
+/** Pure. What cannot be done for a service is a problem of that service, and no other waits for it. */
+export function planNetwork(
+  desired: readonly DesiredInterface[],
+  observed: ObservedNetwork,
+  parentInterface: string | undefined,
+): NetworkPlan {
+  const steps: NetworkStep[] = [];
+  const differences: Difference[] = [];
+  const problems: Problem[] = [];
+  const byName = new Map(observed.links.map((link) => [link.name, link]));
+  const parent = findParent(observed, parentInterface);
+  const wanted = new Map<string, DesiredInterface>();
+
+  for (const one of desired) {
+    const holder = wanted.get(one.name);
+    if (holder === undefined) wanted.set(one.name, one);
+    else
+      problems.push({
+        service_id: one.service_id,
+        reason: `interface name ${one.name} is taken by ${holder.service_id}, whose id begins alike: delete and create this service again`,
+      });
+  }
+
+  for (const link of observed.links) {
+    if (!isOurs(link)) continue;
+    const one = wanted.get(link.name);
+    if (one !== undefined && link.alias === aliasOf(one.service_id)) continue;
+    steps.push({ kind: 'delete', index: link.index, name: link.name });
+    differences.push({ item: `interface ${link.name}`, desired: null, observed: `macvlan ${link.alias}` });
+    byName.delete(link.name);
+  }
+
+  for (const one of wanted.values()) {
+    const { service_id } = one;
+    const link = byName.get(one.name);
+    if (link !== undefined && !isOurs(link)) {
+      problems.push({
+        service_id,
+        reason: `interface ${one.name} exists and is not Arctic's (${link.kind ?? 'physical device'}): rename or remove it`,
+      });
+      continue;
+    }
+    if (parent.link === undefined) {
+      problems.push({ service_id, reason: parent.reason });
+      continue;
+    }
+    const description = `macvlan on ${parent.link.name}, ${[one.mac, ...cidrsOf(one)].join(', ')}`;
+    if (link === undefined) {
+      steps.push({ kind: 'create', desired: one, parentIndex: parent.link.index });
+      differences.push({ item: `interface ${one.name}`, desired: description, observed: null, service_id });
+    } else if (isWrongDevice(link, one, parent.link)) {
+      // None of these can be changed on a live MACVLAN without a gap, so it is made anew.
+      steps.push({ kind: 'delete', index: link.index, name: link.name });
+      steps.push({ kind: 'create', desired: one, parentIndex: parent.link.index });
+      differences.push({
+        item: `interface ${one.name}`,
+        desired: description,
+        observed: `${link.kind ?? 'device'} on ${nameOf(observed.links, link.parentIndex)}, ${link.mac}`,
+        service_id,
+      });
+    } else planAddresses(one, link, observed.addresses, steps, differences);
+  }
+  return { steps, differences, problems };
+}
+
+const isWrongDevice = (link: Link, one: DesiredInterface, parent: Link): boolean =>
+  link.kind !== 'macvlan' || link.mac !== one.mac || link.parentIndex !== lowest(parent);
+
+/** A MACVLAN on a MACVLAN hangs on the lower device in the kernel. */
+const lowest = (parent: Link): number =>
+  parent.kind === 'macvlan' && parent.parentIndex !== undefined ? parent.parentIndex : parent.index;
+
+const nameOf = (links: readonly Link[], index: number | undefined): string =>
+  links.find((link) => link.index === index)?.name ?? 'nothing';
+
+function planAddresses(
+  one: DesiredInterface,
+  link: Link,
+  addresses: readonly Address[],
+  steps: NetworkStep[],
+  differences: Difference[],
+): void {
+  const service_id: ServiceId = one.service_id;
+  const held = new Set(
+    addresses
+      .filter((address) => address.linkIndex === link.index && address.scope !== SCOPE_LINK)
+      .map((address) => address.cidr),
+  );
+  for (const cidr of cidrsOf(one)) {
+    if (held.delete(cidr)) continue;
+    steps.push({ kind: 'add-address', index: link.index, cidr });
+    differences.push({
+      item: `address ${cidr} of ${one.name}`,
+      desired: 'present',
+      observed: null,
+      service_id,
+    });
+  }
+  for (const cidr of held) {
+    steps.push({ kind: 'delete-address', index: link.index, cidr });
+    differences.push({
+      item: `address ${cidr} of ${one.name}`,
+      desired: null,
+      observed: 'present',
+      service_id,
+    });
+  }
+  if (!link.up) {
+    steps.push({ kind: 'up', index: link.index });
+    differences.push({ item: `interface ${one.name} state`, desired: 'up', observed: 'down', service_id });
+  }
+}
+
+type Parent = { readonly link: Link } | { readonly link: undefined; readonly reason: string };
+
+/** The configured parent, or that of the default route: IPv4 first, then the lowest metric. */
+function findParent(observed: ObservedNetwork, configured: string | undefined): Parent {
+  if (configured !== undefined) {
+    const link = observed.links.find((one) => one.name === configured);
+    return link
+      ? { link }
+      : { link: undefined, reason: `parent interface ${configured} (PARENT_INTERFACE) does not exist` };
+  }
+  const [route] = [...observed.defaultRoutes]
+    .filter((one) => one.oif !== undefined)
+    .sort((a, b) => (a.family === b.family ? a.metric - b.metric : a.family === 'ipv4' ? -1 : 1));
+  const link = observed.links.find((one) => one.index === route?.oif);
+  return link && !isOurs(link)
+    ? { link }
+    : {
+        link: undefined,
+        reason: 'no parent interface: the host has no default route; set PARENT_INTERFACE',
+      };
+}
