@@ -1,0 +1,319 @@
+/** One agent's API over a real log in a temporary directory; gossip and reconcilers are played by the test. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import type { Test } from 'tap';
+import { Compile } from 'typebox/compile';
+import { Agent } from 'undici';
+import type { PeerId } from '../../../events/brand.ts';
+import type { Clock, Random } from '../../../events/clock.ts';
+import { createSigner } from '../../../events/ed25519.ts';
+import type { Actor } from '../../../events/envelope.ts';
+import { createIds, newPeerId } from '../../../events/ids.ts';
+import { openLog } from '../../../events/log.ts';
+import type { Log } from '../../../events/log-contract.ts';
+import { createProjections } from '../../../projections/runner.ts';
+import type { PeerSide, ReadinessCheck, ReconcilerSide } from '../../../src/api/ports.ts';
+import { ErrorAnswer } from '../../../src/api/schemas.ts';
+import { type Api, createApi } from '../../../src/api/server.ts';
+import { createExecutor } from '../../../src/commands/execute.ts';
+import { decideAdmitPeer } from '../../../src/commands/peers.ts';
+import type { Identity } from '../../../src/identity/contract.ts';
+import {
+  createLicenseRoot,
+  issueLicense,
+  type License,
+  type LicenseRoot,
+} from '../../../src/identity/license.ts';
+import { createRecoveryToken } from '../../../src/identity/recovery-token.ts';
+
+const DAY = 86_400_000;
+export const START = Date.parse('2026-03-01T12:00:00Z');
+
+export const random: Random = {
+  bytes: (count) => new Uint8Array(randomBytes(count)),
+  fraction: () => Math.random(),
+};
+
+export class TestClock implements Clock {
+  #now = START;
+  now() {
+    this.#now += 1;
+    return this.#now;
+  }
+  monotonic() {
+    return this.#now;
+  }
+  after(ms: number, run: () => void) {
+    const timer = setTimeout(run, ms);
+    timer.unref();
+    return () => clearTimeout(timer);
+  }
+  advance(ms: number) {
+    this.#now += ms;
+  }
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks into JSON of many shapes.
+  readonly body: any;
+}
+
+export interface Send {
+  readonly token?: string | undefined;
+  readonly body?: unknown;
+  /** Sent as it is, as JSON. */
+  readonly raw?: string;
+  readonly form?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly remoteAddress?: string;
+}
+
+export interface Bootstrapped {
+  readonly peer_id: PeerId;
+  readonly client_id: string;
+  readonly client_secret: string;
+  readonly cluster_id: string;
+  readonly license_id: string;
+}
+
+export interface Harness {
+  readonly api: Api;
+  readonly clock: TestClock;
+  readonly log: Log;
+  readonly identity: Identity;
+  readonly root: LicenseRoot;
+  readonly recoveryFile: string;
+  readonly lines: string[];
+  readonly messages: unknown[];
+  readonly readiness: ReadinessCheck[];
+  license(terms?: Partial<{ customer: string; nodes: number; services: number; days: number }>): License;
+  send(method: string, path: string, options?: Send): Promise<Answer>;
+  bootstrap(terms?: Parameters<Harness['license']>[0]): Promise<Bootstrapped>;
+  token(client: string, secret: string, scope?: string): Promise<string>;
+  /** Bootstraps and gives an admin's token. */
+  admin(terms?: Parameters<Harness['license']>[0]): Promise<string>;
+  /** Makes another member, as gossip would after a handshake. */
+  admit(name: string, options?: { readonly identity?: Identity; readonly endpoint?: string }): PeerId;
+}
+
+export const newIdentity = (clock: Clock): Identity => {
+  const signer = createSigner(random.bytes(32));
+  return { peerId: newPeerId(createIds({ clock, random })), publicKey: signer.publicKey, sign: signer.sign };
+};
+
+const checkError = Compile(ErrorAnswer);
+
+export function createHarness(t: Test): Harness {
+  const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
+  const clock = new TestClock();
+  const ids = createIds({ clock, random });
+  const identity = newIdentity(clock);
+  const log = openLog(
+    { path: join(directory, 'arctic.db'), origin: identity.peerId },
+    {
+      signer: identity,
+      clock,
+      random,
+      onError: (error) => {
+        throw error;
+      },
+    },
+  );
+  const projections = createProjections({ localPeer: identity.peerId }, { log, clock });
+  projections.start();
+  const { views } = projections;
+  const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });
+  const root = createLicenseRoot(random);
+  const recoveryFile = join(directory, 'recovery.token');
+  const lines: string[] = [];
+  const messages: unknown[] = [];
+  const readiness: ReadinessCheck[] = [];
+  const dispatcher = new Agent({ connectTimeout: 1_000 });
+
+  const admit: Harness['admit'] = (name, options = {}) => {
+    const peer = options.identity ?? newIdentity(clock);
+    const actor: Actor = { kind: 'system', id: null, address: null };
+    executor.execute({ actor, correlationId: 'test' }, (now, at) =>
+      decideAdmitPeer(
+        now,
+        {
+          peer_id: peer.peerId,
+          public_key: Buffer.from(peer.publicKey).toString('base64'),
+          name,
+          address: `${name}.example:8080`,
+          endpoints: [options.endpoint ?? `http://${name}.example:8080`],
+          invited: true,
+        },
+        at,
+      ),
+    );
+    return peer.peerId;
+  };
+
+  const peerSide: PeerSide = {
+    addPeer: async (address, name) => admit(name ?? address.split(':')[0] ?? 'peer'),
+    sync: async () => void messages.push('gossip'),
+    observed: () => ({
+      state: 'active',
+      last_seen_at: new Date(START).toISOString(),
+      reason: null,
+      lag: 0,
+      log_head: 7,
+      projection_digest: null,
+      clock_skew_ms: 0,
+    }),
+    handle: async (message) => {
+      messages.push(message);
+      return {
+        status: 403,
+        headers: { 'content-type': 'application/octet-stream' },
+        body: Buffer.from('no'),
+      };
+    },
+  };
+  const applied = { state: 'applied', reason: null } as const;
+  const reconcilers: ReconcilerSide = {
+    sync: async () => void messages.push('reconcilers'),
+    status: () => [
+      {
+        name: 'firewall',
+        state: 'applied',
+        last_run_at: null,
+        last_error: null,
+        next_run_at: null,
+        applied_digest: null,
+        applied_position: null,
+        consecutive_failures: 0,
+      },
+    ],
+    serviceStatus: () => ({
+      network: applied,
+      firewall: applied,
+      tproxy: applied,
+      iptun: { state: 'pending', reason: 'not built yet' },
+    }),
+    drift: async () => [
+      { reconciler: 'firewall', differences: [{ item: 'rule 1', desired: 'present', observed: null }] },
+    ],
+  };
+
+  const api = createApi(
+    { host: '127.0.0.1', port: 0, tls: undefined, version: '1.4.0', hostName: 'host-a' },
+    {
+      clock,
+      random,
+      ids,
+      logger: pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) }),
+      log,
+      projections,
+      executor,
+      identity,
+      recovery: createRecoveryToken(recoveryFile, random),
+      trustRoots: () => [{ name: 'test', publicKey: root.publicKey }],
+      advertise: () => ({ address: '192.0.2.1:8080', endpoints: ['http://192.0.2.1:8080'] }),
+      peerSide,
+      reconcilers,
+      readiness: () => readiness,
+      dispatcher,
+      registry: new Registry(),
+    },
+  );
+  t.teardown(async () => {
+    await api.stop();
+    await dispatcher.destroy();
+    projections.stop();
+    log.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  const send: Harness['send'] = async (method, path, options = {}) => {
+    const { token, body, raw, form, headers, remoteAddress } = options;
+    const payload =
+      raw ??
+      (form && new URLSearchParams(form).toString()) ??
+      (body === undefined ? undefined : JSON.stringify(body));
+    const type =
+      form !== undefined
+        ? 'application/x-www-form-urlencoded'
+        : payload === undefined
+          ? undefined
+          : 'application/json';
+    const answer = await api.app.inject({
+      method: method as 'GET',
+      url: path,
+      remoteAddress: remoteAddress ?? '198.51.100.7',
+      headers: {
+        ...(type === undefined ? {} : { 'content-type': type }),
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...headers,
+      },
+      ...(payload === undefined ? {} : { payload }),
+    });
+    const text = answer.body;
+    const json = String(answer.headers['content-type']).startsWith('application/json')
+      ? JSON.parse(text)
+      : undefined;
+    if (answer.statusCode >= 400 && json !== undefined && !path.startsWith('/readyz')) {
+      if (!checkError.Check(json)) throw new Error(`not the shape of an error: ${text}`);
+      if (/ {4}at |node_modules/.test(text)) throw new Error(`a stack in an answer: ${text}`);
+    }
+    return { status: answer.statusCode, headers: answer.headers as Record<string, string>, text, body: json };
+  };
+
+  const harness: Harness = {
+    api,
+    clock,
+    log,
+    identity,
+    root,
+    recoveryFile,
+    lines,
+    messages,
+    readiness,
+    send,
+    admit,
+    license: ({ customer = 'cust_test', nodes = 5, services = 10, days = 365 } = {}) =>
+      issueLicense(
+        root,
+        {
+          customerId: customer,
+          maxNodes: nodes,
+          maxServices: services,
+          features: [],
+          expiresAt: clock.now() + days * DAY,
+        },
+        { clock, ids },
+      ),
+    async bootstrap(terms) {
+      const answer = await send('POST', '/v1/bootstrap', {
+        body: { license: harness.license(terms), name: 'first' },
+      });
+      if (answer.status !== 201) throw new Error(answer.text);
+      return answer.body;
+    },
+    async token(client, secret, scope) {
+      const answer = await send('POST', '/v1/oauth/token', {
+        form: {
+          grant_type: 'client_credentials',
+          client_id: client,
+          client_secret: secret,
+          ...(scope === undefined ? {} : { scope }),
+        },
+      });
+      if (answer.status !== 200) throw new Error(answer.text);
+      return answer.body.access_token;
+    },
+    async admin(terms) {
+      const { client_id, client_secret } = await harness.bootstrap(terms);
+      return harness.token(client_id, client_secret);
+    },
+  };
+  return harness;
+}
