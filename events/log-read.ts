@@ -5,8 +5,11 @@ import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from
 import { damaged, logError } from './log-errors.ts';
 import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
 
-/** Rows a page: large enough that the statement costs nothing, small enough to stay in the young generation. */
-export const PAGE_SIZE = 5_000;
+/**
+ * Rows a page. Measured with bodies of 500 bytes: 4.4 us of CPU an event at 512, 8 us at 5,000, for a page must die in
+ * V8's young generation instead of being copied out of it.
+ */
+export const PAGE_SIZE = 512;
 
 const SELECT = `SELECT ${COLUMNS} FROM events`;
 
