@@ -6,7 +6,12 @@
 export interface TproxyService {
   readonly serviceId: string;
   readonly name: string;
-  /** fwmark of captured connections (entry) */
+  /**
+   * fwmark of captured connections (entry). The engine reads it from the accepted socket (it sets
+   * net.ipv4.tcp_fwmark_accept=1), and answers to the client carry it from SYN-ACK on; so the firewall's input chain
+   * must change bits 20-23 of it to a kind that policy routing does not deliver locally, or the answers would loop
+   * to `lo`. The engine ignores those bits.
+   */
   readonly mark: number;
   /** The other end. */
   readonly peerId: string;

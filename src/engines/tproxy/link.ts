@@ -53,8 +53,8 @@ export interface LinkDependencies {
   readonly options: LinkOptions;
   /** Called once the peer has proved that it holds the session's key. Must set handlers before it returns. */
   readonly established: (link: Link) => void;
-  /** Called once. Undefined when this side closed it. */
-  readonly closed: (link: Link, reason: Error | undefined) => void;
+  /** Called once. The reason is undefined when this side closed it. */
+  readonly closed: (link: Link, reason: Error | undefined, established: boolean) => void;
 }
 
 type Stage = 'connect' | 'hello' | 'welcome' | 'confirm' | 'established' | 'closed';
@@ -121,10 +121,7 @@ export class Link {
     });
     socket.on('close', () => {
       if (this.#stage === 'closed') return;
-      this.#stage = 'closed';
-      this.#cancelTimeout();
-      this.#pending = NOTHING;
-      deps.closed(this, this.#failure);
+      this.#end();
     });
   }
 
@@ -189,12 +186,17 @@ export class Link {
 
   destroy(reason?: Error): void {
     if (this.#stage === 'closed') return;
-    this.#stage = 'closed';
     this.#failure ??= reason;
+    this.socket.destroy();
+    this.#end();
+  }
+
+  #end(): void {
+    const established = this.established;
+    this.#stage = 'closed';
     this.#cancelTimeout();
     this.#pending = NOTHING;
-    this.socket.destroy();
-    this.#deps.closed(this, this.#failure);
+    this.#deps.closed(this, this.#failure, established);
   }
 
   #receive(chunk: Buffer): void {

@@ -173,17 +173,17 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
     congestionControl = sockets.congestionControlOf(link.socket) ?? congestionControl;
   }
 
-  function linkClosed(link: Link, reason: Error | undefined): void {
+  function linkClosed(link: Link, reason: Error | undefined, established: boolean): void {
     links.delete(link);
     const peerId = link.session?.peerId;
     const dialFailed = dialFailures.get(link);
     dialFailures.delete(link);
     if (reason !== undefined && running) {
-      warnSeldom(
-        `link ${peerId ?? link.socket.remoteAddress ?? ''}`,
-        { peer: peerId, address: link.socket.remoteAddress, dialed: link.dialer, err: reason },
-        dialFailed === undefined ? 'carrier link lost' : 'carrier link could not be made',
-      );
+      const address = link.socket.remoteAddress;
+      const fields = { peer: peerId, address, dialed: link.dialer, err: reason };
+      if (flows.isOn(link)) warnSeldom(`lost ${peerId}`, fields, 'carrier link lost under a flow');
+      else if (!established) warnSeldom(`refused ${peerId ?? address}`, fields, 'carrier handshake failed');
+      else logger.debug(fields, 'idle carrier link closed by the peer');
     }
     flows.linkClosed(link);
     if (dialFailed !== undefined) dialFailed();
@@ -216,10 +216,10 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         noteCongestionControl(ready);
         exit.serve(ready, session.peerId);
       }),
-      closed: (dead, reason) => {
+      closed: (dead, reason, wasEstablished) => {
         if (shaking) refusedCarriers += 1;
         settled();
-        linkClosed(dead, reason);
+        linkClosed(dead, reason, wasEstablished);
       },
     });
     links.add(link);

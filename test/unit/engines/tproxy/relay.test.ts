@@ -1,44 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { getSystemErrorName } from 'node:util';
 import t from 'tap';
-import { createTransparentSockets } from '../../../../src/engines/tproxy/transparent-sockets.ts';
-import { loadAddon } from '../../../../src/native/addon.ts';
 import { agree, type Pair, SERVICE, serve, startPair } from './loopback.ts';
+import { failure, readAll, until } from './stream-ends.ts';
 
 const dial = (pair: Pair): Socket =>
   connect({ port: pair.entry.listenPort, host: '127.0.0.1', allowHalfOpen: true });
-
-/** Everything until FIN; rejects on an error. */
-async function readAll(socket: Socket): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of socket) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
-}
-
-const probe = createTransparentSockets(loadAddon(), { ownMark: 0 });
-
-/** The errno name the socket fails with; an end that hides a reset (see `Sockets.pendingError`) counts as one. */
-function failure(socket: Socket): Promise<string> {
-  socket.resume();
-  return new Promise((resolve) => {
-    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    socket.on('end', () => {
-      const errno = probe.pendingError(socket);
-      resolve(errno === 0 ? 'end' : getSystemErrorName(-errno));
-    });
-  });
-}
-
-async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let tries = 0; tries < 500; tries += 1) {
-    if (holds()) return;
-    await sleep(10);
-  }
-  throw new Error(`never: ${what}`);
-}
 
 t.test('bytes go both ways, the answer comes after FIN, counters agree', async (t) => {
   const pair = await startPair();
