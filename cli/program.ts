@@ -1,9 +1,9 @@
 import sade from 'sade';
 import { systemClock } from '../events/clock.ts';
-import { EXIT } from '../events/errors.ts';
+import { type ErrorDetail, EXIT } from '../events/errors.ts';
 import { flagsOf, namesOf, parseArguments } from './arguments.ts';
 import type { Command, Group } from './command.ts';
-import { toFailure, usageFailure } from './failure.ts';
+import { type Failure, toFailure, usageFailure } from './failure.ts';
 import { commandHelp, groupHelp, mainHelp } from './help.ts';
 import { createInput } from './input.ts';
 import { createStyle } from './style.ts';
@@ -99,15 +99,26 @@ async function runLine(argv: readonly string[], env: Environment, terminal: Term
   }
 }
 
+/** Details that say more than the line above them: several faults, or one that goes on beyond it. */
+function newDetails(failure: Failure): readonly ErrorDetail[] {
+  const [only, ...others] = failure.details;
+  if (only === undefined || others.length > 0) return failure.details;
+  const said = failure.message.includes(only.message) || only.message.split(' ').length <= 3;
+  return said ? [] : failure.details;
+}
+
 /** Runs one command line; answers the exit code. Never throws, never shows a stack unless `--debug` asks for it. */
-export async function main(argv: readonly string[], env: Environment): Promise<number> {
-  const terminal = processTerminal(env);
+export async function main(
+  argv: readonly string[],
+  env: Environment,
+  terminal: Terminal = processTerminal(env),
+): Promise<number> {
   try {
     return await runLine(argv, env, terminal);
   } catch (error) {
     const failure = toFailure(error);
     terminal.note(`Error: ${printable(failure.message)}`);
-    for (const detail of failure.details)
+    for (const detail of newDetails(failure))
       terminal.note(printable(`  ${detail.pointer}${detail.pointer === '' ? '' : ': '}${detail.message}`));
     if (argv.includes('--debug') || argv.includes('--trace'))
       terminal.note(`debug: ${(failure.cause instanceof Error ? failure.cause : failure).stack ?? ''}`);

@@ -8,7 +8,6 @@ import { loadTrustRoots } from '../../../src/identity/trust-roots.ts';
 import { type FakeApi, startFakeApi, TOKEN } from './fake-api.ts';
 import { createHome, type Home } from './run-cli.ts';
 
-// Each run of the command line is a process of its own.
 t.setTimeout(180_000);
 
 const ULID = '01JD0000000000000000000000';
@@ -117,7 +116,7 @@ t.test('bootstrap prints its seven fields, saves the cluster and never shows the
   });
   const file = join(home.directory, 'license.json');
   writeFileSync(file, JSON.stringify({ customer_id: 'cust_acme' }));
-  const result = await home.run(['bootstrap', '--url', api.url, '--license-file', file, '--trace']);
+  const result = await home.spawn(['bootstrap', '--url', api.url, '--license-file', file, '--trace']);
   t.equal(result.code, 0, result.stderr);
   t.same(
     result.stdout.split('\n').map((line) => line.replace(/: .*/, '')),
@@ -197,11 +196,11 @@ t.test('services get shows a line for each reconciler', async (t) => {
 t.test('a refusal is one line on stderr with the exit code of its code', async (t) => {
   let refusal = { status: 422, body: { error: '', code: '' } };
   const [home, api] = await scene(t, { 'POST /v1/peers': () => refusal });
-  const add = async (status: number, code: string, error: string) => {
+  const add = async (status: number, code: string, error: string, how: 'run' | 'spawn' = 'run') => {
     refusal = { status, body: { error, code } };
-    return home.run(['peers', 'add', '10.0.0.2:8080', '--token', 'x', '--url', api.url]);
+    return home[how](['peers', 'add', '10.0.0.2:8080', '--token', 'x', '--url', api.url]);
   };
-  const failed = await add(422, 'HANDSHAKE_FAILED', 'handshake failed: connection refused');
+  const failed = await add(422, 'HANDSHAKE_FAILED', 'handshake failed: connection refused', 'spawn');
   t.equal(failed.stderr, 'Error: handshake failed: connection refused\n');
   t.equal(failed.code, ERRORS.HANDSHAKE_FAILED.exit);
   t.equal(failed.stdout, '');
@@ -266,6 +265,10 @@ t.test('what destroys needs --yes without a terminal', async (t) => {
   const done = await home.run(['peers', 'delete', OTHER, '--yes']);
   t.equal(done.code, 0, done.stderr);
   t.equal(done.stdout, `Peer ${OTHER} removed.\n`);
+  const asked = await home.run(['peers', 'delete', OTHER], { answers: ['n'] });
+  t.equal(asked.code, 1);
+  t.match(asked.stderr, `Remove peer ${OTHER} from the cluster? [y/N] Error: cancelled`);
+  t.equal((await home.run(['peers', 'delete', OTHER], { answers: ['y'] })).code, 0);
 });
 
 t.test('a remembered token that is refused is replaced once', async (t) => {
@@ -336,7 +339,7 @@ t.test(
     t.notMatch((await home.run(['config', 'view', '--json'])).stdout, SECRET);
 
     writeFileSync(home.configPath, 'current_cluster: x\nclusters:\n  x: [1, 2\n');
-    const broken = await home.run(['peers', 'list']);
+    const broken = await home.spawn(['peers', 'list']);
     t.equal(broken.code, 3);
     t.match(broken.stderr, /^Error: .*config\.yaml:\d+: the configuration is not valid YAML/m);
     writeFileSync(home.configPath, 'clusters:\n  x:\n    client_id: 1\n', { mode: 0o600 });
@@ -394,7 +397,7 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   const tail = await home.run(['events', 'tail', '-n', '3']);
   t.equal(tail.stdout.trimEnd().split('\n').length, 3);
   t.match(tail.stdout, /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}/);
-  const hungUp = await home.run(['events', 'list'], { hangUp: true });
+  const hungUp = await home.spawn(['events', 'list'], { hangUp: true });
   t.equal(hungUp.stderr, '');
   t.equal(hungUp.code, 0);
 });

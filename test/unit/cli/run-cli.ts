@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { main } from '../../../cli/program.ts';
+import type { Terminal } from '../../../cli/terminal.ts';
 
 export interface Outcome {
   readonly code: number | null;
@@ -19,11 +21,21 @@ const DEADLINE_MS = 60_000;
 export interface Home {
   readonly directory: string;
   readonly configPath: string;
+  /** The program in this process, with a terminal that keeps what is written. */
   run(args: readonly string[], options?: RunOptions): Promise<Outcome>;
+  /** The real command line in a process of its own. */
+  spawn(args: readonly string[], options?: SpawnOptions): Promise<Outcome>;
   remove(): void;
 }
 
 export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string;
+  /** There is a person at a terminal, who gives these answers. */
+  readonly answers?: readonly string[];
+}
+
+export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string;
   /** Close our end of stdout as soon as the first byte has come. */
@@ -35,13 +47,41 @@ export function createHome(): Home {
   return {
     directory,
     configPath: join(directory, 'arctic', 'config.yaml'),
-    run: (args, options = {}) => runCli(args, directory, options),
+    run: (args, options = {}) => runHere(args, directory, options),
+    spawn: (args, options = {}) => spawnCli(args, directory, options),
     remove: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
 
-/** The real command line in a process of its own, without a terminal. */
-function runCli(args: readonly string[], home: string, options: RunOptions): Promise<Outcome> {
+async function runHere(args: readonly string[], home: string, options: RunOptions): Promise<Outcome> {
+  let stdout = '';
+  let stderr = '';
+  const columns = options.env?.['COLUMNS'];
+  const answers = [...(options.answers ?? [])];
+  const person = options.answers !== undefined;
+  const terminal: Terminal = {
+    stdoutIsTerminal: person,
+    stderrIsTerminal: person,
+    canAsk: person,
+    columns: columns === undefined ? (person ? 80 : undefined) : Number(columns),
+    data: (text) => {
+      stdout += text;
+    },
+    note: (text) => {
+      stderr += `${text}\n`;
+    },
+    status: () => {},
+    ask: async (question) => {
+      stderr += question;
+      return answers.shift();
+    },
+    readAll: async () => options.stdin ?? '',
+  };
+  const code = await main(args, { HOME: home, XDG_CONFIG_HOME: home, ...options.env }, terminal);
+  return { code, stdout, stderr };
+}
+
+function spawnCli(args: readonly string[], home: string, options: SpawnOptions): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import=tsx', MAIN, ...args], {
       cwd: ROOT,
