@@ -23,6 +23,8 @@ const LONG = [...QUICK, 'fault', 'fuzz'];
 /** Rooms of test/ that make network namespaces. */
 const NEED_NAMESPACES = ['kernel', 'e2e', 'fault'];
 
+const SHOWN_FAILURES = 10;
+
 const options = process.argv.slice(2);
 const long = options.includes('--long');
 const wanted = options
@@ -73,10 +75,13 @@ function reportFile(report: FileReport): void {
   say(
     `${failed > 0 ? 'FAIL ' : 'ok   '} ${file}: ${counts.join(', ')} (${assertions} assertions, ${seconds(milliseconds)})`,
   );
-  for (const failure of report.failures) {
+  // A property that fails says so for every case it tried.
+  for (const failure of report.failures.slice(0, SHOWN_FAILURES)) {
     say(`   -> ${failure.path.join(' > ')}`);
     if (failure.diagnostic.length > 0) say(indent(failure.diagnostic.join('\n')));
   }
+  const more = report.failures.length - SHOWN_FAILURES;
+  if (more > 0) say(`   -> and ${more} more in this file`);
 }
 
 async function runChecks(): Promise<void> {
