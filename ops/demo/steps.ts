@@ -242,7 +242,16 @@ const cluster: Step = {
       );
       return joined && new Set(clusters).size === 1;
     });
-    return [`both see two active peers in ${clusters[0]} after ${took} ms`];
+    const ready = await until('both agents have compared their logs', async () => {
+      const answers = await Promise.all(
+        ['entry', 'exit'].map((host) => lab.cli(host, ['health', '--readyz'], { check: false })),
+      );
+      return answers.every(({ code }) => code === 0);
+    });
+    return [
+      `both see two active peers in ${clusters[0]} after ${took} ms`,
+      `both ready after another ${ready} ms`,
+    ];
   },
 };
 
