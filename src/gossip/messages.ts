@@ -42,6 +42,7 @@ export const Hello = Type.Object({
   kind: Type.Literal('hello'),
   protocols: Type.Array(Type.Integer({ minimum: 1, maximum: 1_000 }), { minItems: 1, maxItems: 8 }),
   intent: Type.Union([Type.Literal('join'), Type.Literal('member')]),
+  to: Type.Union([PeerIdField, Type.Null()]),
   challenge: Bytes32,
   ephemeral: Bytes32,
   time: Time,

@@ -1,4 +1,4 @@
-import { Agent, errors, request } from 'undici';
+import { Agent, type buildConnector, errors, request } from 'undici';
 import type { TransportFault } from './failures.ts';
 import type { PostOutcome, Transport } from './machine/core.ts';
 import { MAX_BODY } from './parameters.ts';
@@ -49,14 +49,18 @@ function faultOf(error: unknown): TransportFault {
 const authority = (endpoint: string): string => endpoint.replace(/^https?:\/\//, '');
 
 /** Requests to other agents over pooled HTTP connections. */
-export function createHttpTransport(): HttpTransport {
+export function createHttpTransport(
+  options: {
+    /** Another way to open connections, such as one that marks its sockets. */ readonly connect?: buildConnector.connector;
+  } = {},
+): HttpTransport {
   const agent = new Agent({
     connections: CONNECTIONS,
     keepAliveTimeout: KEEP_ALIVE,
     keepAliveMaxTimeout: KEEP_ALIVE,
     maxResponseSize: MAX_BODY,
     // Who answers is proved by the handshake and the sealed answers, not by a certificate's name.
-    connect: { rejectUnauthorized: false, timeout: 5_000 },
+    connect: options.connect ?? { rejectUnauthorized: false, timeout: 5_000 },
   });
 
   const postOnce = async (

@@ -22,6 +22,8 @@ export interface HandshakeHello {
   readonly protocols: readonly number[];
   /** `join`: an operator asks for admission; `member`: both should know each other already. */
   readonly intent: 'join' | 'member';
+  /** Peer id the initiator expects to find; null when an operator gave only an address. */
+  readonly to: string | null;
   /** base64, 32 random bytes. */
   readonly challenge: string;
   /** base64, 32 bytes. */
@@ -63,6 +65,7 @@ export function transcriptOf(hello: HandshakeHello, answer: HandshakeAnswer): Ui
     'arctic v1 transcript',
     hello.protocols.join(','),
     hello.intent,
+    hello.to ?? '',
     hello.challenge,
     hello.ephemeral,
     String(hello.time),

@@ -177,6 +177,7 @@ export function initiate(
   const hello: HandshakeHello = {
     protocols: PROTOCOLS,
     intent: options.intent,
+    to: options.expected ?? null,
     challenge: base64(deps.random.bytes(32)),
     ephemeral: base64(ephemeral.publicKey),
     time,
@@ -305,6 +306,8 @@ export function answerHello(
   if (from === undefined) return { failure: FAILURES.remoteNotBootstrapped };
   const protocol = hello.protocols.filter((one) => PROTOCOLS.includes(one)).sort((a, b) => b - a)[0];
   if (protocol === undefined) return { failure: FAILURES.protocol };
+  // Whoever is looked for does not live here: this agent has another identity.
+  if (hello.to !== null && hello.to !== from.peer_id) return { failure: FAILURES.invalidSignature };
   const refusal = refuseParty(deps, hello.from, false);
   if (refusal !== undefined) return { failure: refusal };
   const peer = hello.from.peer_id as PeerId;

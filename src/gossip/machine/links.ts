@@ -23,7 +23,7 @@ export interface Link {
   /** A handshake of ours is under way. */
   shaking: boolean;
   tries: number;
-  /** Monotonic time before which no handshake is started; infinity: not until something changes. */
+  /** Monotonic time before which no handshake is started. */
   nextTryAt: number;
   /** The first attempt of this run has ended, one way or the other. */
   attempted: boolean;

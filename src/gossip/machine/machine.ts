@@ -62,6 +62,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const aheadReported = new Set<PeerId>();
   let running = false;
   let startedAt = 0;
+  let knownAtStart: ReadonlySet<PeerId> = new Set();
   let cancelTick = (): void => {};
   let unsubscribe = (): void => {};
   let flushDue = false;
@@ -102,7 +103,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     if (forgotten > 0)
       return `this host lost ${forgotten} of its own events (restored from an older backup?) and is fetching them from its peers`;
     if (!running || clock.monotonic() - startedAt > SETTLE_LIMIT) return undefined;
-    const open = [...links.values()].filter((link) => !link.attempted).length;
+    // Peers that joined since then have met this host as it is now.
+    const open = [...links.values()].filter((link) => knownAtStart.has(link.peer) && !link.attempted).length;
     return open === 0 ? undefined : `this host has just started and is comparing its log with ${open} peers`;
   };
 
@@ -164,6 +166,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     start() {
       running = true;
       startedAt = clock.monotonic();
+      knownAtStart = new Set(views.peers.list().map((peer) => peer.id));
       unsubscribe = log.subscribe(onAppended);
       membership.review();
       // Whoever starts has news to fetch: it does not wait for the smaller id to begin.

@@ -7,6 +7,7 @@ import {
   FAN_OUT,
   HANDSHAKE_PAUSES,
   HANDSHAKE_PENDING,
+  HANDSHAKE_TIMEOUT,
   HANDSHAKE_TRIES,
   INDIRECT_PROBES,
   MAX_HEALTH_SCORE,
@@ -85,10 +86,9 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
   };
 
   const setUnreachable = (link: Link, reason: string, failure?: HandshakeFailure): void => {
-    link.nextTryAt =
-      failure?.retry === false
-        ? Number.POSITIVE_INFINITY
-        : clock.monotonic() + jitter(retryUnreachable(heartbeat));
+    // A final refusal is not authenticated either, so it does not silence a peer for ever.
+    const pause = retryUnreachable(heartbeat) * (failure?.retry === false ? 10 : 1);
+    link.nextTryAt = clock.monotonic() + jitter(pause);
     link.suspectSince = undefined;
     link.reason = reason;
     if (link.state === 'unreachable') return;
@@ -231,6 +231,8 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
     link.tries = 0;
     link.lastEndpoint = endpoint ?? link.lastEndpoint;
     link.nextPingAt = now + jitter(heartbeat);
+    // The initiator is about to use the session; a second handshake from this side would be one too many.
+    if (!initiator) link.nextTryAt = now + HANDSHAKE_TIMEOUT;
     if (first) {
       record([
         {

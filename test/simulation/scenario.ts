@@ -1,0 +1,99 @@
+import { type Node, World } from './world.ts';
+
+export interface Outcome {
+  readonly converged: boolean;
+  readonly healedInMs: number;
+  readonly lost: readonly string[];
+  readonly quarantines: number;
+  readonly writes: number;
+  readonly story: readonly string[];
+}
+
+const LOSSES = [0, 0, 0.05, 0.3];
+
+/**
+ * One life of a small cluster under everything that goes wrong, then peace. What must hold afterwards: all hosts hold the same
+ * events and believe the same, nothing written is lost, nobody is quarantined.
+ */
+export function runScenario(seed: number): Outcome {
+  const world = new World(seed);
+  const { random } = world;
+  const pick = <T>(items: readonly T[]): T => {
+    const item = items[Math.floor(random.fraction() * items.length)];
+    if (item === undefined) throw new Error('nothing to pick from');
+    return item;
+  };
+  const nodes = world.cluster(2 + Math.floor(random.fraction() * 4));
+  const written: string[] = [];
+  const story: string[] = [];
+  const tell = (text: string) => story.push(`${Math.round(world.time.now)} ${text}`);
+  const running = () => nodes.filter((node) => node.machine !== undefined);
+
+  const write = (node: Node): void => {
+    if (node.machine?.holdReason() !== undefined) return;
+    const label = `w${written.length}`;
+    node.write(label);
+    written.push(label);
+    tell(`host ${node.index} writes ${label}`);
+  };
+  const peaceful = () =>
+    world.groups === undefined && world.path.loss === 0 && running().length === nodes.length;
+
+  for (let step = 0; step < 40; step += 1) {
+    const dice = random.fraction();
+    if (dice < 0.55) {
+      if (running().length > 0) write(pick(running()));
+    } else if (dice < 0.65) {
+      const border = Math.floor(random.fraction() * nodes.length);
+      world.groups = random.fraction() < 0.5 ? undefined : (node) => (node.index <= border ? 0 : 1);
+      tell(world.groups === undefined ? 'one network' : `partition after host ${border}`);
+    } else if (dice < 0.72) {
+      world.path = { loss: pick(LOSSES), minDelay: 1, maxDelay: pick([5, 50, 400]) };
+      tell(`loss ${world.path.loss}, delay up to ${world.path.maxDelay} ms`);
+    } else if (dice < 0.82) {
+      const node = pick(nodes);
+      if (node.machine === undefined) node.start();
+      else node.kill();
+      tell(`host ${node.index} ${node.machine === undefined ? 'dies' : 'starts'}`);
+    } else if (dice < 0.87) {
+      const a = pick(nodes);
+      const b = pick(nodes);
+      const pair = `${a.index}>${b.index}`;
+      if (!world.blocked.delete(pair)) world.blocked.add(pair);
+      tell(`${pair} ${world.blocked.has(pair) ? 'blocked' : 'open'}`);
+    } else if (dice < 0.92) {
+      pick(nodes).skew = Math.floor((random.fraction() - 0.5) * 40_000);
+    } else if (peaceful() && world.blocked.size === 0 && world.until(() => world.converged(), 20_000)) {
+      const node = pick(nodes);
+      const position = node.log.head - Math.floor(random.fraction() * 10);
+      if (position > 4) {
+        node.restore(position);
+        node.start();
+        tell(`host ${node.index} comes back from a backup of position ${position}`);
+      }
+    }
+    world.time.advance(random.fraction() * 4_000);
+  }
+
+  tell('peace');
+  world.groups = undefined;
+  world.blocked.clear();
+  world.path = { loss: 0, minDelay: 1, maxDelay: 20 };
+  for (const node of nodes) if (node.machine === undefined) node.start();
+  const before = world.time.now;
+  const converged = world.until(() => world.converged(), 120_000);
+  const healedInMs = world.time.now - before;
+  const everything = new Set(
+    nodes.flatMap((node) =>
+      node.config().flatMap((event) => (event.type === 'peer.updated' ? [event.data.version ?? ''] : [])),
+    ),
+  );
+  return {
+    converged,
+    healedInMs,
+    lost: written.filter((label) => !everything.has(label)),
+    quarantines: nodes.reduce((sum, node) => sum + node.local('origin.quarantined').length, 0),
+    writes: written.length,
+    story,
+  };
+}

@@ -1,0 +1,331 @@
+import type { ClusterId, CustomerId, LicenseId, PeerId } from '../../events/brand.ts';
+import type { Clock, Random } from '../../events/clock.ts';
+import { createSigner, type Signer } from '../../events/ed25519.ts';
+import type { AnyEvent, AnyNewEvent } from '../../events/envelope.ts';
+import { ArcticError } from '../../events/errors.ts';
+import { createIds } from '../../events/ids.ts';
+import { Fold } from '../../projections/fold.ts';
+import type { LicenseDocumentView } from '../../projections/views.ts';
+import { createAdmission } from '../../src/gossip/admission.ts';
+import type { PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
+import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
+import type { Identity } from '../../src/identity/contract.ts';
+import { verifyRaw } from '../../src/identity/handshake-keys.ts';
+import { createMemoryLog, type MemoryLog } from './memory-log.ts';
+import { seededRandom, VirtualTime } from './virtual-clock.ts';
+
+export const SYSTEM_CONTEXT = {
+  actor: { kind: 'system', id: null, address: null },
+  correlationId: 'cor_simulation',
+} as const;
+
+/** Key generation is the slowest part of a small run, and the keys themselves do not matter. */
+const signers: Signer[] = [];
+function signerOf(index: number): Signer {
+  const signer = signers[index] ?? createSigner(new Uint8Array(32).fill(index + 1));
+  signers[index] = signer;
+  return signer;
+}
+
+const ulid = (index: number): string => `01JD${String(index).padStart(22, '0')}`;
+
+export function testLicense(fields: Partial<LicenseDocumentView> = {}): LicenseDocumentView {
+  return {
+    license_id: 'lic_sim' as LicenseId,
+    customer_id: 'cust_sim' as CustomerId,
+    issued_at: '2025-01-01T00:00:00.000Z',
+    expires_at: '2036-01-01T00:00:00.000Z',
+    max_nodes: 2_000,
+    max_services: 1_000,
+    features: [],
+    signature: `${'A'.repeat(86)}==`,
+    ...fields,
+  };
+}
+
+export interface NodeOptions {
+  readonly license?: LicenseDocumentView;
+  readonly heartbeat?: number;
+}
+
+/** One host: a log, its fold and its machine. Killing it loses everything but the log. */
+export class Node {
+  readonly index: number;
+  readonly address: string;
+  readonly peerId: PeerId;
+  readonly signer: Signer;
+  readonly license: LicenseDocumentView;
+  readonly heartbeat: number;
+  skew = 0;
+  log: MemoryLog;
+  views = new Fold();
+  machine: Machine | undefined;
+  reports: string[] = [];
+  readonly #world: World;
+  readonly #clock: Clock;
+  #generation = 0;
+
+  constructor(world: World, index: number, options: NodeOptions) {
+    this.#world = world;
+    this.index = index;
+    this.peerId = `peer_${ulid(index + 1)}` as PeerId;
+    this.address = `10.0.${index >> 8}.${index & 255}:8080`;
+    this.signer = signerOf(index);
+    this.license = options.license ?? testLicense();
+    this.heartbeat = options.heartbeat ?? 1_000;
+    this.#clock = world.time.clock(() => this.skew);
+    this.log = this.#openLog([]);
+  }
+
+  get running(): Machine {
+    if (this.machine === undefined) throw new Error(`node ${this.index} is down`);
+    return this.machine;
+  }
+
+  #openLog(restored: readonly AnyEvent[]): MemoryLog {
+    const deps = { signer: this.signer, clock: this.#clock, random: this.#world.random };
+    const log = createMemoryLog({ origin: this.peerId, restored }, deps);
+    this.views = new Fold();
+    for (const event of log.events) this.views.apply(event);
+    log.subscribe((events) => {
+      for (const event of events) this.views.apply(event);
+    });
+    return log;
+  }
+
+  bootstrap(): void {
+    const cluster_id = `clu_${ulid(this.index + 1)}` as ClusterId;
+    const { license } = this;
+    this.append(
+      {
+        type: 'cluster.created',
+        entity: cluster_id,
+        data: { cluster_id, customer_id: license.customer_id, name: null, description: null },
+      },
+      {
+        type: 'license.installed',
+        entity: license.license_id,
+        data: { license: { ...license, features: [...license.features] } },
+      },
+      {
+        type: 'peer.registered',
+        entity: this.peerId,
+        data: {
+          peer_id: this.peerId,
+          public_key: Buffer.from(this.signer.publicKey).toString('base64'),
+          name: `host-${this.index}`,
+          address: this.address,
+          endpoints: [`http://${this.address}`],
+          api_access: 'open',
+          cluster_id,
+          license_id: license.license_id,
+          version: 'v1.4.0',
+        },
+      },
+    );
+  }
+
+  append(...events: AnyNewEvent[]): readonly AnyEvent[] {
+    return this.log.append(events, SYSTEM_CONTEXT);
+  }
+
+  /** A small change of configuration. */
+  write(label: string): void {
+    this.append({ type: 'peer.updated', entity: this.peerId, data: { version: label } });
+  }
+
+  start(): void {
+    const generation = ++this.#generation;
+    const world = this.#world;
+    const alive = () => this.#generation === generation && this.machine !== undefined;
+    const clock: Clock = {
+      now: () => this.#clock.now(),
+      monotonic: () => this.#clock.monotonic(),
+      after: (ms, run) => this.#clock.after(ms, () => alive() && run()),
+    };
+    const identity: Identity = {
+      peerId: this.peerId,
+      publicKey: this.signer.publicKey,
+      sign: (message) => this.signer.sign(message),
+    };
+    const ids = createIds({ clock, random: world.random });
+    this.machine = createMachine(
+      { heartbeat: this.heartbeat },
+      {
+        clock,
+        random: world.random,
+        identity,
+        verify: verifyRaw,
+        log: this.log,
+        views: this.views,
+        transport: {
+          post: (options, done) => world.post(this, options, (outcome) => alive() && done(outcome)),
+        },
+        profile: () => ({
+          name: `host-${this.index}`,
+          address: this.address,
+          endpoints: [`http://${this.address}`],
+          version: 'v1.4.0',
+        }),
+        verifyLicense: (license) => license.signature !== FORGED_SIGNATURE,
+        admit: createAdmission({
+          views: this.views,
+          localPeer: this.peerId,
+          ids,
+          now: () => clock.now(),
+          fraction: () => world.random.fraction(),
+        }),
+        projectionDigest: () => this.views.digest(),
+        report: (_level, message) => this.reports.push(message),
+      },
+    );
+    this.machine.start();
+  }
+
+  /** As kill -9: nothing is said to anybody. */
+  kill(): void {
+    this.machine?.stop();
+    this.machine = undefined;
+  }
+
+  /** The host comes back with the log as it was at `position`. */
+  restore(position: number): void {
+    this.kill();
+    this.log = this.#openLog(this.log.before(position));
+  }
+
+  config(): readonly AnyEvent[] {
+    return this.log.events.filter((event) => event.stream === 'config');
+  }
+
+  local(type: AnyEvent['type']): readonly AnyEvent[] {
+    return this.log.events.filter((event) => event.type === type);
+  }
+}
+
+export const FORGED_SIGNATURE = `${'B'.repeat(86)}==`;
+
+/** How the network between two hosts behaves. */
+export interface Path {
+  /** Chance that a request or an answer is lost. */
+  readonly loss: number;
+  readonly minDelay: number;
+  readonly maxDelay: number;
+}
+
+/** Hosts, a network between them, and time; all of it follows from one seed. */
+export class World {
+  readonly time = new VirtualTime();
+  readonly random: Random;
+  readonly nodes: Node[] = [];
+  path: Path = { loss: 0, minDelay: 1, maxDelay: 20 };
+  /** Nodes in different groups cannot reach each other; undefined: one network. */
+  groups: ((node: Node) => number) | undefined;
+  /** Directed pairs that cannot talk. */
+  readonly blocked = new Set<string>();
+  requests = 0;
+  bytes = 0;
+  /** Sees every body on the wire; may replace it. */
+  tap: ((options: PostOptions, from: Node, to: Node) => Uint8Array) | undefined;
+
+  constructor(seed: number) {
+    this.random = seededRandom(seed);
+  }
+
+  add(options: NodeOptions = {}): Node {
+    const node = new Node(this, this.nodes.length, options);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Bootstrapped and started hosts, joined to the first one after another. */
+  cluster(count: number, options: NodeOptions = {}): Node[] {
+    const nodes = Array.from({ length: count }, () => this.add(options));
+    const [first, ...others] = nodes;
+    for (const node of nodes) {
+      node.bootstrap();
+      node.start();
+    }
+    for (const other of others) if (first !== undefined) this.join(first, other);
+    return nodes;
+  }
+
+  /** `peers add`, to its end. */
+  join(from: Node, to: Node, address = to.address): PeerId {
+    const result = this.tryJoin(from, address);
+    if (result instanceof ArcticError) throw result;
+    return result;
+  }
+
+  tryJoin(from: Node, address: string): PeerId | ArcticError {
+    let result: PeerId | ArcticError | undefined;
+    from.running.join({ address, name: undefined, context: SYSTEM_CONTEXT }, (outcome) => {
+      result = outcome;
+    });
+    this.time.advance(120_000, () => result !== undefined);
+    return result ?? new ArcticError('UNAVAILABLE', 'the join never ended');
+  }
+
+  post(from: Node, options: PostOptions, done: (outcome: PostOutcome) => void): void {
+    const { time, random } = this;
+    const delay = () => this.path.minDelay + random.fraction() * (this.path.maxDelay - this.path.minDelay);
+    const endpoint = options.endpoints[0] ?? '';
+    const to = this.nodes.find((node) => endpoint === `http://${node.address}`);
+    const cut = (a: Node, b: Node) =>
+      (this.groups !== undefined && this.groups(a) !== this.groups(b)) ||
+      this.blocked.has(`${a.index}>${b.index}`) ||
+      random.fraction() < this.path.loss;
+    this.requests += 1;
+    this.bytes += options.body.length;
+    const timeout = () => time.after(options.timeoutMs, () => done({ kind: 'fault', fault: 'timeout' }));
+    if (to === undefined) {
+      time.after(delay(), () => done({ kind: 'fault', fault: 'refused' }));
+      return;
+    }
+    if (cut(from, to)) {
+      timeout();
+      return;
+    }
+    const body = this.tap?.(options, from, to) ?? options.body;
+    time.after(delay(), () => {
+      if (to.machine === undefined) {
+        time.after(delay(), () => done({ kind: 'fault', fault: 'refused' }));
+        return;
+      }
+      const response = to.machine.handle({
+        method: 'POST',
+        path: options.path,
+        headers: {},
+        body,
+        remoteAddress: from.address,
+      });
+      if (cut(to, from)) {
+        timeout();
+        return;
+      }
+      this.bytes += response.body.length;
+      time.after(delay(), () =>
+        done({ kind: 'answer', status: response.status, body: response.body, endpoint }),
+      );
+    });
+  }
+
+  /** Every running host holds the same config events and believes the same. */
+  converged(): boolean {
+    const running = this.nodes.filter((node) => node.machine !== undefined);
+    const vectors = new Set(
+      running.map((node) => JSON.stringify(Object.entries(node.log.versionVector()).sort())),
+    );
+    return vectors.size === 1 && new Set(running.map((node) => node.views.digest())).size === 1;
+  }
+
+  /** Advances until `condition`, at most `limitMs`; says whether it came true. */
+  until(condition: () => boolean, limitMs: number): boolean {
+    const end = this.time.now + limitMs;
+    while (this.time.now < end) {
+      if (condition()) return true;
+      this.time.advance(100);
+    }
+    return condition();
+  }
+}
