@@ -80,7 +80,7 @@ t.test('three agents find each other and agree', async (t) => {
 
   await t.test('a peer that was restarted catches up', async () => {
     south.agent.kill();
-    await south.agent.process.exited;
+    await south.agent.process.ended;
     await write(north, 'while-south-was-dead', west);
     await cluster.lab.startAgent('south');
     await eventually(

@@ -42,7 +42,7 @@ t.test(`${KILLS} times kill -9 during writes loses nothing acknowledged`, { time
     await sleep(5 + Math.random() * 100);
     agent.kill();
     alive = false;
-    await agent.process.exited;
+    await agent.process.ended;
     await Promise.all(writers);
     agent = await lab.startAgent('entry');
     token = await obtainToken(agent, identity.client_id, identity.client_secret);
@@ -68,7 +68,7 @@ t.test(`${KILLS} times kill -9 during writes loses nothing acknowledged`, { time
   const before = await digest();
   t.match(before, /^[0-9a-f]{64}$/);
   agent.kill();
-  await agent.process.exited;
+  await agent.process.ended;
   agent = await lab.startAgent('entry');
   token = await obtainToken(agent, identity.client_id, identity.client_secret);
   t.equal(await eventually('digest', digest), before, 'the same digest after one more kill');

@@ -18,7 +18,7 @@ t.test('refusals at start', async (t) => {
 
   const refused = async (t: Test, options: AgentOptions, code: number, says: RegExp): Promise<void> => {
     const agent = await lab.startAgent('entry', { ...options, wait: false });
-    const end = await agent.process.exited;
+    const end = await agent.process.ended;
     t.equal(end.code, code, agent.process.output());
     const lines = agent.process
       .output()
@@ -70,7 +70,7 @@ t.test('refusals at start', async (t) => {
         ],
         { DATA_DIR: join(data, 'data'), CONFIG_DIR: join(data, 'config'), HOME: data },
       );
-      const end = await agent.exited;
+      const end = await agent.ended;
       t.equal(end.code, 3, agent.output());
       t.match(agent.output(), /Error: .*CAP_NET_ADMIN/);
     })(),

@@ -1,0 +1,74 @@
+/**
+ * From the API's answer to the rule in the kernel, with 0 and with 1,000 routes present, through a real agent in a
+ * namespace. The commit is seen by a second reader of the kernel's own notifications, not by the agent's word.
+ *
+ *   node --import=tsx ops/bench/change.ts [changes]
+ */
+import { createKernel } from '../../src/kernel/kernel.ts';
+import { createCluster } from '../../test/e2e/cluster.ts';
+import { namespacePath } from '../lab/namespaces.ts';
+import { describeMachine } from './machine.ts';
+import { median, quantile, spread } from './statistics.ts';
+
+const CHANGES = Number(process.argv[2] ?? 40);
+
+const cluster = await createCluster();
+const entry = cluster.member(0);
+const kernel = createKernel({ netnsPath: namespacePath(cluster.lab.host('entry').namespace) });
+await kernel.start();
+try {
+  console.log(describeMachine());
+  const created = await entry.agent.request('POST', '/v1/services', {
+    token: entry.token,
+    body: { name: 'bench', target_peer_id: cluster.member(1).identity.peer_id },
+  });
+  const { id } = created.json<{ id: string }>();
+
+  let committed: (() => void) | undefined;
+  kernel.watch((notice) => {
+    if (notice.subsystem === 'nftables') committed?.();
+  });
+
+  async function addRoutes(routes: readonly { priority: number; dest_cidr: string }[]): Promise<number> {
+    const commit = new Promise<number>((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error('no commit in 10 s')), 10_000);
+      committed = () => {
+        clearTimeout(late);
+        resolve(performance.now());
+      };
+    });
+    const answer = await entry.agent.request('POST', `/v1/services/${id}/routes`, {
+      token: entry.token,
+      body: { routes },
+    });
+    const answered = performance.now();
+    if (answer.status !== 201) throw new Error(`${answer.status} ${answer.text}`);
+    const at = await commit;
+    committed = undefined;
+    // The rule may be in the kernel before the answer is on the wire.
+    return Math.max(0, at - answered);
+  }
+
+  const measure = async (label: string, second: number): Promise<void> => {
+    const times: number[] = [];
+    for (let index = 0; index < CHANGES; index += 1) {
+      times.push(await addRoutes([{ priority: 100, dest_cidr: `10.${second}.${index}.0/24` }]));
+    }
+    console.log(
+      `${label}: answer to committed rule, ms: median ${median(times).toFixed(1)}, p95 ${quantile(times, 0.95).toFixed(1)}, ` +
+        `all ${spread(times)} (${CHANGES} changes)`,
+    );
+  };
+
+  await measure('few routes   ', 100);
+  await addRoutes(
+    Array.from({ length: 1_000 }, (_, index) => ({
+      priority: 50,
+      dest_cidr: `10.${120 + (index >> 8)}.${index & 255}.0/24`,
+    })),
+  );
+  await measure('1,000 routes ', 101);
+} finally {
+  await kernel.stop();
+  await cluster.lab.destroy();
+}

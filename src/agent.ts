@@ -1,0 +1,449 @@
+/**
+ * The composition root: the one file that knows every part. It makes them in order, starts them in order, and stops them in
+ * reverse. Nothing is decided here.
+ */
+import { existsSync } from 'node:fs';
+import { hostname, release } from 'node:os';
+import { join } from 'node:path';
+import closeWithGrace from 'close-with-grace';
+import type { Logger } from 'pino';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import { Agent as HttpAgent } from 'undici';
+import { systemClock, systemRandom } from '../events/clock.ts';
+import type { Actor, AnyNewEvent } from '../events/envelope.ts';
+import { ArcticError, EXIT } from '../events/errors.ts';
+import { createIds, newCorrelationId } from '../events/ids.ts';
+import { openLog } from '../events/log.ts';
+import { MARK } from '../projections/desired/contract.ts';
+import { createProjections, type Projections } from '../projections/runner.ts';
+import { createApi } from './api/server.ts';
+import { createExecutor, type Executor } from './commands/execute.ts';
+import { createLicenseWatch } from './commands/license-watch.ts';
+import { createTypescriptRelay } from './engines/tproxy/relay.ts';
+import { createTransparentSockets } from './engines/tproxy/transparent-sockets.ts';
+import { createGossip } from './gossip/gossip.ts';
+import { createHttpTransport } from './gossip/transport.ts';
+import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
+import { verifyLicense } from './identity/license.ts';
+import { loadOrCreatePeerKey, readPeerKey, retirePeerKey } from './identity/peer-key.ts';
+import { createRecoveryToken } from './identity/recovery-token.ts';
+import { loadTrustRoots } from './identity/trust-roots.ts';
+import { createKernel } from './kernel/kernel.ts';
+import { createMarkedConnector } from './kernel/marked-connector.ts';
+import { createLogger } from './logging.ts';
+import { loadAddon } from './native/addon.ts';
+import { createFirewallReconciler } from './reconcilers/firewall.ts';
+import { createIptunReconciler } from './reconcilers/iptun.ts';
+import { createNetworkReconciler } from './reconcilers/network.ts';
+import { passable } from './reconcilers/pass.ts';
+import { createReconcilers } from './reconcilers/runner.ts';
+import { createTproxyReconciler } from './reconcilers/tproxy.ts';
+import { readSettings, type Settings } from './settings.ts';
+import { readVersion } from './version.ts';
+
+const SYSTEM: Actor = { kind: 'system', id: null, address: null };
+/** How long flows may go on after a request to stop; systemd's TimeoutStopSec is longer. */
+const DRAIN_MS = 2_000;
+/** How often the address of the parent interface is looked up again. */
+const ADDRESS_REFRESH_MS = 30_000;
+
+export interface RunningAgent {
+  readonly api: { readonly host: string; readonly port: number };
+  stop(reason: string): Promise<void>;
+}
+
+/** Undoes what was started, newest first; one failure does not keep the rest from being undone. */
+class Unwinding {
+  readonly #steps: { readonly what: string; readonly undo: () => void | Promise<void> }[] = [];
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  add(what: string, undo: () => void | Promise<void>): void {
+    this.#steps.push({ what, undo });
+  }
+
+  async run(): Promise<void> {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step.undo();
+      } catch (error) {
+        this.#logger.error({ err: error, part: step.what }, 'could not stop in order');
+      }
+    }
+  }
+}
+
+/**
+ * Starts every part of the agent. Throws an ArcticError that says what is wrong; then nothing is left running.
+ * `onFault` is told of an error that nobody handled inside a subscriber of the log.
+ */
+export async function startAgent(settings: Settings, logger: Logger): Promise<RunningAgent> {
+  requireNetAdmin();
+  prepareDirectories(settings);
+  const undo = new Unwinding(logger);
+  try {
+    return await assemble(settings, logger, undo);
+  } catch (error) {
+    await undo.run();
+    throw error;
+  }
+}
+
+async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Promise<RunningAgent> {
+  const clock = systemClock;
+  const random = systemRandom;
+  const version = readVersion();
+  const addon = loadAddon();
+  const ids = createIds({ clock, random });
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+
+  // Who we are and what we know.
+  const logPath = join(settings.dataDir, 'arctic.db');
+  const identity = loadIdentity(settings, logPath, logger, { clock, random, ids });
+  const log = openLog(
+    { path: logPath, origin: identity.peerId },
+    {
+      signer: identity,
+      clock,
+      random,
+      onError: (error) => logger.error({ err: error }, 'a subscriber of the log failed'),
+    },
+  );
+  undo.add('log', () => log.close());
+  const projections = createProjections(
+    { localPeer: identity.peerId },
+    { log, clock, onSnapshotProblem: (reason) => logger.warn({ reason }, 'snapshot of the projections') },
+  );
+  projections.start();
+  undo.add('projections', () => projections.stop());
+  const { views } = projections;
+
+  const rootsPath = join(settings.configDir, 'trust-roots');
+  const trustRoots = () => loadTrustRoots(rootsPath);
+  requireSoundLicense(projections, trustRoots);
+
+  const recovery = createRecoveryToken(join(settings.configDir, 'recovery.token'), random);
+  const record = (events: readonly AnyNewEvent[]): void => {
+    log.append(events, { actor: SYSTEM, correlationId: newCorrelationId(ids) });
+  };
+
+  // The kernel.
+  const kernel = createKernel({ addon });
+  await kernel.start();
+  undo.add('kernel', () => kernel.stop());
+  const features = await kernel.features();
+  if (!features.tproxy) {
+    throw new ArcticError(
+      'UNAVAILABLE',
+      'this kernel cannot redirect TCP (no TPROXY); load the module nft_tproxy or use a kernel with CONFIG_NFT_TPROXY.',
+    );
+  }
+
+  // Other peers.
+  let advertised = await advertisedAddress(settings, kernel.rt);
+  const scheme = settings.tls === undefined ? 'http' : 'https';
+  const advertise = () => {
+    const address = advertised ?? `${hostname()}:${settings.apiPort}`;
+    return { address, endpoints: [`${scheme}://${address}`] };
+  };
+  let cancelRefresh = () => {};
+  const refresh = (): void => {
+    cancelRefresh = clock.after(ADDRESS_REFRESH_MS, () => {
+      advertisedAddress(settings, kernel.rt)
+        .then((address) => {
+          advertised = address ?? advertised;
+        })
+        .catch((error: unknown) =>
+          logger.warn({ err: error }, 'could not read the address of the parent interface'),
+        )
+        .finally(refresh);
+    });
+  };
+  refresh();
+  undo.add('address', () => cancelRefresh());
+
+  const connect = createMarkedConnector({ addon, mark: MARK.own, timeoutMs: 5_000 });
+  const gossip = createGossip(
+    { heartbeatSeconds: settings.heartbeatSeconds },
+    {
+      clock,
+      random,
+      identity,
+      log,
+      views,
+      profile: () => ({
+        name: views.peers.get(identity.peerId)?.name ?? hostname(),
+        ...advertise(),
+        version,
+      }),
+      verifyLicense: (license) => verifies(license, trustRoots),
+      projectionDigest: () => (projections.caughtUp ? projections.digest() : null),
+      report: (level, message, fields) => logger[level](fields ?? {}, message),
+      transport: createHttpTransport({ connect }),
+    },
+  );
+
+  // The TCP engine.
+  const engine = createTypescriptRelay(
+    { carrierPort: settings.tproxyPort },
+    {
+      keys: gossip.keys,
+      clock,
+      random,
+      logger: logger.child({ engine: 'tproxy' }),
+      sockets: createTransparentSockets(addon, { ownMark: MARK.own }),
+    },
+  );
+  await engine.start();
+  undo.add('TCP engine', () => engine.stop(DRAIN_MS));
+
+  // What makes the kernel and the engines follow.
+  const reconcilers = createReconcilers(
+    { resyncMs: settings.resyncSeconds * 1_000 },
+    {
+      clock,
+      random,
+      logger,
+      caughtUp: () => projections.caughtUp,
+      bootstrapped: () => views.cluster().cluster_id !== undefined,
+      position: () => projections.position,
+      record,
+      onProjectionChanged: (listener) => {
+        projections.bus.on('changed', listener);
+        return () => projections.bus.off('changed', listener);
+      },
+      watchKernel: (listener) => kernel.watch(listener),
+      reconcilers: [
+        {
+          passable: passable(
+            createNetworkReconciler(
+              { parentInterface: settings.parentInterface },
+              { kernel, desired: () => projections.desired('interfaces') },
+            ),
+          ),
+          digest: () => projections.desiredDigest('interfaces'),
+          wakesOn: ['interfaces'],
+          watches: ['link', 'address'],
+        },
+        {
+          passable: passable(
+            createTproxyReconciler({
+              engine,
+              desired: () => projections.desired('tproxy'),
+              endpointOf: (peer) => carrierEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
+            }),
+          ),
+          digest: () => projections.desiredDigest('tproxy'),
+          wakesOn: ['tproxy', 'peers'],
+          watches: [],
+        },
+        {
+          passable: passable(
+            createFirewallReconciler(
+              { listenPort: () => engine.listenPort },
+              {
+                kernel,
+                desired: () => projections.desired('firewall'),
+                serviceName: (id) => views.services.list().find((one) => one.id === id)?.name ?? id,
+                memory: log.meta,
+              },
+            ),
+          ),
+          digest: () => projections.desiredDigest('firewall'),
+          wakesOn: ['firewall'],
+          watches: ['nftables', 'rule', 'route'],
+        },
+        {
+          passable: passable(createIptunReconciler({ desired: () => projections.desired('iptun') })),
+          digest: () => projections.desiredDigest('iptun'),
+          wakesOn: ['iptun'],
+          watches: [],
+        },
+      ],
+    },
+  );
+
+  // The operator's side.
+  const executor = holdingBack(
+    createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId }),
+    gossip,
+  );
+  const dispatcher = new HttpAgent({ connect, headersTimeout: 30_000 });
+  undo.add('forwarding', () => dispatcher.close());
+  const licenseWatch = createLicenseWatch({
+    clock,
+    ids,
+    log,
+    views,
+    executor,
+    onError: (error) => logger.error({ err: error }, 'could not record the state of the license'),
+  });
+  const api = createApi(
+    {
+      host: settings.apiBind,
+      port: settings.apiPort,
+      tls: settings.tls,
+      version,
+      hostName: hostname(),
+    },
+    {
+      clock,
+      random,
+      ids,
+      logger,
+      log,
+      projections,
+      executor,
+      identity,
+      recovery,
+      trustRoots,
+      advertise,
+      peerSide: gossip,
+      reconcilers,
+      readiness: () =>
+        reconcilers
+          .status()
+          .filter(({ name }) => name !== 'iptun')
+          .map(({ name, state, last_error }) => ({
+            name: `reconciler ${name}`,
+            ok: state !== 'failed',
+            detail: state === 'failed' ? (last_error ?? 'failed') : state,
+          })),
+      dispatcher,
+      registry,
+    },
+  );
+
+  record([
+    {
+      type: 'agent.started',
+      entity: identity.peerId,
+      data: { version, node: process.version, kernel: release() },
+    },
+  ]);
+  const listening = await api.start();
+  undo.add('API', () => api.stop());
+  licenseWatch.start();
+  undo.add('license watch', () => licenseWatch.stop());
+  await reconcilers.start();
+  undo.add('reconcilers', async () => {
+    await reconcilers.stop();
+    await reconcilers.cleanup('shutdown');
+  });
+  await gossip.start();
+  undo.add('gossip', () => gossip.stop());
+  logger.info({ version, peer_id: identity.peerId, port: listening.port }, 'the agent is running');
+
+  return {
+    api: listening,
+    async stop(reason) {
+      logger.info({ reason }, 'stopping');
+      try {
+        record([{ type: 'agent.stopped', entity: identity.peerId, data: { reason } }]);
+      } catch (error) {
+        logger.warn({ err: error }, 'could not record the stop');
+      }
+      await undo.run();
+      logger.info('stopped');
+    },
+  };
+}
+
+/**
+ * The identity in the key file. A key whose database is gone is put aside: that peer has signed events it no longer remembers,
+ * so the host comes back as a new one (re-bootstrap). A database whose key is gone cannot be written.
+ */
+function loadIdentity(
+  settings: Settings,
+  logPath: string,
+  logger: Logger,
+  deps: Parameters<typeof loadOrCreatePeerKey>[1] & Parameters<typeof createIds>[0],
+) {
+  const keyPath = join(settings.dataDir, 'peer.key');
+  const known = readPeerKey(keyPath);
+  const logged = existsSync(logPath);
+  if (known === undefined && logged) {
+    throw new ArcticError(
+      'UNAVAILABLE',
+      `${keyPath} is missing, but ${logPath} was written with it. Restore the key from a backup, or move the database away and bootstrap again.`,
+    );
+  }
+  if (known !== undefined && !logged) {
+    const aside = retirePeerKey(keyPath, deps.clock);
+    logger.warn({ retired: aside }, 'the database is gone: this host starts as a new peer');
+  }
+  return loadOrCreatePeerKey(keyPath, deps);
+}
+
+function verifies(license: unknown, trustRoots: () => ReturnType<typeof loadTrustRoots>): boolean {
+  try {
+    verifyLicense(license, trustRoots());
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A stored license that does not verify stops the start (SPEC section 8). */
+function requireSoundLicense(
+  projections: Projections,
+  trustRoots: () => ReturnType<typeof loadTrustRoots>,
+): void {
+  const stored = projections.views.license();
+  const roots = trustRoots();
+  if (stored !== undefined) verifyLicense(stored, roots);
+}
+
+/** A command waits for gossip when this host has forgotten events of its own and is fetching them back. */
+const holdingBack = (executor: Executor, gossip: { requireAppendable(): void }): Executor => ({
+  execute(request, decide) {
+    gossip.requireAppendable();
+    return executor.execute(request, decide);
+  },
+});
+
+/** Carriers go to the host of a peer's address, at the carrier port all agents of a cluster share. */
+function carrierEndpoint(
+  address: string | undefined,
+  port: number,
+): { readonly host: string; readonly port: number } | undefined {
+  const host = address === undefined ? undefined : /^\[?(.+?)\]?:\d+$/.exec(address)?.[1];
+  return host === undefined ? undefined : { host, port };
+}
+
+/**
+ * Runs the agent until SIGTERM or SIGINT; what `arctic agent` does. Returns the exit code. A refusal at start is one line on
+ * stderr and exit code 3, so that systemd does not try again what cannot succeed.
+ */
+export async function runAgent(env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  // What `ss -tlnp` and `ps` show.
+  process.title = 'arctic';
+  let agent: RunningAgent;
+  let logger: Logger;
+  try {
+    const settings = readSettings(env);
+    logger = createLogger({ level: settings.logLevel, format: settings.logFormat, stream: process.stderr });
+    agent = await startAgent(settings, logger);
+  } catch (error) {
+    if (error instanceof ArcticError) {
+      process.stderr.write(`Error: ${error.message}\n`);
+      return EXIT.configuration;
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`Error: the agent could not start: ${text}\n`);
+    return EXIT.general;
+  }
+  return new Promise((resolve) => {
+    const handler = closeWithGrace({ delay: 20_000, logger: false }, async ({ signal, err }) => {
+      if (err !== undefined) logger.fatal({ err }, 'unhandled error');
+      await agent.stop(signal ?? err?.message ?? 'asked to stop');
+      process.exitCode = err === undefined ? EXIT.success : EXIT.general;
+      handler.uninstall();
+      resolve(err === undefined ? EXIT.success : EXIT.general);
+    });
+  });
+}
