@@ -13,8 +13,8 @@ import {
   type NftTable,
   type Rtnetlink,
 } from './contract.ts';
-import { modelChange, modelReplace } from './nft/apply.ts';
 import { canonicalTable } from './nft/canonical.ts';
+import { modelChange, modelReplace } from './nft/model.ts';
 import { createFakeNetwork } from './rt/rtnetlink.fake.ts';
 import { sysctlPath } from './sysctl.ts';
 

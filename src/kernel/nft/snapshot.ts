@@ -198,7 +198,7 @@ async function readElementsOf(
   table: string,
   set: string,
   count: number | undefined,
-): Promise<NftElement[]> {
+): Promise<readonly NftElement[]> {
   const subject = `read elements of set ${set}`;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
     const elements: NftElement[] = [];

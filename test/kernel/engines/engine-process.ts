@@ -2,8 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../../../events/clock.ts';
 import type { TproxyConfig, TproxyEngine } from '../../../src/engines/tproxy/contract.ts';
-import { createTypescriptRelay } from '../../../src/engines/tproxy/relay.ts';
-import { createTransparentSockets } from '../../../src/engines/tproxy/transparent-sockets.ts';
+import { createTproxyEngine } from '../../../src/engines/tproxy/engine.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
 import { createTestKeys } from '../../unit/engines/tproxy/loopback.ts';
 
@@ -43,14 +42,14 @@ const keys = createTestKeys();
 let engine: TproxyEngine | undefined;
 
 function create(_implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
-  return createTypescriptRelay(
-    { listenPort, carrierPort },
+  return createTproxyEngine(
+    { listenPort, carrierPort, sockets: { ownMark: 0x41f0_0001 } },
     {
+      addon: loadAddon(),
       keys,
       clock: systemClock,
       random: { bytes: (count) => randomBytes(count) },
       logger,
-      sockets: createTransparentSockets(loadAddon(), { ownMark: 0x41f0_0001 }),
     },
   );
 }

@@ -51,7 +51,9 @@ export interface Lab {
   readonly entry: EngineHost;
   readonly exit: EngineHost;
   /** A connecting socket of the client, half-open allowed. */
-  dial(address: string, port: number): Socket;
+  dial(address: string, port: number, sourcePort?: number): Socket;
+  /** A connection made at the exit from an address and port of somebody else. */
+  squat(address: string, port: number, destination: string, destinationPort: number): Promise<Socket>;
   /** A server in the server's namespace, on all addresses of the family. */
   serve(family: 4 | 6, port: number, handle: (socket: Socket) => void): Promise<Server>;
   /** Gives both sides a new session; answers its id. */
@@ -205,6 +207,13 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
   const servers = new Set<Server>();
   let sessionId = '';
 
+  function track(fd: number): Socket {
+    const socket = new Socket({ fd, allowHalfOpen: true, ...{ manualStart: true } });
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    return socket;
+  }
+
   async function stop(): Promise<void> {
     for (const socket of sockets) socket.destroy();
     for (const one of servers) one.close();
@@ -264,15 +273,13 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
     return {
       entry: left,
       exit: right,
-      dial(address, port) {
+      dial(address, port, sourcePort) {
         const fd = openDialer(addon, {
+          ...(sourcePort === undefined ? {} : { sourcePort }),
           sourceAddress: isIPv6(address) ? '::' : '0.0.0.0',
           netnsPath: client.path,
         });
-        const socket = new Socket({ fd, allowHalfOpen: true, ...{ manualStart: true } });
-        sockets.add(socket);
-        socket.on('close', () => sockets.delete(socket));
-        return socket.connect({ host: address, port });
+        return track(fd).connect({ host: address, port });
       },
       async serve(family, port, handle) {
         const fd = openListener(addon, {
@@ -290,6 +297,15 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
         listener.listen({ fd, backlog: 4096 });
         await once(listener, 'listening');
         return listener;
+      },
+      squat: async (address, port, destination, destinationPort) => {
+        const fd = openDialer(addon, {
+          sourceAddress: address,
+          sourcePort: port,
+          transparent: true,
+          netnsPath: exit.path,
+        });
+        return track(fd).connect({ host: destination, port: destinationPort });
       },
       agree,
       async retire(side, id, reason) {

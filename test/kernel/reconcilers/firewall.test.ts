@@ -1,0 +1,375 @@
+/** The ruleset on the real kernel, judged by packets and by independent readers. */
+import { isIPv6 } from 'node:net';
+import fc from 'fast-check';
+import ipaddr from 'ipaddr.js';
+import t from 'tap';
+import { MARK } from '../../../projections/desired/contract.ts';
+import { compareRoutes, prefixLength } from '../../../projections/desired/precedence.ts';
+import { mayMakeNamespaces } from '../netns.ts';
+import { desiredOf, firewallOf, makeLab, type RouteSpec, routeViews, SERVER_PORT, WORLD } from './lab.ts';
+
+if (!mayMakeNamespaces()) t.bailout('these tests need root, to make network namespaces');
+
+const rulesOf = async (lab: { router: { exec(...args: string[]): Promise<string> } }, chain: string) => {
+  const parsed = JSON.parse(await lab.router.exec('nft', '-j', 'list', 'chain', 'inet', 'arctic', chain)) as {
+    nftables: { rule?: { comment?: string } }[];
+  };
+  return parsed.nftables.flatMap((one) => (one.rule ? [one.rule.comment] : []));
+};
+
+t.test('a route captures forwarded and own connections, over IPv4 and IPv6, and nothing else', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await lab.startEngine();
+  const specs: RouteSpec[] = [
+    { service: 1, source: null, dest: '172.16.0.0/16' },
+    { service: 2, source: null, dest: 'fd77:1::/32' },
+  ];
+  t.ok((await pass(desiredOf(specs))).length > 0);
+  t.strictSame(await pass(), [], 'a second pass finds everything in place');
+
+  for (const [who, netns, four, six] of [
+    ['forwarded', lab.client, '192.168.3.4', 'fd55::3'],
+    ['own', lab.router, '10.2.0.1', 'fd02::1'],
+  ] as const) {
+    t.equal(await lab.ask(netns, four, '172.16.9.9'), `service 1 of ${four} to 172.16.9.9`, `${who} IPv4`);
+    t.equal(await lab.ask(netns, six, 'fd77:1::9'), `service 2 of ${six} to fd77:1::9`, `${who} IPv6`);
+    t.equal(await lab.ask(netns, four, '172.17.9.9'), 'direct', `${who}, no route`);
+    t.equal(await lab.ask(netns, six, 'fd77:2::9'), 'direct', `${who}, no route, IPv6`);
+  }
+  t.equal(
+    await lab.ask(lab.router, '10.2.0.1', '172.16.9.9', { mark: MARK.own }),
+    'direct',
+    'the agent itself is never captured',
+  );
+});
+
+t.test('what is addressed to the host itself is never captured, whatever the routes say', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await lab.startEngine();
+  await pass(
+    desiredOf(
+      [
+        { service: 1, source: null, dest: '0.0.0.0/0' },
+        { service: 2, source: '::/0', dest: null },
+      ],
+      { 3: 'lan0' },
+    ),
+  );
+  for (const [source, own, elsewhere] of [
+    ['10.1.0.2', '10.1.0.1', '172.16.1.1'],
+    ['fd01::2', 'fd01::1', 'fd77::1'],
+  ] as const) {
+    t.equal(
+      await lab.ask(lab.client, source, own),
+      'ECONNREFUSED',
+      'nobody listens there, and nobody took it',
+    );
+    t.equal(
+      await lab.ask(lab.client, source, elsewhere),
+      `service 3 of ${source} to ${elsewhere}`,
+      'arrival on the interface of a service comes before routes',
+    );
+  }
+});
+
+t.test('real packets follow the order of evaluation', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await lab.startEngine();
+  const inside = (address: string, cidr: string | null): boolean => {
+    if (cidr === null) return true;
+    const ip = ipaddr.parse(address);
+    const [net, length] = ipaddr.parseCIDR(cidr);
+    return ip.kind() === net.kind() && ip.match(net, length);
+  };
+  const pick = fc.constantFrom;
+  const route = fc
+    .record({
+      service: fc.integer({ min: 1, max: 9 }),
+      source: pick(
+        null,
+        '192.168.0.0/16',
+        '192.168.0.0/17',
+        '192.168.1.0/24',
+        '192.168.1.128/25',
+        '192.168.1.200/32',
+      ),
+      dest: pick(
+        null,
+        '172.16.0.0/12',
+        '172.16.0.0/16',
+        '172.16.1.0/24',
+        '172.16.1.64/26',
+        '172.16.1.77/32',
+        '0.0.0.0/0',
+      ),
+      priority: pick(1, 2),
+    })
+    .filter((one) => one.source !== null || one.dest !== null);
+  const route6 = fc
+    .record({
+      service: fc.integer({ min: 1, max: 9 }),
+      source: pick(null, 'fd55::/16', 'fd55::/64', 'fd55::200/120', 'fd55::2c8/128'),
+      dest: pick(null, 'fd77::/16', 'fd77::/48', 'fd77::100/121', '::/0'),
+      priority: pick(1, 2),
+    })
+    .filter((one) => one.source !== null || one.dest !== null);
+  const specs = fc.tuple(
+    fc.array(route, { minLength: 5, maxLength: 25 }),
+    fc.array(route6, { minLength: 5, maxLength: 25 }),
+  );
+  let asked = 0;
+  for (const [four, six] of fc.sample(specs, 6)) {
+    const routes = [...four, ...six];
+    await pass(desiredOf(routes));
+    const views = routeViews(routes);
+    const packets = [
+      ...['192.168.1.200', '192.168.1.130', '192.168.1.1', '192.168.2.1', '192.168.200.1'].flatMap((source) =>
+        ['172.16.1.77', '172.16.1.70', '172.16.1.1', '172.16.2.1', '172.20.1.1'].map(
+          (dest) => [source, dest] as const,
+        ),
+      ),
+      ...['fd55::2c8', 'fd55::201', 'fd55::1', 'fd55:1::1'].flatMap((source) =>
+        ['fd77::101', 'fd77::1', 'fd77:0:1::1'].map((dest) => [source, dest] as const),
+      ),
+    ];
+    const answers = await Promise.all(
+      packets.map(async ([source, dest]) => ({
+        source,
+        dest,
+        answer: await lab.ask(lab.client, source, dest),
+      })),
+    );
+    for (const { source, dest, answer } of answers) {
+      const [best] = views
+        .filter((view) => inside(source, view.source_cidr) && inside(dest, view.dest_cidr))
+        .filter((view) => isIPv6(source) === (view.source_cidr ?? view.dest_cidr ?? '').includes(':'))
+        .map((view) => ({
+          ...view,
+          source_length: view.source_cidr === null ? null : prefixLength(view.source_cidr),
+          dest_length: view.dest_cidr === null ? null : prefixLength(view.dest_cidr),
+        }))
+        .sort(compareRoutes);
+      const expected = best
+        ? `service ${Number(best.service_id.slice(4))} of ${source} to ${dest}`
+        : 'direct';
+      asked += 1;
+      if (answer !== expected)
+        t.equal(answer, expected, `${source} -> ${dest} with ${JSON.stringify(routes)}`);
+    }
+  }
+  t.ok(asked >= 200, `${asked} connections`);
+});
+
+t.test('without the engine forwarded connections go directly; in order or not', async (t) => {
+  const lab = await makeLab(t);
+  const { pass, reconciler } = firewallOf(lab);
+  await pass(desiredOf([{ service: 1, source: null, dest: '172.16.0.0/16' }]));
+  t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), 'direct', 'killed: no listener');
+  await reconciler.cleanup('shutdown');
+  t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), 'direct', 'stopped');
+  t.equal(await lab.ask(lab.router, '10.2.0.1', '172.16.9.9'), 'direct', 'stopped: own connections too');
+  t.notMatch(await lab.router.exec('nft', 'list', 'table', 'inet', 'arctic'), /tproxy/);
+  await lab.startEngine();
+  t.ok((await pass()).length > 0);
+  t.match(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), /^service 1/);
+});
+
+t.test('a connection that was there before its route stays where it is', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await lab.startEngine();
+  await pass(desiredOf([{ service: 1, source: null, dest: '172.20.0.0/16' }]));
+  const script = `
+    const s = require('node:net').connect({ host: '172.16.9.9', port: 9000, localAddress: '10.1.0.2' });
+    s.on('data', (d) => { process.stdout.write(d); if (String(d).includes('two')) s.end(); });
+    s.on('error', (e) => { process.stdout.write(e.code); process.exit(1); });
+    process.stdin.on('data', (d) => s.write(d));
+    s.on('close', () => process.exit(0));`;
+  const echo = `require('node:net').createServer((s) => s.pipe(s)).listen(9000, () => console.log('ready'))`;
+  const { spawn } = await import('node:child_process');
+  const start = (netns: { prefix: readonly string[] }, code: string) => {
+    const child = spawn('ip', [...netns.prefix, process.execPath, '-e', code]);
+    t.teardown(() => child.kill('SIGKILL'));
+    let seen = '';
+    child.stdout.on('data', (data) => {
+      seen += String(data);
+    });
+    const until = async (text: string): Promise<string> => {
+      for (let tries = 0; !seen.includes(text) && tries < 300; tries += 1)
+        await new Promise((done) => setTimeout(done, 10));
+      return seen;
+    };
+    return { child, until };
+  };
+  const server = start(lab.server, echo);
+  await server.until('ready');
+  const client = start(lab.client, script);
+  client.child.stdin.write('one');
+  t.equal(await client.until('one'), 'one');
+  await pass(desiredOf([{ service: 1, source: null, dest: '172.16.0.0/16' }]));
+  client.child.stdin.write('two');
+  t.equal(await client.until('two'), 'onetwo');
+  t.match(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), /^service 1/, 'a new one takes the route');
+});
+
+t.test('changes are told in words and applied one element at a time', async (t) => {
+  const lab = await makeLab(t);
+  const { pass, reconciler, state } = firewallOf(lab);
+  const first: RouteSpec[] = [
+    { service: 1, source: '192.168.0.0/16', dest: '172.16.0.0/16' },
+    { service: 1, source: null, dest: '172.18.0.0/16' },
+  ];
+  await pass(desiredOf(first));
+  state.desired = desiredOf([...first, { service: 2, source: null, dest: '172.19.0.0/16' }]);
+  const plan = reconciler.plan(state.desired, await reconciler.observe());
+  t.equal(plan.table.kind, 'change');
+  t.match(plan.differences, [
+    { item: 'route 3 of name-of-2: any -> 172.19.0.0/16', desired: 'to name-of-2', observed: null },
+  ]);
+  await reconciler.apply(plan);
+  t.strictSame(await pass(), []);
+  t.match(await pass(desiredOf(first.slice(0, 1))), ['chain sel4 rule "ipv4 destination /16"', 'map m4_d16']);
+  t.strictSame(await pass(), []);
+  t.match(await pass(desiredOf([])), [
+    /ip rule/,
+    /ip rule/,
+    /ip rule/,
+    /ip rule/,
+    /route local/,
+    /route local/,
+    /table/,
+  ]);
+  t.notMatch(await lab.router.exec('nft', 'list', 'ruleset'), /arctic/);
+  t.notMatch(await lab.router.exec('ip', 'rule'), /4100/);
+});
+
+t.test('every foreign change is found, named and repaired', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await lab.startEngine();
+  const specs: RouteSpec[] = [
+    { service: 1, source: null, dest: '172.16.0.0/16' },
+    { service: 2, source: '192.168.0.0/16', dest: '172.17.0.0/16' },
+    { service: 2, source: 'fd55::/16', dest: null },
+  ];
+  await pass(desiredOf(specs, { 4: 'svc_none' }));
+  const before = await lab.router.exec('nft', 'list', 'table', 'inet', 'arctic');
+  const rules = await rulesOf(lab, 'prerouting');
+  t.ok(rules.length >= 8 && rules.every((comment) => comment), 'every rule says what it is for');
+  const nft = (...args: string[]) => lab.router.exec('nft', ...args);
+  const changes: readonly (readonly [string, () => Promise<unknown>, RegExp])[] = [
+    [
+      'an element deleted',
+      () => nft('delete', 'element', 'inet', 'arctic', 'm4_d16', '{ 172.16.0.0 }'),
+      /route 1 of name-of-1: any -> 172\.16\.0\.0\/16/,
+    ],
+    [
+      'an element added',
+      () => nft('add', 'element', 'inet', 'arctic', 'm4_d16', '{ 1.2.0.0 : 0x5 }'),
+      /element 01020000 of map m4_d16/,
+    ],
+    [
+      'a rule inserted',
+      () => nft('insert', 'rule', 'inet', 'arctic', 'prerouting', 'tcp', 'dport', '22', 'accept'),
+      /chain prerouting rule without comment/,
+    ],
+    [
+      'a chain flushed',
+      () => nft('flush', 'chain', 'inet', 'arctic', 'apply'),
+      /chain apply rule "to the TCP engine"/,
+    ],
+    ['a chain added', () => nft('add', 'chain', 'inet', 'arctic', 'mine'), /chain mine/],
+    [
+      'a set added',
+      () => nft('add', 'set', 'inet', 'arctic', 'mine', '{ type ipv4_addr; flags interval; }'),
+      /map mine/,
+    ],
+    ['the table deleted', () => nft('delete', 'table', 'inet', 'arctic'), /table inet arctic/],
+    ['everything flushed', () => nft('flush', 'ruleset'), /table inet arctic/],
+    [
+      'an ip rule deleted',
+      () => lab.router.exec('ip', 'rule', 'del', 'priority', '4100'),
+      /ip rule 4100 ipv4 fwmark 0x41/,
+    ],
+    [
+      'the IPv6 local route deleted',
+      () => lab.router.exec('ip', '-6', 'route', 'flush', 'table', '4100'),
+      /route local ::\/0 table 4100/,
+    ],
+    [
+      'an ip rule added at our place',
+      () => lab.router.exec('ip', 'rule', 'add', 'priority', '4100', 'fwmark', '7', 'lookup', '4100'),
+      /ip rule 4100 ipv4 fwmark 0x7/,
+    ],
+    [
+      'a sysctl changed',
+      () => lab.kernel.sysctl.write('net.ipv4.tcp_fwmark_accept', '0'),
+      /sysctl net\.ipv4\.tcp_fwmark_accept/,
+    ],
+  ];
+  for (const [what, change, item] of changes) {
+    await change();
+    const items = await pass();
+    t.ok(
+      items.some((one) => item.test(one)),
+      `${what}: ${items.join('; ')}`,
+    );
+    t.strictSame(await pass(), [], `${what}: repaired`);
+  }
+  t.equal(await nft('list', 'table', 'inet', 'arctic'), before);
+  t.match(await lab.ask(lab.client, '192.168.1.1', '172.17.1.1'), /^service 2/);
+  await nft('add', 'table', 'inet', 'theirs');
+  t.strictSame(await pass(), [], 'the tables of others are theirs');
+  t.match(await nft('list', 'tables'), /theirs/);
+});
+
+t.test('a change between observing and applying is not overwritten blindly', async (t) => {
+  const lab = await makeLab(t);
+  const { reconciler } = firewallOf(lab);
+  const desired = desiredOf([{ service: 1, source: null, dest: '172.16.0.0/16' }]);
+  const plan = reconciler.plan(desired, await reconciler.observe());
+  await lab.router.exec('nft', 'add', 'table', 'inet', 'theirs');
+  await t.rejects(reconciler.apply(plan), { code: 'ESTALE' });
+});
+
+t.test('an uninstall leaves nothing, and puts kernel parameters back', async (t) => {
+  const lab = await makeLab(t);
+  const { pass, reconciler } = firewallOf(lab);
+  const before = {
+    rules: await lab.router.exec('ip', 'rule'),
+    rules6: await lab.router.exec('ip', '-6', 'rule'),
+    accept: await lab.kernel.sysctl.read('net.ipv4.tcp_fwmark_accept'),
+  };
+  await pass(desiredOf([{ service: 1, source: null, dest: '172.16.0.0/16' }]));
+  t.equal(await lab.kernel.sysctl.read('net.ipv4.tcp_fwmark_accept'), '1');
+  await reconciler.cleanup('all');
+  t.equal((await lab.router.exec('nft', 'list', 'ruleset')).trim(), '');
+  t.equal(await lab.router.exec('ip', 'rule'), before.rules);
+  t.equal(await lab.router.exec('ip', '-6', 'rule'), before.rules6);
+  t.equal((await lab.router.exec('ip', 'route', 'show', 'table', 'all')).includes('4100'), false);
+  t.equal(await lab.kernel.sysctl.read('net.ipv4.tcp_fwmark_accept'), before.accept);
+  await reconciler.cleanup('all');
+});
+
+t.test('the maps are what an independent reader sees', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  await pass(
+    desiredOf([
+      { service: 5, source: '192.168.1.0/24', dest: '172.16.0.0/16' },
+      { service: 6, source: null, dest: 'fd77::/16' },
+    ]),
+  );
+  const parsed = JSON.parse(await lab.router.exec('nft', '-j', 'list', 'table', 'inet', 'arctic')) as {
+    nftables: { map?: { name: string; elem?: unknown[] } }[];
+  };
+  const maps = Object.fromEntries(parsed.nftables.flatMap(({ map }) => (map ? [[map.name, map.elem]] : [])));
+  t.strictSame(maps, {
+    m4_s24_d16: [[{ concat: ['192.168.1.0', '172.16.0.0'] }, MARK.service | 5]],
+    m6_d16: [['fd77::', MARK.service | 6]],
+  });
+  t.equal(SERVER_PORT > 0 && WORLD.ipv4.client.length > 0, true);
+});
