@@ -42,6 +42,8 @@ export function createEventStreams(deps: { readonly log: Log; readonly clock: Cl
         'cache-control': 'no-store',
         'x-request-id': requestId,
         'x-accel-buffering': 'no',
+        // The socket ends with the stream, so that a stopping agent has nobody to wait for.
+        connection: 'close',
       });
       const end = follow(reply.raw, filter, position, { log, clock }, () => open.delete(end));
       open.add(end);

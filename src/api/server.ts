@@ -34,6 +34,8 @@ const BODY_LIMIT_BYTES = 1_048_576;
 const REQUEST_TIMEOUT_MS = 30_000;
 const HEADERS_TIMEOUT_MS = 15_000;
 const KEEP_ALIVE_MS = 75_000;
+/** Requests under way get so long to finish when the agent stops. */
+const STOP_GRACE_MS = 5_000;
 const MAX_CONNECTIONS = 4_096;
 
 export interface Api {
@@ -124,7 +126,12 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
       return { host: address, port };
     },
     async stop() {
-      await app.close();
+      const cancel = clock.after(STOP_GRACE_MS, () => app.server.closeAllConnections());
+      try {
+        await app.close();
+      } finally {
+        cancel();
+      }
     },
   };
 }

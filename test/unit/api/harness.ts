@@ -110,7 +110,7 @@ export const newIdentity = (clock: Clock): Identity => {
 
 const checkError = Compile(ErrorAnswer);
 
-export function createHarness(t: Test): Harness {
+export function createHarness(t: Test, listen: { readonly port: number } = { port: 0 }): Harness {
   const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
   const clock = new TestClock();
   const ids = createIds({ clock, random });
@@ -205,7 +205,7 @@ export function createHarness(t: Test): Harness {
   };
 
   const api = createApi(
-    { host: '127.0.0.1', port: 0, tls: undefined, version: '1.4.0', hostName: 'host-a' },
+    { host: '127.0.0.1', port: listen.port, tls: undefined, version: '1.4.0', hostName: 'host-a' },
     {
       clock,
       random,
