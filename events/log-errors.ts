@@ -89,6 +89,8 @@ export function logError(path: string, doing: string, error: unknown): unknown {
   if (code === 'SQLITE_NOTADB') {
     return damaged(path, 'it is not a SQLite database, or its header was overwritten', undefined, error);
   }
+  // Our statements are fixed and tested: a complaint about one means that tables or stored JSON are not what we wrote.
+  if (code === 'SQLITE_ERROR') return damaged(path, `its content cannot be read (${text})`, undefined, error);
   const row = REASONS.find(([prefix]) => code.startsWith(prefix));
   if (row === undefined)
     return new ArcticError('INTERNAL', `cannot ${doing} ${path}: ${text} (${code})`, [], { cause: error });

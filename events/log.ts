@@ -36,6 +36,8 @@ export interface LogDeps {
   readonly random: Random;
   /** Takes what a subscriber threw. The append stands and the other subscribers are called all the same. */
   readonly onError: (error: unknown) => void;
+  /** How the database is opened; fault injection puts itself between. */
+  readonly connect?: typeof openDatabase;
 }
 
 /** Most events of one append; a received transaction is held whole in memory, so there has to be a limit. */
@@ -55,7 +57,7 @@ export function openLog(options: LogOptions, deps: LogDeps): Log {
   const lock = lockLog(path);
   let db: Database.Database | undefined;
   try {
-    db = openDatabase(path, () => ({
+    db = (deps.connect ?? openDatabase)(path, () => ({
       origin: options.origin ?? newPeerId(ids),
       publicKey,
       createdAtMs: deps.clock.now(),
@@ -127,8 +129,8 @@ function createLog(opened: Opened, deps: LogDeps): Log {
     'INSERT OR REPLACE INTO snapshots (name, position, digest, fold_version, state) VALUES (?, ?, ?, ?, ?)',
   );
   const pruneSnapshots = db.prepare(
-    'DELETE FROM snapshots WHERE name = ?1 AND position NOT IN ' +
-      `(SELECT position FROM snapshots WHERE name = ?1 ORDER BY position DESC LIMIT ${SNAPSHOTS_KEPT})`,
+    'DELETE FROM snapshots WHERE name = ? AND position NOT IN ' +
+      `(SELECT position FROM snapshots WHERE name = ? ORDER BY position DESC LIMIT ${SNAPSHOTS_KEPT})`,
   );
 
   const heads = new Map<string, PinnedHead>();
@@ -327,7 +329,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       put: (name: string, row: Snapshot) =>
         durably(() => {
           putSnapshot.run(name, row.position, row.digest, row.foldVersion, row.state);
-          pruneSnapshots.run(name);
+          pruneSnapshots.run(name, name);
         }),
     },
     close() {

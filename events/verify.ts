@@ -88,14 +88,20 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
     keyConflicts: fault === undefined ? findKeyConflicts(queries, pinned) : [],
   });
 
-  const structure = queries.all<[string]>('PRAGMA integrity_check(1)')[0]?.[0];
-  // The structure check says nothing of where; the events may, so they come first where they can still be read.
-  for (let after = 0; ; ) {
-    const rows = queries.all<EventRow>(
-      `SELECT ${COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
-      after,
-      PAGE_SIZE,
-    );
+  for (let after = 0, size = PAGE_SIZE; ; ) {
+    let rows: EventRow[];
+    try {
+      rows = queries.all<EventRow>(
+        `SELECT ${COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
+        after,
+        size,
+      );
+    } catch (error) {
+      if (size === 1) return result(fileFault(unreadable(error), after + 1));
+      // Somewhere in this page is what cannot be read; one by one it is found.
+      size = 1;
+      continue;
+    }
     for (const row of rows) {
       if (row[0] !== after + 1)
         return result(fileFault(`the event at position ${after + 1} is missing`, after + 1));
@@ -106,11 +112,25 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
       after = row[0];
     }
     onProgress?.(after);
-    if (rows.length < PAGE_SIZE) break;
+    if (rows.length < size) break;
   }
-  if (structure !== 'ok') return result(fileFault(`the database file is corrupt: ${structure}`));
-  return result(endFault(seen, pinned));
+  return result(endFault(seen, pinned) ?? structureFault(queries));
 }
+
+/** SQLite's own check of pages, indexes and constraints; says nothing of which event, so it comes last. */
+function structureFault(queries: RowQueries): LogFault | undefined {
+  try {
+    const found = queries.all<[string]>('PRAGMA integrity_check(1)')[0]?.[0];
+    return found === 'ok' ? undefined : fileFault(`the database file is corrupt: ${found}`);
+  } catch (error) {
+    return fileFault(unreadable(error));
+  }
+}
+
+const unreadable = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return `it cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
+};
 
 function verifyTail(queries: RowQueries): LogFault | undefined {
   const pinned = readChains(queries);

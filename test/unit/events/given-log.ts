@@ -5,7 +5,7 @@ import type { PeerId } from '../../../events/brand.ts';
 import type { Clock, Random } from '../../../events/clock.ts';
 import { createSigner } from '../../../events/ed25519.ts';
 import type { AnyEvent, AnyNewEvent } from '../../../events/envelope.ts';
-import { openLog } from '../../../events/log.ts';
+import { type LogDeps, openLog } from '../../../events/log.ts';
 import type { AppendContext, Log } from '../../../events/log-contract.ts';
 import type { Scope } from '../../../events/verify.ts';
 
@@ -64,16 +64,26 @@ export interface HostOptions {
   readonly verify?: Scope;
   readonly origin?: PeerId;
   readonly onError?: (error: unknown) => void;
+  readonly connect?: LogDeps['connect'];
 }
 
 /** A log as host number `n` would open it. */
-export const openHost = ({ path, n = 1, clock = setClock(), verify, origin, onError }: HostOptions): Log =>
+export const openHost = ({
+  path,
+  n = 1,
+  clock = setClock(),
+  verify,
+  origin,
+  onError,
+  connect,
+}: HostOptions): Log =>
   openLog(
     { path, ...(origin === undefined ? {} : { origin }), ...(verify === undefined ? {} : { verify }) },
     {
       signer: createSigner(seedOf(n)),
       clock,
       random: seededRandom(n * 7919),
+      ...(connect === undefined ? {} : { connect }),
       onError:
         onError ??
         ((error) => {
