@@ -12,7 +12,7 @@ import {
   type RuleRequest,
 } from '../contract.ts';
 import { canonicalCidr, networkOf, parseCidr } from './cidr.ts';
-import { isSameRoute } from './rtnetlink.ts';
+import { isSameRoute } from './encode.ts';
 import { ARCTIC_PROTOCOL } from './schema.ts';
 
 const LOOPBACK_MTU = 65_536;

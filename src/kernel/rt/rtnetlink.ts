@@ -1,8 +1,6 @@
 /** Links, addresses, routes and policy rules over rtnetlink. */
 import type { NativeAddon } from '../../native/addon.ts';
-import { readHost32, writeHost32 } from '../../native/byte-order.ts';
 import {
-  type Address,
   type IpFamily,
   KernelError,
   type Link,
@@ -16,19 +14,24 @@ import {
 import { decodeAttributes, type Of, type Schema } from '../netlink/codec.ts';
 import { Datagram, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../netlink/datagram.ts';
 import { openNetlinkSocket, type ReceivedMessage } from '../netlink/socket.ts';
+import { familyNumber, parseCidr } from './cidr.ts';
+import { readAddress, readLink, readRoute, readRule } from './decode.ts';
 import {
-  canonicalCidr,
-  cidrText,
-  familyNumber,
-  familyOf,
-  hexOfAddress,
-  networkOf,
-  parseCidr,
-  textOfAddress,
-} from './cidr.ts';
+  addressHeader,
+  eightBytes,
+  isSameRoute,
+  linkHeader,
+  RT_SCOPE_NOWHERE,
+  routeHeader,
+  routeScope,
+  routeValue,
+  ruleHeader,
+  ruleValue,
+} from './encode.ts';
 import {
   ARCTIC_PROTOCOL,
   addressSchema,
+  IFF_UP,
   linkSchema,
   MACVLAN_MODES,
   NETLINK_ROUTE,
@@ -37,19 +40,7 @@ import {
   ruleSchema,
 } from './schema.ts';
 
-const IFF_UP = 0x1;
-const IFF_LOWER_UP = 0x10000;
 const RTEXT_FILTER_SKIP_STATS = 1 << 3;
-const RT_SCOPE_UNIVERSE = 0;
-const RT_SCOPE_LINK = 253;
-const RT_SCOPE_HOST = 254;
-/** In a deletion: whatever the scope. */
-const RT_SCOPE_NOWHERE = 255;
-const RTM_F_CLONED = 0x200;
-const FR_ACT_TO_TBL = 1;
-/** rtm_table and the rule's table are 8 bits; RTA_TABLE and FRA_TABLE carry more. */
-const RT_TABLE_UNSPEC = 0;
-const ROUTE_TYPES = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, throw: 9 } as const;
 /** Dumps another program's changes may spoil before we give up. */
 const ATTEMPTS = 20;
 
@@ -59,32 +50,6 @@ export interface RtnetlinkService extends Rtnetlink {
   probeMacvlan(): Promise<boolean>;
   close(): Promise<void>;
 }
-
-/** struct ifinfomsg: family u8, pad u8, type u16, index s32, flags u32, change u32. */
-function linkHeader(index = 0, flags = 0, change = 0): Buffer {
-  const header = Buffer.alloc(16);
-  writeHost32(header, index, 4);
-  writeHost32(header, flags, 8);
-  writeHost32(header, change, 12);
-  return header;
-}
-
-/** struct ifaddrmsg: family, prefix length, flags, scope (u8 each), index u32. */
-function addressHeader(family: number, prefixLength: number, index: number): Buffer {
-  const header = Buffer.alloc(8);
-  header.set([family, prefixLength, 0, RT_SCOPE_UNIVERSE]);
-  writeHost32(header, index, 4);
-  return header;
-}
-
-/** struct rtmsg and struct fib_rule_hdr: eight u8, flags u32. */
-function eightBytes(...values: readonly number[]): Buffer {
-  const header = Buffer.alloc(12);
-  header.set(values);
-  return header;
-}
-
-const shortTable = (table: number) => (table < 256 ? table : RT_TABLE_UNSPEC);
 
 export function openRtnetlink(addon: NativeAddon, netnsPath: string | undefined): RtnetlinkService {
   const socket = openNetlinkSocket(addon, { protocol: NETLINK_ROUTE, netnsPath, strict: true });
@@ -318,130 +283,4 @@ async function emptyWhere<T>(codes: readonly string[], read: () => Promise<T[]>)
     if (error instanceof KernelError && codes.includes(error.code)) return [];
     throw error;
   }
-}
-
-function readLink(value: Of<typeof linkSchema>, { bytes, start }: ReceivedMessage): Link {
-  const index = readHost32(bytes, start + 4);
-  const flags = readHost32(bytes, start + 8);
-  return {
-    index,
-    name: value.name ?? '',
-    kind: value.info?.kind,
-    parentIndex: value.link === undefined || value.link <= 0 || value.link === index ? undefined : value.link,
-    mac: value.mac?.replace(/..(?!$)/g, '$&:'),
-    mtu: value.mtu ?? 0,
-    up: (flags & IFF_UP) !== 0,
-    carrier: (flags & IFF_LOWER_UP) !== 0,
-    alias: value.alias,
-  };
-}
-
-function readAddress(
-  value: Of<typeof addressSchema>,
-  { bytes, start }: ReceivedMessage,
-): Address | undefined {
-  const family = familyOf(bytes.readUInt8(start));
-  if (family === undefined) return undefined;
-  return {
-    linkIndex: readHost32(bytes, start + 4),
-    family,
-    // On a point-to-point link `address` is the other end.
-    cidr: cidrText(family, value.local ?? value.address, bytes.readUInt8(start + 1)),
-    scope: bytes.readUInt8(start + 3),
-    protocol: value.protocol,
-  };
-}
-
-function readRoute(value: Of<typeof routeSchema>, { bytes, start }: ReceivedMessage): Route | undefined {
-  const family = familyOf(bytes.readUInt8(start));
-  if (family === undefined || (readHost32(bytes, start + 8) & RTM_F_CLONED) !== 0) return undefined;
-  const type = bytes.readUInt8(start + 7);
-  const names = Object.keys(ROUTE_TYPES) as (keyof typeof ROUTE_TYPES)[];
-  return {
-    family,
-    table: value.table ?? bytes.readUInt8(start + 4),
-    type: names.find((name) => ROUTE_TYPES[name] === type) ?? 'other',
-    destination: cidrText(family, value.destination, bytes.readUInt8(start + 1)),
-    gateway: textOfAddress(value.gateway ?? value.via?.slice(4)),
-    oif: value.oif,
-    preferredSource: textOfAddress(value.preferredSource),
-    metric: value.metric ?? 0,
-    protocol: bytes.readUInt8(start + 5),
-    scope: bytes.readUInt8(start + 6),
-  };
-}
-
-function readRule(value: Of<typeof ruleSchema>, { bytes, start }: ReceivedMessage): PolicyRule | undefined {
-  const family = familyOf(bytes.readUInt8(start));
-  if (family === undefined) return undefined;
-  const prefix = (address: string | undefined, length: number) =>
-    address === undefined ? undefined : cidrText(family, address, length);
-  return {
-    family,
-    priority: value.priority ?? 0,
-    table: value.table ?? bytes.readUInt8(start + 4),
-    fwmark: value.fwmark,
-    fwmask: value.fwmask,
-    source: prefix(value.source, bytes.readUInt8(start + 2)),
-    destination: prefix(value.destination, bytes.readUInt8(start + 1)),
-    iif: value.iif,
-    protocol: value.protocol ?? 0,
-  };
-}
-
-function routeScope(route: RouteRequest): number {
-  if (route.type === 'local') return RT_SCOPE_HOST;
-  return route.gateway === undefined && route.family === 'ipv4' ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-}
-
-function routeHeader(route: RouteRequest, scope: number): Buffer {
-  const { prefixLength } = parseCidr(route.destination);
-  const table = shortTable(route.table);
-  const type = ROUTE_TYPES[route.type];
-  return eightBytes(familyNumber(route.family), prefixLength, 0, 0, table, ARCTIC_PROTOCOL, scope, type);
-}
-
-function routeValue(route: RouteRequest): Of<typeof routeSchema> {
-  const { prefixLength } = parseCidr(route.destination);
-  return {
-    destination: prefixLength === 0 ? undefined : hexOfAddress(networkOf(route.destination)),
-    oif: route.oif,
-    gateway: route.gateway === undefined ? undefined : hexOfAddress(route.gateway),
-    metric: route.metric,
-    preferredSource: route.preferredSource === undefined ? undefined : hexOfAddress(route.preferredSource),
-    table: route.table,
-  };
-}
-
-/** Whether what is there does what was asked; attributes not asked for do not matter. */
-export function isSameRoute(there: Route, asked: RouteRequest): boolean {
-  const same = (a: string | undefined, b: string | undefined) =>
-    b === undefined || (a !== undefined && hexOfAddress(a) === hexOfAddress(b));
-  return (
-    there.family === asked.family &&
-    there.table === asked.table &&
-    there.type === asked.type &&
-    there.destination === networkOf(asked.destination) &&
-    (asked.gateway === undefined ? there.gateway === undefined : same(there.gateway, asked.gateway)) &&
-    (asked.oif === undefined || there.oif === asked.oif) &&
-    same(there.preferredSource, asked.preferredSource) &&
-    (asked.metric === undefined || there.metric === asked.metric)
-  );
-}
-
-function ruleHeader(rule: RuleRequest): Buffer {
-  const source = rule.source === undefined ? 0 : parseCidr(rule.source).prefixLength;
-  return eightBytes(familyNumber(rule.family), 0, source, 0, shortTable(rule.table), 0, 0, FR_ACT_TO_TBL);
-}
-
-function ruleValue(rule: RuleRequest): Of<typeof ruleSchema> {
-  return {
-    source: rule.source === undefined ? undefined : hexOfAddress(canonicalCidr(rule.source)),
-    iif: rule.iif,
-    priority: rule.priority,
-    fwmark: rule.fwmark,
-    fwmask: rule.fwmask,
-    table: rule.table,
-    protocol: ARCTIC_PROTOCOL,
-  };
 }

@@ -88,3 +88,9 @@ export const MACVLAN_MODES = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as 
 
 /** RTPROT_* of routes, rules and addresses that are Arctic's; in the range left to programs (rtnetlink.h). */
 export const ARCTIC_PROTOCOL = 200;
+
+/** net_device_flags: administratively up. */
+export const IFF_UP = 0x1;
+
+/** RTN_* of the routes the contract names. */
+export const ROUTE_TYPES = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, throw: 9 } as const;
