@@ -7,6 +7,7 @@ import type {
   RouteRequest,
   RuleRequest,
 } from '../../kernel/contract.ts';
+import { ARCTIC_PROTOCOL } from '../../kernel/rt/schema.ts';
 import type { Difference } from '../contract.ts';
 
 /** What delivers marked packets, whatever their destination, to this host's own stack. */
@@ -31,7 +32,7 @@ const KINDS = [
 ] as const;
 const ANYWHERE: Readonly<Record<IpFamily, string>> = { ipv4: '0.0.0.0/0', ipv6: '::/0' };
 
-/** Everything in our table and at our priority, whoever put it there. */
+/** Everything in our table and at our priority, whoever put it there: an equal rule of another's serves as well. */
 export async function observeRouting(
   kernel: Pick<Kernel, 'rt'>,
   families: readonly IpFamily[],
@@ -85,12 +86,12 @@ export function planRouting(
       }
     }
   }
-  for (const rule of rules) {
+  for (const rule of rules.filter(isOurs)) {
     const request = toRuleRequest(rule);
     deleteRules.push(request);
     differences.push({ item: describeRule(request), desired: null, observed: 'present' });
   }
-  for (const route of routes) {
+  for (const route of routes.filter(isOurs)) {
     if (route.type !== 'local' && route.type !== 'unicast') continue;
     const request = toRouteRequest(route, route.type);
     deleteRoutes.push(request);
@@ -99,16 +100,16 @@ export function planRouting(
   return { differences, addRoutes, addRules, deleteRules, deleteRoutes };
 }
 
-/**
- * What is foreign goes first: it may stand in the place of ours. Rules come after the route, so that no marked packet meets
- * an empty table.
- */
+/** Rules come after the route, and go before it, so that no marked packet meets an empty table. */
 export async function applyRouting(kernel: Pick<Kernel, 'rt'>, plan: RoutingPlan): Promise<void> {
   for (const rule of plan.deleteRules) await kernel.rt.deleteRule(rule);
   for (const route of plan.deleteRoutes) await kernel.rt.deleteRoute(route);
   for (const route of plan.addRoutes) await kernel.rt.addRoute(route);
   for (const rule of plan.addRules) await kernel.rt.addRule(rule);
 }
+
+/** What others put in our place is theirs, and does no harm beside ours. */
+const isOurs = ({ protocol }: { readonly protocol: number }): boolean => protocol === ARCTIC_PROTOCOL;
 
 const isSameRoute = (there: Route, asked: RouteRequest): boolean =>
   there.family === asked.family &&

@@ -16,12 +16,14 @@ import {
   IPPROTO_TCP,
   interfaceNameBytes,
   jumpTo,
+  loadCt,
   loadMeta,
   loadPayload,
   loadSocket,
   lookupMap,
   maskBytes,
   maskRegister,
+  matchCtState,
   matchFamily,
   matchInputInterface,
   matchL4Protocol,
@@ -30,6 +32,7 @@ import {
   matchTransparentSocket,
   portBytes,
   setMark,
+  storeCtMark,
   storeMeta,
   tproxyTo,
   verdict,
@@ -45,10 +48,13 @@ import { hexOfAddress } from '../../kernel/rt/cidr.ts';
  *               service mark -> `apply` gives it to the TCP engine. The `ip rule` on both kinds delivers to the local stack.
  *   input       service mark -> own mark: the engine's accepted socket inherits it (tcp_fwmark_accept), so that its replies
  *               are neither captured nor looked up in the local-delivery table, and still name the service.
- *   output      the host's own TCP that a route claims gets the service mark, is rerouted to `lo` and meets prerouting.
+ *   output      a SYN of the host's own that a route claims -> service mark -> rerouted to `lo`, where it meets prerouting.
+ *               Its conntrack entry keeps the mark for the packets that follow.
  *
- * Never captured: what is addressed to this host (whatever interface it came in on, so SSH and the API stay reachable),
- * and what carries the own mark. Forwarded flows that were there before a route came stay where they are: only a SYN opens.
+ * Never captured: what is addressed to this host, whatever interface it came in on, and what this host answers (SSH and the
+ * API stay reachable under a route for 0.0.0.0/0); what carries the own mark; and connections that were there before their
+ * route. Only a SYN opens. In output nothing but conntrack can tell a later packet of a captured connection from a reply
+ * of a server on this host; a host that does not track its output (notrack) has its own connections left alone.
  */
 export const TABLE = { family: 'inet', name: 'arctic' } as const;
 
@@ -144,7 +150,22 @@ function ipv4Hex(address: string): string {
 const base = (type: 'filter' | 'route', hook: 'prerouting' | 'input' | 'output') =>
   ({ type, hook, priority: PRIORITY, policy: 'accept' }) as const;
 
+/** Offset of the flags byte in a TCP header, and FIN, SYN, RST and ACK in it (RFC 9293 section 3.1). */
+const TCP_FLAGS = 13;
+const FIN_SYN_RST_ACK = '17';
+const SYN = '02';
+
+/** `tcp flags & (fin|syn|rst|ack) == syn`, or not. */
+function matchFlags(operator: '==' | '!='): NftExpression[] {
+  return [loadPayload('transport', TCP_FLAGS, 1), maskRegister(FIN_SYN_RST_ACK), compare(operator, SYN)];
+}
+
 const accept = verdict('accept');
+/** Ends the rule's work for whatever is not the first packet of a connection. */
+const onlySyn: NftRule = {
+  comment: 'only new connections',
+  expressions: [...matchFlags('!='), accept],
+};
 const onlyTcp: NftRule = {
   comment: 'only TCP',
   expressions: [loadMeta('l4proto'), compare('!=', '06'), accept],
@@ -160,10 +181,6 @@ const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) =>
 /** A mark of one kind, whatever the service. */
 const matchKind = (kind: number): NftExpression[] => matchMark(kind, MARK.kindMask);
 
-/** Offset of the flags byte in a TCP header, and FIN, SYN, RST and ACK in it (RFC 9293 section 3.1). */
-const TCP_FLAGS = 13;
-const FIN_SYN_RST_ACK = '17';
-const SYN = '02';
 const TCP_DESTINATION_PORT = 2;
 
 function preroutingChain(listenPort: number, hasInterfaces: boolean): NftChain {
@@ -185,9 +202,7 @@ function preroutingChain(listenPort: number, hasInterfaces: boolean): NftChain {
         // which is, must not claim strangers' flows to its port number.
         comment: 'opening and closing flows of our sockets',
         expressions: [
-          loadPayload('transport', TCP_FLAGS, 1),
-          maskRegister(FIN_SYN_RST_ACK),
-          compare('!=', SYN),
+          ...matchFlags('!='),
           loadPayload('transport', TCP_DESTINATION_PORT, 2),
           compare('!=', portBytes(listenPort)),
           loadSocket('transparent'),
@@ -195,15 +210,7 @@ function preroutingChain(listenPort: number, hasInterfaces: boolean): NftChain {
           ...divert,
         ],
       },
-      {
-        comment: 'only new connections',
-        expressions: [
-          loadPayload('transport', TCP_FLAGS, 1),
-          maskRegister(FIN_SYN_RST_ACK),
-          compare('!=', SYN),
-          accept,
-        ],
-      },
+      onlySyn,
       ...(hasInterfaces
         ? [
             {
@@ -238,7 +245,26 @@ const outputChain: NftChain = {
     onlyTcp,
     { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
     toSelf,
-    ...byFamily,
+    {
+      comment: 'captured connections go on',
+      expressions: [
+        loadCt('mark'),
+        maskRegister(hostWord(MARK.kindMask)),
+        compare('==', hostWord(MARK.service)),
+        loadCt('mark'),
+        storeMeta('mark'),
+        accept,
+      ],
+    },
+    onlySyn,
+    ...byFamily.map(({ comment, expressions }) => ({
+      comment,
+      expressions: [...matchCtState('new'), ...expressions],
+    })),
+    {
+      comment: 'claimed by a route',
+      expressions: [...matchKind(MARK.service), loadMeta('mark'), storeCtMark()],
+    },
   ],
 };
 

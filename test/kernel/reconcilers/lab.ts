@@ -32,6 +32,8 @@ export interface Lab {
   readonly kernel: Kernel;
   /** Connects and answers who took the connection: `service <n> of <client> to <destination>`, `direct`, or an error code. */
   ask(from: Netns, source: string, dest: string, options?: AskOptions): Promise<string>;
+  /** A plain server on SERVER_PORT of a host, which answers `text`. */
+  serve(netns: Netns, text: string): Promise<unknown>;
   startEngine(): Promise<{ close(): Promise<void> }>;
 }
 
@@ -107,6 +109,7 @@ export async function makeLab(t: Test): Promise<Lab> {
     router,
     server,
     kernel,
+    serve: (netns, text) => serve(netns, SERVER_PORT, false, () => text),
     startEngine: () =>
       serve(router, LISTEN_PORT, true, (socket) => {
         const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
