@@ -1,3 +1,5 @@
+import { describeEvent } from '../events/describe.ts';
+import type { AnyEvent } from '../events/envelope.ts';
 import { isRow, type Row, show } from './fields.ts';
 import type { Style } from './style.ts';
 
@@ -20,14 +22,9 @@ export function actorText(actor: unknown): string {
 const valueText = (value: unknown): string =>
   typeof value === 'string' ? value : (JSON.stringify(value) ?? '-');
 
-/** What happened, in a line: the type, what it is about and its data. */
-function summary(row: Row): string {
-  const data = isRow(row['data']) ? row['data'] : {};
-  const parts = Object.entries(data)
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => `${name}=${valueText(value)}`);
-  return [show(row, 'type'), show(row, 'entity'), ...parts].join(' ');
-}
+/** What the API gave is an event when it has the parts that every event has; its data is checked by its sentence. */
+const isEvent = (row: Row): boolean =>
+  typeof row['type'] === 'string' && typeof row['entity'] === 'string' && isRow(row['data']);
 
 /** One event for a person: position, time, origin and actor, what happened. */
 export function eventLine(row: Row, names: Names, style: Style): string {
@@ -37,12 +34,22 @@ export function eventLine(row: Row, names: Names, style: Style): string {
     show(row, 'position').padStart(6),
     style.dim(hlcTime(show(row, 'hlc'))),
     `${origin}/${actor}`,
-    summary(row),
+    isEvent(row) ? describeEvent(row as unknown as AnyEvent, (id) => names.get(id)) : show(row, 'type'),
   ].join('  ');
 }
 
+/** What became of each field the event wrote: `in force`, or which event won and why. */
+const outcomeText = (outcome: readonly Row[]): string =>
+  outcome
+    .map((one) =>
+      one['stands'] === true
+        ? `${show(one, 'field')} in force`
+        : `${show(one, 'field')} lost to ${show(one, 'winner')} (${show(one, 'reason')})`,
+    )
+    .join('; ');
+
 export function eventFields(row: Row): readonly (readonly [string, string])[] {
-  return [
+  const fields: (readonly [string, string])[] = [
     ['ID', show(row, 'id')],
     ['Position', show(row, 'position')],
     ['Time', `${hlcTime(show(row, 'hlc'))} UTC (${show(row, 'hlc')})`],
@@ -56,4 +63,6 @@ export function eventFields(row: Row): readonly (readonly [string, string])[] {
     ['Hash', show(row, 'hash')],
     ['Signature', show(row, 'signature')],
   ];
+  const outcome = Array.isArray(row['outcome']) ? row['outcome'].filter(isRow) : [];
+  return outcome.length === 0 ? fields : [...fields, ['Outcome', outcomeText(outcome)]];
 }

@@ -1,7 +1,8 @@
 import type { Client } from './client.ts';
 import type { ConfigPeer } from './config-file.ts';
 import type { Context } from './context.ts';
-import { type Row, textOf } from './fields.ts';
+import { type Row, show, textOf } from './fields.ts';
+import { rememberNames } from './known-names.ts';
 
 const PRESENT = new Set(['active', 'pending', 'unreachable']);
 
@@ -20,6 +21,11 @@ const endpointsOf = (row: Row): readonly string[] => {
  * written is no reason to fail: the list itself was asked for.
  */
 export async function rememberPeers(context: Context, client: Client, rows: readonly Row[]): Promise<void> {
+  rememberNames(
+    context.configPath,
+    'peer',
+    rows.flatMap((row) => (PRESENT.has(String(row['state'])) ? [show(row, 'name')] : [])),
+  );
   const cluster = client.cluster();
   if (cluster === undefined) return;
   const key = Object.entries((await context.config()).clusters).find(
@@ -27,7 +33,7 @@ export async function rememberPeers(context: Context, client: Client, rows: read
   )?.[0];
   if (key === undefined) return;
   const peers = rows
-    .filter((row) => row['state'] === undefined || PRESENT.has(String(row['state'])))
+    .filter((row) => PRESENT.has(String(row['state'])))
     .flatMap((row): ConfigPeer[] => {
       const id = textOf(row, 'id');
       if (id === undefined) return [];

@@ -54,9 +54,16 @@ export async function serviceId(wanted: string, client: Client): Promise<string>
 }
 
 /** Names of the peers by id, for people; a client that may not read peers sees ids. */
-export async function peerNames(client: Client): Promise<ReadonlyMap<string, string>> {
+export const peerNames = (client: Client): Promise<ReadonlyMap<string, string>> => namesOf(client, 'peers');
+
+/** Names of peers and services by id. */
+export async function allNames(client: Client): Promise<ReadonlyMap<string, string>> {
+  return new Map([...(await namesOf(client, 'peers')), ...(await namesOf(client, 'services'))]);
+}
+
+async function namesOf(client: Client, kind: 'peers' | 'services'): Promise<ReadonlyMap<string, string>> {
   try {
-    const rows = await client.list('/v1/peers', 'peers');
+    const rows = await client.list(`/v1/${kind}`, kind);
     return new Map(rows.flatMap((row) => [[String(row['id']), String(row['name'])] as const]));
   } catch {
     return new Map();

@@ -4,7 +4,7 @@ import { CLUSTER } from './table/cluster.ts';
 import { CREDENTIALS } from './table/credentials.ts';
 import { DRIFT, EVENTS, REPLAY } from './table/history.ts';
 import { LICENSE } from './table/license.ts';
-import { CONFIG, HEALTH, VERSION } from './table/local.ts';
+import { COMPLETION, CONFIG, HEALTH, VERSION } from './table/local.ts';
 import { PEERS } from './table/peers.ts';
 import { ROUTES } from './table/routes.ts';
 import { SERVICES } from './table/services.ts';
@@ -24,5 +24,6 @@ export const GROUPS: readonly Group[] = [
   HEALTH,
   CONFIG,
   AGENT,
+  COMPLETION,
   VERSION,
 ];

@@ -7,7 +7,7 @@ import { eventFields, eventLine } from '../event-line.ts';
 import { Failure, usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row } from '../fields.ts';
 import type { Input } from '../input.ts';
-import { peerId, peerNames } from '../resolve.ts';
+import { allNames, peerId } from '../resolve.ts';
 import { readServerSentEvents } from '../server-sent-events.ts';
 import { readMoment } from './replay.ts';
 
@@ -25,7 +25,7 @@ async function filtersOf(input: Input, client: Client): Promise<Query> {
 type Print = (row: Row) => Promise<void>;
 
 async function printer(context: Context, client: Client): Promise<Print> {
-  const names = context.output.format === 'table' ? await peerNames(client) : new Map<string, string>();
+  const names = context.output.format === 'table' ? await allNames(client) : new Map<string, string>();
   return (row) => context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
 }
 

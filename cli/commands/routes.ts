@@ -3,6 +3,7 @@ import type { Run } from '../command.ts';
 import { usageFailure } from '../failure.ts';
 import { asRow, type Row, show } from '../fields.ts';
 import type { Input } from '../input.ts';
+import { rememberNames } from '../known-names.ts';
 import type { Column } from '../output.ts';
 import { serviceId } from '../resolve.ts';
 
@@ -38,8 +39,14 @@ function ruleOf(input: Input): Record<string, unknown> {
 
 export const list: Run = async (context, input) => {
   const client = await context.client();
-  const service = await serviceId(input.requiredText('service'), client);
-  await context.output.table(await client.list(pathOf(service), 'routes'), routeColumns, 'No routes.');
+  const wanted = input.requiredText('service');
+  const rows = await client.list(pathOf(await serviceId(wanted, client)), 'routes');
+  rememberNames(
+    context.configPath,
+    `route:${wanted}`,
+    rows.map((row) => show(row, 'id')),
+  );
+  await context.output.table(rows, routeColumns, 'No routes.');
   return EXIT.success;
 };
 

@@ -4,6 +4,7 @@ import type { Run } from '../command.ts';
 import { usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row, show, showTime, yesNo } from '../fields.ts';
 import type { Input } from '../input.ts';
+import { rememberNames } from '../known-names.ts';
 import type { Column, Output } from '../output.ts';
 import { peerId, peerNames, serviceId } from '../resolve.ts';
 import { overallStatus, paintStatus, readStatus } from '../service-status.ts';
@@ -47,6 +48,12 @@ export const list: Run = async (context, input) => {
     target_peer_id: target === undefined ? undefined : await peerId(target, client),
     requires_interface: input.toggle('requires-interface'),
   });
+  if (source === undefined && target === undefined && input.toggle('requires-interface') === undefined)
+    rememberNames(
+      context.configPath,
+      'service',
+      rows.map((row) => show(row, 'name')),
+    );
   const human = context.output.format === 'table' && rows.length > 0;
   await context.output.table(rows, columns(human ? await peerNames(client) : new Map()), 'No services.');
   return EXIT.success;

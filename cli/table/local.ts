@@ -72,6 +72,35 @@ export const CONFIG: Group = {
   ],
 };
 
+export const COMPLETION: Group = {
+  name: 'completion',
+  summary: 'Completion for bash, zsh and fish.',
+  commands: [
+    {
+      name: 'completion',
+      summary: 'Print the completion script for a shell.',
+      args: [
+        {
+          name: 'SHELL',
+          required: true,
+          summary: 'bash, zsh or fish.',
+          choices: ['bash', 'zsh', 'fish'],
+          completes: 'shell',
+        },
+      ],
+      examples: [
+        { line: 'source <(arctic completion bash)', says: 'in ~/.bashrc' },
+        {
+          line: 'arctic completion fish > ~/.config/fish/completions/arctic.fish',
+          says: 'for fish',
+        },
+      ],
+      standalone: true,
+      load: async () => (await import('../commands/completion.ts')).completion,
+    },
+  ],
+};
+
 export const VERSION: Group = {
   name: 'version',
   summary: 'The version of this command line.',
