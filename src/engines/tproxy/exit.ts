@@ -85,45 +85,46 @@ export function createExit(deps: ExitDependencies): Exit {
       refuse(link, peerId, constants.errno.EACCES);
       return;
     }
-    const { service, counters } = state;
     if (!flows.hasRoom()) {
-      counters.refused += 1;
+      state.counters.refused += 1;
       refuse(link, peerId, constants.errno.ENOBUFS);
       return;
     }
+    connect(link, peerId, open, state);
+  }
+
+  /** Transparently from the client's own port first; when that is taken (bind or connect say so), from another. */
+  function dialFrom(open: Open, transparent: boolean, port: number): Socket {
+    const { destination, source } = open;
+    try {
+      return sockets.dialDestination({
+        destination,
+        source: transparent ? { address: source.address, port } : undefined,
+      });
+    } catch (error) {
+      if (!transparent || port === 0 || !isPortTaken(error)) throw error;
+      return dialFrom(open, transparent, 0);
+    }
+  }
+
+  function connect(link: Link, peerId: string, open: Open, state: ServiceState<TproxyExit>): void {
+    const { service, counters, bucket } = state;
     let local: Socket;
     try {
-      local = sockets.dialDestination({
-        destination: open.destination,
-        source: service.fullyTransparent ? open.source : undefined,
-      });
+      local = dialFrom(open, service.fullyTransparent, open.source.port);
     } catch (error) {
       counters.failed += 1;
       logger.debug({ err: error, service: service.serviceId }, 'destination cannot be dialed');
       refuse(link, peerId, errnoOf(error));
       return;
     }
-    connect(link, peerId, open, local, state);
-  }
-
-  function connect(
-    link: Link,
-    peerId: string,
-    open: Open,
-    local: Socket,
-    { service, counters, bucket }: ServiceState<TproxyExit>,
-  ): void {
     counters.connections += 1;
     counters.active += 1;
     const cancelTimeout = clock.after(deps.connectTimeout, () => {
-      if (local.connecting) flow.sendReset(constants.errno.ETIMEDOUT);
+      if (flow.connecting) flow.sendReset(constants.errno.ETIMEDOUT);
     });
     let connected = false;
-    local.once('connect', () => {
-      connected = true;
-      cancelTimeout();
-      link.send(FRAME.opened, encodeFlow(open.flow));
-    });
+    let redialed = false;
     const flow = new Flow({
       link,
       local,
@@ -132,6 +133,20 @@ export function createExit(deps: ExitDependencies): Exit {
       clock,
       reset: (socket) => sockets.reset(socket),
       pendingError: (socket) => sockets.pendingError(socket),
+      connected: () => {
+        connected = true;
+        cancelTimeout();
+        link.send(FRAME.opened, encodeFlow(open.flow));
+      },
+      redial: (error) => {
+        if (!service.fullyTransparent || redialed || !isPortTaken(error)) return undefined;
+        redialed = true;
+        try {
+          return dialFrom(open, true, 0);
+        } catch {
+          return undefined;
+        }
+      },
       released: () => {
         flows.unlink(link);
         afterFlow(link, peerId);
@@ -189,4 +204,10 @@ export function createExit(deps: ExitDependencies): Exit {
     states,
     refused: () => refusals,
   };
+}
+
+/** EADDRNOTAVAIL is connect's word for a source port that still waits in TIME_WAIT towards this destination. */
+function isPortTaken(error: unknown): boolean {
+  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+  return code === 'EADDRINUSE' || code === 'EADDRNOTAVAIL';
 }

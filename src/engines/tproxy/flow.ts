@@ -42,13 +42,18 @@ export interface FlowOptions {
   readonly released: () => void;
   /** Called once, after `released`: the local connection is closed as well. */
   readonly over: () => void;
-  /** The exit has connected (entry only). */
-  readonly opened?: () => void;
+  /** `local` is connected; it was still connecting when the flow began (exit). */
+  readonly connected?: () => void;
+  /** `local` could not connect: another try, or undefined to give up. */
+  readonly redial?: (error: NodeJS.ErrnoException) => Socket | undefined;
 }
 
 export class Flow {
   readonly #options: FlowOptions;
   readonly #number: number;
+  #local: Socket;
+  /** DATA that came before `local` was connected. */
+  #early: Buffer | undefined;
   #sent: 'open' | 'finished' | 'reset' = 'open';
   #received: 'open' | 'finished' | 'reset' = 'open';
   #held: Buffer | undefined;
@@ -63,17 +68,40 @@ export class Flow {
   constructor(options: FlowOptions) {
     this.#options = options;
     this.#number = options.link.flow;
-    const { link, local } = options;
-    link.handlers = {
+    this.#local = options.local;
+    options.link.handlers = {
       frame: (type, payload) => this.#frame(type, payload),
       drained: () => {
         this.#linkFull = false;
         this.#readOn();
       },
     };
+    this.#attach(options.local);
+    if (options.local.destroyed) this.sendReset(constants.errno.ECONNABORTED);
+  }
+
+  get connecting(): boolean {
+    return this.#local.connecting;
+  }
+
+  #attach(local: Socket): void {
+    const { link, connected, redial, pendingError } = this.#options;
+    let replaced = false;
+    let established = !local.connecting;
+    if (!established) {
+      local.once('connect', () => {
+        established = true;
+        connected?.();
+        const early = this.#early;
+        this.#early = undefined;
+        if (early !== undefined) this.#toLocal(early);
+        if (this.#received === 'finished') local.end();
+        if (!local.writableNeedDrain) link.resume();
+      });
+    }
     local.on('data', (chunk: Buffer) => this.#fromLocal(chunk));
     local.on('end', () => {
-      const errno = options.pendingError(local);
+      const errno = pendingError(local);
       if (errno !== 0) {
         this.sendReset(errno);
         return;
@@ -82,22 +110,32 @@ export class Flow {
       this.#finish();
     });
     local.on('drain', () => link.resume());
-    local.on('error', (error) => this.sendReset(errnoOf(error)));
+    local.on('error', (error) => {
+      const other = established || this.#sent !== 'open' ? undefined : redial?.(error);
+      if (other === undefined) {
+        this.sendReset(errnoOf(error));
+        return;
+      }
+      replaced = true;
+      this.#local = other;
+      this.#attach(other);
+    });
     local.on('close', (failed) => {
+      if (replaced) return;
       // After an orderly end a held chunk is still owed to the peer.
       if (failed || !this.#localEnded || this.#received === 'open') {
         this.sendReset(constants.errno.ECONNABORTED);
       }
       this.#overWhenClosed();
     });
-    if (local.destroyed) this.sendReset(constants.errno.ECONNABORTED);
   }
 
   /** Tells the peer that this side is gone and lets go of the local connection with RST. */
   sendReset(errno: number): void {
     this.#dropHeld();
-    const { link, local, clock } = this.#options;
-    this.#abortLocal(local);
+    const { link, clock } = this.#options;
+    this.#early = undefined;
+    this.#abortLocal();
     if (this.#released) return;
     if (this.#sent !== 'reset') {
       this.#sent = 'reset';
@@ -115,11 +153,12 @@ export class Flow {
   /** The link died under the flow. */
   linkClosed(): void {
     this.#dropHeld();
-    this.#abortLocal(this.#options.local);
+    this.#abortLocal();
     this.#release();
   }
 
-  #abortLocal(local: Socket): void {
+  #abortLocal(): void {
+    const local = this.#local;
     if (local.destroyed) return;
     // A connection that is not there yet has nobody to reset.
     if (local.connecting) local.destroy();
@@ -128,7 +167,7 @@ export class Flow {
 
   #fromLocal(chunk: Buffer): void {
     if (this.#sent !== 'open') return;
-    const { bucket, counters, local } = this.#options;
+    const { bucket, counters } = this.#options;
     counters.bytesIn += chunk.length;
     const granted = bucket.request(chunk.length, () => {
       const held = this.#held;
@@ -145,20 +184,19 @@ export class Flow {
     }
     this.#held = chunk;
     this.#cancelGrant = granted;
-    local.pause();
+    this.#local.pause();
   }
 
   #forward(chunk: Buffer): void {
-    const { link, local } = this.#options;
+    const { link } = this.#options;
     for (let offset = 0; offset < chunk.length; offset += MAX_PAYLOAD) {
       if (!link.send(FRAME.data, chunk.subarray(offset, offset + MAX_PAYLOAD))) this.#linkFull = true;
     }
-    if (this.#linkFull) local.pause();
+    if (this.#linkFull) this.#local.pause();
   }
 
   #readOn(): void {
-    const { local } = this.#options;
-    if (!this.#linkFull && this.#held === undefined && !local.destroyed) local.resume();
+    if (!this.#linkFull && this.#held === undefined && !this.#local.destroyed) this.#local.resume();
   }
 
   #finish(): void {
@@ -175,13 +213,12 @@ export class Flow {
         return;
       case FRAME.opened:
         this.#expectNumber(decodeFlow(payload));
-        this.#options.opened?.();
         return;
       case FRAME.finish:
         this.#expectNumber(decodeFlow(payload));
         if (this.#received !== 'open') throw new FrameError('FINISH after the end of the direction');
         this.#received = 'finished';
-        if (!this.#options.local.destroyed) this.#options.local.end();
+        if (!this.#local.destroyed && !this.#local.connecting) this.#local.end();
         this.#releaseWhenDone();
         return;
       case FRAME.reset:
@@ -194,10 +231,16 @@ export class Flow {
 
   #toLocal(payload: Buffer): void {
     if (this.#received !== 'open') throw new FrameError('DATA after the end of the direction');
-    const { link, local, counters } = this.#options;
+    const { link, counters } = this.#options;
+    const local = this.#local;
     if (this.#sent === 'reset' || local.destroyed) {
       this.#discarded += payload.length;
       if (this.#discarded > DISCARD_BYTES) throw new Error('the peer sends on after a reset');
+      return;
+    }
+    if (local.connecting) {
+      this.#early = payload;
+      link.pause();
       return;
     }
     counters.bytesOut += payload.length;
@@ -216,7 +259,7 @@ export class Flow {
       this.#sent = 'reset';
       this.#options.link.send(FRAME.reset, encodeReset(this.#number, constants.errno.ECONNRESET));
     }
-    this.#abortLocal(this.#options.local);
+    this.#abortLocal();
     this.#releaseWhenDone();
   }
 
@@ -238,17 +281,17 @@ export class Flow {
     if (this.#released) return;
     this.#released = true;
     this.#cancelDiscard?.();
-    const { link, local, released } = this.#options;
+    const { link, released } = this.#options;
     link.clearHandlers();
     // The local connection has no say any more; what it still has to flush must not hold the link.
     link.resume();
-    local.removeAllListeners('drain');
+    this.#local.removeAllListeners('drain');
     released();
     this.#overWhenClosed();
   }
 
   #overWhenClosed(): void {
-    if (this.#over || !this.#released || !this.#options.local.destroyed) return;
+    if (this.#over || !this.#released || !this.#local.destroyed) return;
     this.#over = true;
     this.#options.over();
   }

@@ -11,7 +11,7 @@ export interface Listener {
 
 export interface DestinationDial {
   readonly destination: Endpoint;
-  /** Given for a transparent dial: speak from this address, and from its port when that is free. */
+  /** Given for a transparent dial: speak from this address, and from this port unless it is 0. */
   readonly source: Endpoint | undefined;
 }
 

@@ -135,21 +135,12 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
       return socket;
     },
     dialDestination({ destination, source }) {
-      const open = (sourcePort: number | undefined): number =>
-        openDialer(addon, {
-          sourceAddress: source?.address ?? (isIPv6(destination.address) ? '::' : '0.0.0.0'),
-          transparent: source !== undefined && transparent,
-          mark: options.ownMark,
-          ...(sourcePort === undefined ? {} : { sourcePort }),
-        });
-      let fd: number;
-      try {
-        fd = open(source?.port);
-      } catch (error) {
-        if (source === undefined || !(error instanceof SystemCallError) || error.code !== 'EADDRINUSE')
-          throw error;
-        fd = open(undefined);
-      }
+      const fd = openDialer(addon, {
+        sourceAddress: source?.address ?? (isIPv6(destination.address) ? '::' : '0.0.0.0'),
+        transparent: source !== undefined && transparent,
+        mark: options.ownMark,
+        ...(source === undefined || source.port === 0 ? {} : { sourcePort: source.port }),
+      });
       return dial(fd, destination.address, destination.port);
     },
     reset(socket) {
