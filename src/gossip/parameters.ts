@@ -61,6 +61,9 @@ export const requestTimeout = (heartbeat: number): number => Math.max(2_000, hea
 export const suspicionTimeout = (heartbeat: number, members: number, healthScore: number): number =>
   SUSPICION_MULTIPLIER * Math.max(1, Math.log10(Math.max(1, members))) * heartbeat * (1 + healthScore);
 
+/** How long a member's word for a silent peer counts, ms: three of our own failing probes. */
+export const vouchLifetime = (heartbeat: number): number => 3 * (heartbeat + requestTimeout(heartbeat));
+
 /** An unreachable peer is tried again this often, ms: a healed partition gives no other sign. */
 export const retryUnreachable = (heartbeat: number): number => 6 * heartbeat;
 

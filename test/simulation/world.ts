@@ -175,7 +175,7 @@ export class Node {
           now: () => clock.now(),
           fraction: () => world.random.fraction(),
         }),
-        projectionDigest: () => this.views.digest(),
+        projectionDigest: () => this.digest(),
         report: (_level, message) => this.reports.push(message),
       },
     );
@@ -192,6 +192,15 @@ export class Node {
   restore(position: number): void {
     this.kill();
     this.log = this.#openLog(this.log.before(position));
+    this.#digest = undefined;
+  }
+
+  #digest: { readonly head: number; readonly text: string } | undefined;
+  /** Of the views; computed once for each state of the log. */
+  digest(): string {
+    if (this.#digest?.head !== this.log.head)
+      this.#digest = { head: this.log.head, text: this.views.digest() };
+    return this.#digest.text;
   }
 
   config(): readonly AnyEvent[] {
@@ -316,7 +325,7 @@ export class World {
     const vectors = new Set(
       running.map((node) => JSON.stringify(Object.entries(node.log.versionVector()).sort())),
     );
-    return vectors.size === 1 && new Set(running.map((node) => node.views.digest())).size === 1;
+    return vectors.size === 1 && new Set(running.map((node) => node.digest())).size === 1;
   }
 
   /** Advances until `condition`, at most `limitMs`; says whether it came true. */

@@ -61,6 +61,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const joining = new Set<PeerId>();
   const aheadReported = new Set<PeerId>();
   let running = false;
+  let leaving = false;
   let startedAt = 0;
   let knownAtStart: ReadonlySet<PeerId> = new Set();
   let cancelTick = (): void => {};
@@ -128,7 +129,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     // After the append's own tick: the folds have seen the events, and a burst travels together.
     clock.after(0, () => {
       flushDue = false;
-      if (!running) return;
+      if (!running || leaving) return;
       exchange.flush();
       membership.review();
       membership.tick();
@@ -136,6 +137,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   };
 
   const tick = (): void => {
+    if (leaving) return;
     reception.sweep();
     membership.tick();
     exchange.flush();
@@ -165,6 +167,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     sessions,
     start() {
       running = true;
+      leaving = false;
       startedAt = clock.monotonic();
       knownAtStart = new Set(views.peers.list().map((peer) => peer.id));
       unsubscribe = log.subscribe(onAppended);
@@ -188,7 +191,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       forEach([...links.values()], membership.contact, done);
     },
     handle(request) {
-      if (running) return reception.handle(request);
+      if (running && !leaving) return reception.handle(request);
       const body = JSON.stringify({ error: 'The agent is starting or stopping.', code: 'UNAVAILABLE' });
       return { status: 503, headers: { 'content-type': 'application/json' }, body: Buffer.from(body) };
     },
@@ -206,6 +209,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       };
     },
     farewell(done) {
+      // From here on silence: one more word would make us look alive again.
+      leaving = true;
       const present = [...links.values()].filter(
         (link) => link.state === 'active' || link.state === 'suspect',
       );

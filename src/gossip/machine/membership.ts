@@ -18,6 +18,7 @@ import {
   retryUnreachable,
   SKEW_LIMIT,
   suspicionTimeout,
+  vouchLifetime,
   yieldToSmaller,
 } from '../parameters.ts';
 import { newSession, type Session, type Sessions } from '../sessions.ts';
@@ -158,10 +159,8 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
       fault === 'invalid'
         ? 'its answers do not verify'
         : transportFailure(fault).text.replace('handshake failed: ', '');
-    if (link.state === 'unreachable') {
-      setUnreachable(link, reason);
-      return;
-    }
+    // What it was given up for stays the reason; the pings that go on only notice its return.
+    if (link.state === 'unreachable') return;
     if (link.suspectSince === undefined) {
       link.suspectSince = now;
       link.state = 'suspect';
@@ -174,7 +173,7 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
       probeIndirectly(link);
       return;
     }
-    const vouched = link.vouchedAt !== undefined && now - link.vouchedAt < 3 * heartbeat;
+    const vouched = link.vouchedAt !== undefined && now - link.vouchedAt < vouchLifetime(heartbeat);
     if (vouched) {
       link.reason = `answers other members but not this host: ${reason}`;
       probeIndirectly(link);

@@ -1,0 +1,175 @@
+import t from 'tap';
+import type { AnyEvent } from '../../../events/envelope.ts';
+import { createMemoryLog } from '../../simulation/memory-log.ts';
+import { seededRandom } from '../../simulation/virtual-clock.ts';
+import { SYSTEM_CONTEXT, World } from '../../simulation/world.ts';
+
+const two = (seed = 1) => {
+  const world = new World(seed);
+  const [a, b] = world.cluster(2);
+  if (!a || !b) throw new Error('two hosts are needed');
+  world.time.advance(2_000);
+  return { world, a, b };
+};
+
+t.test('a change is pushed at once, not with the next heartbeat', async (t) => {
+  const world = new World(1);
+  const nodes = world.cluster(5, { heartbeat: 30_000 });
+  world.until(() => world.converged(), 60_000);
+  world.time.advance(10);
+  nodes[3]?.write('now');
+  world.time.advance(100);
+  t.ok(world.converged());
+});
+
+t.test(
+  'a peer far behind is not flooded: it pulls range by range while new changes still arrive',
+  async (t) => {
+    const { world, a, b } = two();
+    b.kill();
+    for (let i = 0; i < 3_000; i += 1) a.write(`w${i}`);
+    let largest = 0;
+    b.start();
+    world.tap = (options) => {
+      largest = Math.max(largest, options.body.length);
+      return options.body;
+    };
+    world.time.advance(150);
+    t.notOk(world.converged(), 'still catching up');
+    b.write('meanwhile');
+    world.time.advance(200);
+    t.ok(
+      a.config().some((event) => event.type === 'peer.updated' && event.data.version === 'meanwhile') ||
+        !b.log.events.some((e) => e.type === 'peer.updated' && e.data.version === 'meanwhile'),
+    );
+    t.ok(world.until(() => world.converged(), 20_000));
+    t.ok(largest < 200_000, `largest request ${largest} bytes`);
+  },
+);
+
+t.test('a transaction larger than a range travels whole', async (t) => {
+  const { world, a, b } = two();
+  b.kill();
+  a.append(
+    ...Array.from({ length: 1_500 }, (_, i) => ({
+      type: 'peer.updated' as const,
+      entity: a.peerId,
+      data: { version: `t${i}` },
+    })),
+  );
+  b.start();
+  t.ok(world.until(() => world.converged(), 20_000));
+});
+
+t.test('two clusters merge: union of both, under the older id, known to everybody', async (t) => {
+  const world = new World(9);
+  const nodes = Array.from({ length: 4 }, () => world.add());
+  for (const node of nodes) {
+    node.bootstrap();
+    node.start();
+  }
+  const [a, b, c, d] = nodes;
+  if (!a || !b || !c || !d) throw new Error('four hosts are needed');
+  world.join(a, b);
+  world.join(c, d);
+  b.write('in-the-first');
+  d.write('in-the-second');
+  world.join(d, b);
+  t.ok(world.until(() => world.converged(), 10_000));
+  t.ok(nodes.every((node) => node.views.cluster().cluster_id === a.views.cluster().cluster_id));
+  world.time.advance(10_000);
+  for (const x of nodes)
+    for (const y of nodes) if (x !== y) t.equal(x.running.observed(y.peerId).state, 'active');
+});
+
+t.test('a host restored from an older backup takes its own events back before it writes', async (t) => {
+  const { world, a, b } = two();
+  const backup = b.log.head;
+  for (let i = 0; i < 20; i += 1) b.write(`later-${i}`);
+  t.ok(world.until(() => world.converged(), 10_000));
+  b.restore(backup);
+  b.start();
+  t.match(b.running.holdReason(), /has just started/);
+  t.ok(world.until(() => b.running.holdReason() === undefined, 10_000));
+  b.write('after');
+  t.ok(world.until(() => world.converged(), 10_000));
+  t.equal(a.local('origin.quarantined').length + b.local('origin.quarantined').length, 0);
+  t.ok(b.config().some((event) => event.type === 'peer.updated' && event.data.version === 'later-19'));
+});
+
+t.test('a backup so old that it does not know the peer is mended by adding the peer again', async (t) => {
+  const { world, a, b } = two();
+  b.write('known-to-a');
+  t.ok(world.until(() => world.converged(), 10_000));
+  b.restore(3);
+  b.start();
+  t.equal(b.views.peers.get(a.peerId), undefined);
+  const result = world.tryJoin(b, a.address);
+  t.equal(result, a.peerId);
+  t.ok(world.until(() => world.converged(), 10_000));
+  t.equal(a.local('origin.quarantined').length + b.local('origin.quarantined').length, 0);
+});
+
+t.test('two events under one number: caught, kept as evidence, the origin closed', async (t) => {
+  const world = new World(11);
+  const [a, b, c] = world.cluster(3);
+  if (!a || !b || !c) throw new Error('three hosts are needed');
+  t.ok(world.until(() => world.converged(), 10_000));
+  world.time.advance(5_000);
+  c.kill();
+  // A second host with c's key goes on from the same log, elsewhere.
+  const twin = createMemoryLog(
+    { origin: c.peerId, restored: c.log.events },
+    { signer: c.signer, clock: world.time.clock(), random: seededRandom(99) },
+  );
+  const forged = twin.append(
+    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'second' } }],
+    SYSTEM_CONTEXT,
+  );
+  const first = c.log.append(
+    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'first' } }],
+    SYSTEM_CONTEXT,
+  );
+  const give = (events: readonly AnyEvent[], to: typeof a) =>
+    to.log.receive(c.peerId, c.signer.publicKey, events);
+  t.equal(give(first, a).kind, 'appended');
+  t.equal(give(forged, b).kind, 'appended');
+  t.ok(
+    world.until(
+      () => a.local('origin.quarantined').length > 0 && b.local('origin.quarantined').length > 0,
+      20_000,
+    ),
+  );
+  t.match(a.local('origin.quarantined'), [
+    { data: { origin: c.peerId, first: first[0]?.id, second: forged[0]?.id } },
+  ]);
+  const evidence = JSON.parse(a.log.meta.get(`gossip.equivocation.${c.peerId}`) ?? '{}');
+  t.equal(evidence.held.id, first[0]?.id);
+  t.equal(evidence.offered.id, forged[0]?.id);
+  const later = twin.append(
+    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'third' } }],
+    SYSTEM_CONTEXT,
+  );
+  t.equal(later[0]?.seq, (forged[0]?.seq ?? 0) + 1);
+  world.time.advance(60_000);
+  t.equal(a.local('origin.quarantined').length, 1, 'said once');
+  a.write('the-others-go-on');
+  world.time.advance(1_000);
+  t.ok(
+    b.config().some((event) => event.type === 'peer.updated' && event.data.version === 'the-others-go-on'),
+  );
+});
+
+t.test('above 32 peers a change spreads by fan-out', async (t) => {
+  const world = new World(2);
+  const nodes = world.cluster(34, { heartbeat: 2_000 });
+  t.ok(world.until(() => world.converged(), 60_000));
+  world.time.advance(3_000);
+  const requests = world.requests;
+  nodes[20]?.write('wide');
+  t.ok(
+    world.until(() => world.converged(), 4_000),
+    'pushes and the next heartbeats reach everybody',
+  );
+  t.comment(`${world.requests - requests} requests`);
+});
