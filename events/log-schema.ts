@@ -60,6 +60,7 @@ CREATE TABLE idempotency (
   last_position INTEGER NOT NULL REFERENCES events (position),
   created_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_age ON idempotency (created_at_ms);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE snapshots (
   name TEXT NOT NULL,
