@@ -1,9 +1,12 @@
 #!/usr/bin/env node
+import { systemReason } from './failure.ts';
 import { main } from './program.ts';
 
-// A reader that closes its end (`arctic events list | head`) ends the command; it is no fault.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? (process.exitCode ?? 0) : 1);
+  // A reader that closes its end (`arctic events list | head`) ends the command; it is no fault.
+  if (error.code === 'EPIPE') process.exit(process.exitCode ?? 0);
+  process.stderr.write(`Error: cannot write the output: ${systemReason(error)}.\n`);
+  process.exit(1);
 });
 // Notes and logs that nobody reads any more are no reason to stop, least of all for an agent.
 process.stderr.on('error', () => {});
