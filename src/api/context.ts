@@ -24,6 +24,8 @@ export interface Caller {
   readonly kind: 'client' | 'recovery' | 'anonymous';
   readonly clientId: ClientId | null;
   readonly scopes: readonly Scope[];
+  /** When the token ends, milliseconds since the epoch; null without one. */
+  readonly expiresAt: number | null;
   /** Source IP address; behind a forwarding member, that of the first hop. */
   readonly address: string;
 }

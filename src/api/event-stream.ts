@@ -14,8 +14,8 @@ const MAX_STREAMS = 100;
 
 /** Server-sent events (WHATWG HTML 9.2) of the log; the id of each is its position, from which a reader resumes. */
 export interface EventStreams {
-  /** Sends everything after `position` that fits, then follows. Takes the reply over. */
-  open(reply: FastifyReply, filter: ReadFilter, position: Position): FastifyReply;
+  /** Sends everything after `position` that fits, then follows as long as `mayGoOn`. Takes the reply over. */
+  open(reply: FastifyReply, filter: ReadFilter, position: Position, mayGoOn: () => boolean): FastifyReply;
   /** Ends all streams; their readers come back to whoever answers next. */
   close(): void;
   readonly size: number;
@@ -28,7 +28,7 @@ export function createEventStreams(deps: { readonly log: Log; readonly clock: Cl
     get size() {
       return open.size;
     },
-    open(reply, filter, position) {
+    open(reply, filter, position, mayGoOn) {
       if (open.size >= MAX_STREAMS) {
         throw new ArcticError(
           'UNAVAILABLE',
@@ -45,7 +45,7 @@ export function createEventStreams(deps: { readonly log: Log; readonly clock: Cl
         // The socket ends with the stream, so that a stopping agent has nobody to wait for.
         connection: 'close',
       });
-      const end = follow(reply.raw, filter, position, { log, clock }, () => open.delete(end));
+      const end = follow(reply.raw, filter, position, { log, clock, mayGoOn }, () => open.delete(end));
       open.add(end);
       return reply;
     },
@@ -60,7 +60,7 @@ function follow(
   socket: ServerResponse,
   filter: ReadFilter,
   from: Position,
-  { log, clock }: { readonly log: Log; readonly clock: Clock },
+  { log, clock, mayGoOn }: { readonly log: Log; readonly clock: Clock; readonly mayGoOn: () => boolean },
   onEnd: () => void,
 ): () => void {
   let position = from;
@@ -79,6 +79,7 @@ function follow(
   };
   const pump = () => {
     scheduled = false;
+    if (!mayGoOn()) return end();
     while (!ended && !full) {
       const head = log.head;
       const page = log.read({ ...filter, after: position, limit: PAGE });
@@ -101,6 +102,7 @@ function follow(
     setImmediate(pump);
   };
   const keepalive = () => {
+    if (!mayGoOn()) return end();
     if (!full) socket.write(': keepalive\n\n');
     cancelKeepalive = clock.after(KEEPALIVE_MS, keepalive);
   };

@@ -6,7 +6,7 @@ import { ArcticError } from '../../events/errors.ts';
 import { endOfMs } from '../../events/hlc.ts';
 import type { ReadFilter } from '../../events/log-contract.ts';
 import { PROJECTION_NAMES, type ProjectionName } from '../../projections/replay.ts';
-import { type ApiContext, type App, documented } from './context.ts';
+import { type ApiContext, type App, type Caller, documented } from './context.ts';
 import type { EventStreams } from './event-stream.ts';
 import { limitOf, PagingQuery } from './paging.ts';
 
@@ -38,14 +38,18 @@ const ReplayQuery = Type.Object(
 );
 
 export function eventRoutes(app: App, context: ApiContext, streams: EventStreams): void {
-  const { log, projections } = context;
+  const { log, projections, views, clock } = context;
+  /** A stream outlives the request that was let in, so who reads it is looked at again and again. */
+  const mayGoOn = ({ clientId, expiresAt }: Caller): boolean =>
+    (expiresAt === null || clock.now() < expiresAt) &&
+    (clientId === null || views.credentials.get(clientId)?.revoked === false);
 
   app.get('/v1/events', { schema: { querystring: ListQuery } }, (request, reply) => {
     const { query } = request;
     const filter = filterOf(query);
-    if (accepts(request.headers.accept, 'text/event-stream')) {
+    if (request.method === 'GET' && accepts(request.headers.accept, 'text/event-stream')) {
       const resumed = request.headers['last-event-id'];
-      return streams.open(reply, filter, resumeFrom(resumed, query.after));
+      return streams.open(reply, filter, resumeFrom(resumed, query.after), () => mayGoOn(request.caller));
     }
     const limit = limitOf(query);
     const descending = query.order === 'desc';

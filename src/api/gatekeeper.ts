@@ -107,7 +107,7 @@ export function createGatekeeper(context: ApiContext) {
         'the recovery token is not the one of this run of the agent; it is written anew at every start.',
       );
     }
-    const caller: Caller = { kind: 'recovery', clientId: null, scopes: ['admin'], address };
+    const caller: Caller = { kind: 'recovery', clientId: null, scopes: ['admin'], expiresAt: null, address };
     request.caller = caller;
     const path = pathOf(request);
     logger.warn(
@@ -163,11 +163,17 @@ export function createGatekeeper(context: ApiContext) {
       );
     }
     context.credentialUse.seen(claims.clientId);
-    return { kind: 'client', clientId: claims.clientId, scopes: held, address };
+    return { kind: 'client', clientId: claims.clientId, scopes: held, expiresAt: claims.expiresAt, address };
   }
 }
 
-const anonymous = (address: string): Caller => ({ kind: 'anonymous', clientId: null, scopes: [], address });
+const anonymous = (address: string): Caller => ({
+  kind: 'anonymous',
+  clientId: null,
+  scopes: [],
+  expiresAt: null,
+  address,
+});
 
 /** A header that may stand once; several count as a malformed one. */
 function single(request: FastifyRequest, name: string): string | undefined {

@@ -128,6 +128,12 @@ t.test('the stream follows, filters and resumes', async (t) => {
   t.same(await resumed.positions(2), [head, head + 1]);
   resumed.close();
   all.close();
+  const other = (await harness.send('POST', '/v1/credentials', { token, body: {} })).body;
+  const revoked = await open('type=credential.revoked', {
+    authorization: `Bearer ${await harness.token(other.client_id, other.client_secret)}`,
+  });
+  await harness.send('DELETE', `/v1/credentials/${other.client_id}`, { token });
+  t.equal(await revoked.ended(), true, 'a stream ends with the credential that opened it');
   const unauthorised = await fetch(`http://${host}:${port}/v1/events`, {
     headers: { accept: 'text/event-stream' },
   });
