@@ -9,6 +9,7 @@ import type { LicenseDocumentView } from '../../projections/views.ts';
 import { createAdmission } from '../../src/gossip/admission.ts';
 import type { PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
+import { PUSH_ALL_LIMIT } from '../../src/gossip/parameters.ts';
 import type { Identity } from '../../src/identity/contract.ts';
 import { verifyRaw } from '../../src/identity/handshake-keys.ts';
 import { createMemoryLog, type MemoryLog } from './memory-log.ts';
@@ -46,6 +47,7 @@ export function testLicense(fields: Partial<LicenseDocumentView> = {}): LicenseD
 export interface NodeOptions {
   readonly license?: LicenseDocumentView;
   readonly heartbeat?: number;
+  readonly pushAllLimit?: number;
 }
 
 /** One host: a log, its fold and its machine. Killing it loses everything but the log. */
@@ -56,6 +58,7 @@ export class Node {
   readonly signer: Signer;
   readonly license: LicenseDocumentView;
   readonly heartbeat: number;
+  readonly pushAllLimit: number;
   skew = 0;
   log: MemoryLog;
   views = new Fold();
@@ -73,6 +76,7 @@ export class Node {
     this.signer = signerOf(index);
     this.license = options.license ?? testLicense();
     this.heartbeat = options.heartbeat ?? 1_000;
+    this.pushAllLimit = options.pushAllLimit ?? PUSH_ALL_LIMIT;
     this.#clock = world.time.clock(() => this.skew);
     this.log = this.#openLog([]);
   }
@@ -150,7 +154,7 @@ export class Node {
     };
     const ids = createIds({ clock, random: world.random });
     this.machine = createMachine(
-      { heartbeat: this.heartbeat },
+      { heartbeat: this.heartbeat, pushAllLimit: this.pushAllLimit },
       {
         clock,
         random: world.random,

@@ -1,7 +1,7 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { Batch, Reply, Request } from '../messages.ts';
-import { FAN_OUT, PULL_ORIGINS, PUSH_ALL_LIMIT, PUSH_EVENTS } from '../parameters.ts';
+import { FAN_OUT, PULL_ORIGINS, PUSH_EVENTS } from '../parameters.ts';
 import type { CallResult } from './channel.ts';
 import { type MachineDeps, once } from './core.ts';
 import { type Applied, type History, lagOf, type Tips, tipsOf } from './history.ts';
@@ -12,6 +12,7 @@ export interface ExchangeDeps {
   readonly history: History;
   readonly links: ReadonlyMap<PeerId, Link>;
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
+  readonly pushAllLimit: number;
   /** An origin's events come from a clock this far ahead, ms. */
   readonly onAhead: (origin: PeerId, ms: number) => void;
 }
@@ -192,8 +193,8 @@ export function createExchange(deps: ExchangeDeps): Exchange {
         const link = links.get(view.id);
         return link !== undefined && link !== source && link.peer !== first.origin ? [link] : [];
       });
-      const large = all.length > PUSH_ALL_LIMIT;
-      // Up to PUSH_ALL_LIMIT the origin tells everybody itself; its pushes need no echo.
+      const large = all.length > deps.pushAllLimit;
+      // In a small cluster the origin tells everybody itself; its pushes need no echo.
       if (source !== undefined && source.peer === first.origin && receivingBy === 'push' && !large) return;
       const gone = config.flatMap((event) => {
         const link = event.type === 'peer.removed' ? links.get(event.data.peer_id as PeerId) : undefined;

@@ -4,7 +4,7 @@ import type { ArcticError } from '../../../events/errors.ts';
 import { createIds, newCorrelationId } from '../../../events/ids.ts';
 import type { PeerObservation, PeerRequest, PeerResponse } from '../contract.ts';
 import type { Request } from '../messages.ts';
-import { requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
+import { PUSH_ALL_LIMIT, requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
@@ -18,6 +18,8 @@ import { createReception } from './reception.ts';
 export interface MachineOptions {
   /** HEARTBEAT_SECONDS in milliseconds. */
   readonly heartbeat: number;
+  /** Up to this many peers a change is pushed to everybody; default PUSH_ALL_LIMIT. */
+  readonly pushAllLimit?: number;
 }
 
 /** The whole peer-to-peer protocol of one host. Whatever it needs of the world comes in through `MachineDeps`. */
@@ -87,6 +89,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     history,
     links,
     call,
+    pushAllLimit: options.pushAllLimit ?? PUSH_ALL_LIMIT,
     onAhead(origin, ms) {
       if (aheadReported.has(origin)) return;
       aheadReported.add(origin);
