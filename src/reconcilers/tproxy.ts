@@ -27,7 +27,10 @@ export interface TproxyPlan extends Plan {
 /** Configures the TCP engine. Its configuration is replaced at once; flows of services that remain go on. */
 export const createTproxyReconciler = (
   deps: TproxyDeps,
-): Reconciler<DesiredTproxy, TproxyConfig, TproxyPlan> => ({
+): Reconciler<DesiredTproxy, TproxyConfig, TproxyPlan> & {
+  /** SHA-256 of what the engine should hold: the desired state together with where the peers are. */
+  digest(): string;
+} => ({
   name: 'tproxy',
   desired: deps.desired,
   observe: async () => deps.engine.configured(),
@@ -48,6 +51,7 @@ export const createTproxyReconciler = (
         })),
     };
   },
+  digest: () => hash('sha256', JSON.stringify(toConfig(deps.desired(), deps.endpointOf).config), 'hex'),
   apply: async (plan) => deps.engine.configure(plan.config),
   cleanup: async () => deps.engine.configure({ entries: [], exits: [], peers: [] }),
 });
@@ -80,9 +84,6 @@ export function toConfig(
     },
   };
 }
-
-/** SHA-256 of a configuration: of the desired state together with where the peers are. */
-export const configDigest = (config: TproxyConfig): string => hash('sha256', JSON.stringify(config), 'hex');
 
 const toService = (service: DesiredTproxyService): TproxyService => ({
   serviceId: service.service_id,
