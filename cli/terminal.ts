@@ -59,8 +59,14 @@ export function processTerminal(env: Environment): Terminal {
       clearStatus();
       const lines = createInterface({ input: process.stdin, output: process.stderr });
       return new Promise((resolve) => {
-        lines.once('close', () => resolve(undefined));
+        let answered = false;
+        lines.once('close', () => {
+          // Ctrl-C or the end of the input leaves the cursor behind the question.
+          if (!answered) process.stderr.write('\n');
+          resolve(undefined);
+        });
         lines.question(question, (answer) => {
+          answered = true;
           resolve(answer);
           lines.close();
         });

@@ -16,7 +16,7 @@ export const paintState = (state: string, style: Style): string => {
 const columns = (now: number): readonly Column<Row>[] => [
   { title: 'ID', value: (row) => show(row, 'id') },
   { title: 'NAME', value: (row) => show(row, 'name'), shrinkTo: 6 },
-  { title: 'ADDRESS', value: (row) => show(row, 'address'), shrinkTo: 12 },
+  { title: 'ADDRESS', value: (row) => show(row, 'address'), shrinkTo: 14 },
   { title: 'STATE', value: (row) => show(row, 'state'), paint: paintState },
   {
     title: 'LAST SEEN',

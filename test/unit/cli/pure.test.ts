@@ -4,6 +4,7 @@ import { parseArguments } from '../../../cli/arguments.ts';
 import { compareStates } from '../../../cli/commands/replay.ts';
 import { ago, parseDuration } from '../../../cli/duration.ts';
 import { Failure } from '../../../cli/failure.ts';
+import { manPage } from '../../../cli/man-page.ts';
 import { maskBody, maskHeader, maskValue } from '../../../cli/masking.ts';
 import { displayWidth, renderTable } from '../../../cli/output.ts';
 import { readServerSentEvents } from '../../../cli/server-sent-events.ts';
@@ -11,6 +12,7 @@ import { createStyle } from '../../../cli/style.ts';
 import { distance, nearest } from '../../../cli/suggest.ts';
 import { GROUPS } from '../../../cli/table.ts';
 import { chooseTarget, normaliseUrl } from '../../../cli/target.ts';
+import { EXIT } from '../../../events/errors.ts';
 
 const commands = GROUPS.flatMap((group) => group.commands);
 
@@ -28,6 +30,16 @@ t.test('every command has an example that its own table accepts', async (t) => {
       t.match(parsed, { kind: 'command', command: { name: command.name } }, line);
     }
   }
+});
+
+t.test('the man page tells every command, flag and exit code', async (t) => {
+  const page = manPage(GROUPS, 'v1.4.0', '2026-01-31');
+  for (const command of commands) {
+    t.ok(page.includes(`.SS arctic ${command.name.replaceAll('-', '\\-')}`), command.name);
+    for (const flag of command.flags ?? []) t.ok(page.includes(flag.name.replaceAll('-', '\\-')), flag.name);
+  }
+  for (const code of Object.values(EXIT)) t.ok(page.includes(`.TP\n.B ${code}\n`), `exit code ${code}`);
+  t.notMatch(page, /^[.'](?!(TH|SH|SS|TP|B|I|PP|RS|RE|nf|fi)\b)/m, 'no stray control line');
 });
 
 t.test('any command line is parsed, or refused in one line', async () => {
