@@ -71,12 +71,21 @@ export function decideAdmitPeer(
   }
   if (memberCount(views) >= license.max_nodes) throw nodeLimit();
   const { peer_id, public_key, name, address, endpoints } = candidate;
+  const departures = known?.departures ?? [];
   return {
     events: [
       {
         type: 'peer.admitted',
         entity: peer_id,
-        data: { peer_id, public_key, name, address, endpoints: [...endpoints] },
+        data: {
+          peer_id,
+          public_key,
+          name,
+          address,
+          endpoints: [...endpoints],
+          // Undone by name, so that a departure nobody here knows of still stands.
+          ...(departures.length === 0 ? {} : { readmits: [...departures] }),
+        },
       },
     ],
     result: peer_id,

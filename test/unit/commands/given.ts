@@ -1,0 +1,114 @@
+/** given(events).when(decision).then(events): decisions over a real log, with who, when and where fixed. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import type { Actor, AnyNewEvent } from '../../../events/envelope.ts';
+import { ArcticError } from '../../../events/errors.ts';
+import { createIds } from '../../../events/ids.ts';
+import { openLog } from '../../../events/log.ts';
+import { createProjections } from '../../../projections/runner.ts';
+import type { Views } from '../../../projections/views.ts';
+import { decideBootstrap } from '../../../src/commands/bootstrap.ts';
+import type { Decision, DecisionContext } from '../../../src/commands/decision.ts';
+import { createExecutor } from '../../../src/commands/execute.ts';
+import { createLicenseRoot, issueLicense } from '../../../src/identity/license.ts';
+import { newIdentity, random, TestClock } from '../api/harness.ts';
+
+const DAY = 86_400_000;
+export const OPERATOR: Actor = { kind: 'client', id: 'cli_01JD0000000000000000000000', address: '192.0.2.9' };
+
+export function createGiven(
+  t: Test,
+  terms: { readonly nodes?: number; readonly services?: number; readonly days?: number } = {},
+) {
+  const directory = mkdtempSync(join(tmpdir(), 'arctic-commands-'));
+  const clock = new TestClock();
+  const ids = createIds({ clock, random });
+  const identity = newIdentity(clock);
+  const log = openLog(
+    { path: join(directory, 'arctic.db'), origin: identity.peerId },
+    {
+      signer: identity,
+      clock,
+      random,
+      onError: (error) => {
+        throw error;
+      },
+    },
+  );
+  const projections = createProjections({ localPeer: identity.peerId }, { log, clock });
+  projections.start();
+  t.teardown(() => {
+    projections.stop();
+    log.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const { views } = projections;
+  const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });
+  const root = createLicenseRoot(random);
+  const license = (days = terms.days ?? 365) =>
+    issueLicense(
+      root,
+      {
+        customerId: 'cust_test',
+        maxNodes: terms.nodes ?? 3,
+        maxServices: terms.services ?? 10,
+        features: [],
+        expiresAt: clock.now() + days * DAY,
+      },
+      { clock, ids },
+    );
+  const run = <R>(decide: (views: Views, context: DecisionContext) => Decision<R>, actor = OPERATOR) =>
+    executor.execute({ actor, correlationId: 'test' }, decide);
+
+  return {
+    log,
+    views,
+    clock,
+    ids,
+    identity,
+    executor,
+    license,
+    run,
+    bootstrap: () =>
+      run((now, at) =>
+        decideBootstrap(
+          now,
+          {
+            license: license(),
+            name: 'first',
+            description: null,
+            peer: {
+              publicKey: Buffer.from(identity.publicKey).toString('base64'),
+              address: '192.0.2.1:8080',
+              endpoints: ['http://192.0.2.1:8080'],
+              agentVersion: '1.4.0',
+            },
+            secretHash: `sha256:${'A'.repeat(43)}`,
+          },
+          at,
+        ),
+      ),
+    /** Puts events in the log as they are. */
+    given: (...events: readonly AnyNewEvent[]) => run(() => ({ events, result: null })),
+    /** The types of what a decision appends. */
+    types: <R>(decide: (views: Views, context: DecisionContext) => Decision<R>, actor = OPERATOR) =>
+      run(decide, actor).events.map((event) => event.type),
+    /** The refusal of a decision, which must leave the log as it is. */
+    refusal<R>(
+      decide: (views: Views, context: DecisionContext) => Decision<R>,
+      actor = OPERATOR,
+    ): ArcticError {
+      const { head } = log;
+      try {
+        run(decide, actor);
+      } catch (error) {
+        if (!(error instanceof ArcticError)) throw error;
+        t.equal(log.head, head, `${error.code} appends nothing`);
+        return error;
+      }
+      throw new Error('the decision was not refused');
+    },
+  };
+}
