@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { ClassRoute, DesiredFirewall } from '../../../projections/desired/contract.ts';
 import type { NftChain, NftChange, NftElement, NftSet, NftTable } from '../../kernel/contract.ts';
 import { hostWord } from '../../kernel/nft/expressions.ts';
+import { textOfAddress } from '../../kernel/rt/cidr.ts';
 import type { Difference } from '../contract.ts';
 import { className, elementKey, INTERFACES, TABLE } from './ruleset.ts';
 
@@ -226,6 +227,17 @@ function compareElements(
   steps.elements += remove.length + add.length;
 }
 
+/** Addresses of an element that stands for no route (any more), from the name of its map. */
+function describeKey(set: string, key: string): string {
+  const [, family, source, dest] = /^m([46])(?:_s(\d+))?(?:_d(\d+))?$/.exec(set) ?? [];
+  const digits = family === '4' ? 8 : 32;
+  const sides = [source, dest].filter((length) => length !== undefined).length;
+  if (family === undefined || key.length !== digits * sides) return key;
+  const cidr = (length: string | undefined, at: number): string =>
+    length === undefined ? 'any' : `${textOfAddress(key.slice(at, at + digits))}/${length}`;
+  return `${cidr(source, 0)} -> ${cidr(dest, source === undefined ? 0 : digits)}`;
+}
+
 /** Says in an operator's words what an element stands for. */
 export interface ElementNames {
   of(set: string, key: string): Pick<Difference, 'item' | 'service_id'>;
@@ -255,7 +267,7 @@ export function elementNames(desired: DesiredFirewall, nameOf: (service: string)
         };
       if (set === INTERFACES)
         return { item: `interface ${Buffer.from(key, 'hex').toString().replace(/\0+$/, '')} of ${set}` };
-      return { item: `element ${key} of map ${set}` };
+      return { item: `element ${describeKey(set, key)} of map ${set}` };
     },
     value(data) {
       const service = data === undefined ? undefined : services.get(data);

@@ -318,7 +318,7 @@ t.test('every foreign change is found, named and repaired', async (t) => {
     [
       'an element added',
       () => nft('add', 'element', 'inet', 'arctic', 'm4_d16', '{ 1.2.0.0 : 0x5 }'),
-      /element 01020000 of map m4_d16/,
+      /element any -> 1\.2\.0\.0\/16 of map m4_d16/,
     ],
     [
       'a rule inserted',
