@@ -119,10 +119,14 @@ export function parseConfig(text: string, path: string): Config {
   const root = document.contents;
   const map = reader.map(root, 'the configuration', root);
   const current = reader.optionalText(map.get('current_cluster'), 'current_cluster');
-  const clusters: Record<string, ConfigCluster> = {};
-  for (const [id, node] of reader.map(map.get('clusters'), 'clusters', root))
-    clusters[id] = readCluster(reader, node, id);
-  if (current !== undefined && clusters[current] === undefined)
+  // fromEntries makes own properties of every name, `__proto__` included.
+  const clusters = Object.fromEntries(
+    [...reader.map(map.get('clusters'), 'clusters', root)].map(([id, node]) => [
+      id,
+      readCluster(reader, node, id),
+    ]),
+  );
+  if (current !== undefined && !Object.hasOwn(clusters, current))
     reader.refuse(
       map.get('current_cluster'),
       `current_cluster names '${current}', which clusters does not have`,
@@ -145,7 +149,7 @@ export function renderConfig(oldText: string, config: Config): string {
   if (isMap(old))
     for (const pair of [...old.items]) {
       const key = String(isScalar(pair.key) ? pair.key.value : pair.key);
-      if (config.clusters[key] === undefined) old.delete(pair.key);
+      if (!Object.hasOwn(config.clusters, key)) old.delete(pair.key);
     }
   for (const [id, cluster] of Object.entries(config.clusters)) {
     if (!isMap(document.getIn(['clusters', id]))) document.setIn(['clusters', id], document.createNode({}));

@@ -8,6 +8,7 @@ import type { Context } from './context.ts';
 import { parseTimeout } from './duration.ts';
 import { Failure, systemReason, usageFailure } from './failure.ts';
 import type { Input } from './input.ts';
+import { rememberNames } from './known-names.ts';
 import { createOutput, type Format } from './output.ts';
 import { createStyle } from './style.ts';
 import { chooseTarget, normaliseUrl } from './target.ts';
@@ -138,6 +139,11 @@ export async function createContext(input: Input, around: Surroundings): Promise
     config,
     async changeConfig(change) {
       loaded = await updateConfig(path, change);
+      rememberNames(
+        path,
+        'cluster',
+        Object.values(loaded.clusters).map((cluster) => cluster.name),
+      );
       return loaded;
     },
     client() {
