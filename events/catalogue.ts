@@ -25,7 +25,7 @@ import {
 import { PeerAdmitted, PeerLeft, PeerRegistered, PeerRemoved, PeerUpdated } from './catalogue/peer.ts';
 import { RouteAdded, RouteDeleted, RouteUpdated } from './catalogue/route.ts';
 import { ServiceCreated, ServiceDeleted, ServiceUpdated } from './catalogue/service.ts';
-import type { Stream } from './envelope.ts';
+import type { Stream } from './stream.ts';
 
 /**
  * Everything that can happen. One row a type: its stream, its current version, the schema of its data and a one-line

@@ -1,8 +1,8 @@
 import type { EventId, Hlc, PeerId, Position } from './brand.ts';
 import type { EventData, EventType } from './catalogue.ts';
+import type { Stream } from './stream.ts';
 
-/** `config` is replicated to every peer; `local` stays on its host. Each is a gapless hash chain per origin. */
-export type Stream = 'config' | 'local';
+export type { Stream };
 
 /** Who asked for a change, and from where. */
 export interface Actor {

@@ -9,6 +9,7 @@ import closeWithGrace from 'close-with-grace';
 import type { Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { Agent as HttpAgent } from 'undici';
+import type { ServiceId } from '../events/brand.ts';
 import { systemClock, systemRandom } from '../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../events/envelope.ts';
 import { ArcticError, EXIT } from '../events/errors.ts';
@@ -16,9 +17,11 @@ import { createIds, newCorrelationId } from '../events/ids.ts';
 import { openLog } from '../events/log.ts';
 import { MARK } from '../projections/desired/contract.ts';
 import { createProjections, type Projections } from '../projections/runner.ts';
+import type { Views } from '../projections/views.ts';
 import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
+import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createTypescriptRelay } from './engines/tproxy/relay.ts';
 import { createTransparentSockets } from './engines/tproxy/transparent-sockets.ts';
 import { createGossip } from './gossip/gossip.ts';
@@ -198,6 +201,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
       sockets: createTransparentSockets(addon, { ownMark: MARK.own }),
     },
   );
+  registerTproxyMetrics(registry, engine, (id) => serviceName(views, id));
   await engine.start();
   undo.add('TCP engine', () => engine.stop(DRAIN_MS));
 
@@ -248,7 +252,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
               {
                 kernel,
                 desired: () => projections.desired('firewall'),
-                serviceName: (id) => views.services.list().find((one) => one.id === id)?.name ?? id,
+                serviceName: (id) => serviceName(views, id),
                 memory: log.meta,
               },
             ),
@@ -297,7 +301,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
       logger,
       log,
       projections,
-      executor,
+      executor: holdingBack(executor, gossip),
       identity,
       recovery,
       trustRoots,
@@ -378,6 +382,9 @@ function loadIdentity(
   }
   return loadOrCreatePeerKey(keyPath, deps);
 }
+
+/** What people call a service; its id once it is gone. */
+const serviceName = (views: Views, id: string): string => views.services.get(id as ServiceId)?.name ?? id;
 
 function verifies(license: unknown, trustRoots: () => ReturnType<typeof loadTrustRoots>): boolean {
   try {

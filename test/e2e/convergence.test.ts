@@ -11,7 +11,7 @@ const digestOf = async (member: Member): Promise<string> =>
     projection_digest: string;
   }>().projection_digest;
 
-t.test('three agents find each other and agree', async (t) => {
+t.test('three agents find each other and agree', { timeout: 180_000 }, async (t) => {
   const cluster = await createCluster({ agents: ['north', 'south', 'west'] });
   t.teardown(() => cluster.lab.destroy());
   const [north, south, west] = [cluster.member(0), cluster.member(1), cluster.member(2)];

@@ -102,6 +102,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   );
 
   const holdReason = (): string | undefined => {
+    if (startedAt >= 0) return undefined;
     if (views.cluster().cluster_id === undefined) return undefined;
     const forgotten = exchange.forgotten();
     if (forgotten > 0)
@@ -109,7 +110,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     if (!running || clock.monotonic() - startedAt > SETTLE_LIMIT) return undefined;
     // Peers that joined since then have met this host as it is now.
     const open = [...links.values()].filter((link) => knownAtStart.has(link.peer) && !link.attempted).length;
-    return open === 0 ? undefined : `this host has just started and is comparing its log with ${open} peers`;
+    return open === 0 ? undefined : `this host has just started and compares its log with its peers' (still to answer: ${open})`;
   };
 
   const reception = createReception({
