@@ -102,7 +102,6 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   );
 
   const holdReason = (): string | undefined => {
-    if (startedAt >= 0) return undefined;
     if (views.cluster().cluster_id === undefined) return undefined;
     const forgotten = exchange.forgotten();
     if (forgotten > 0)
