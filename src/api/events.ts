@@ -9,6 +9,7 @@ import { PROJECTION_NAMES, type ProjectionName } from '../../projections/replay.
 import { type ApiContext, type App, type Caller, documented } from './context.ts';
 import type { EventStreams } from './event-stream.ts';
 import { limitOf, PagingQuery } from './paging.ts';
+import { Drift, EventList, EventWithOutcome, Reconcilers, Replayed } from './schemas.ts';
 
 const Moment = Type.String({
   maxLength: 40,
@@ -44,51 +45,66 @@ export function eventRoutes(app: App, context: ApiContext, streams: EventStreams
     (expiresAt === null || clock.now() < expiresAt) &&
     (clientId === null || views.credentials.get(clientId)?.revoked === false);
 
-  app.get('/v1/events', { schema: { querystring: ListQuery } }, (request, reply) => {
-    const { query } = request;
-    const filter = filterOf(query);
-    if (request.method === 'GET' && accepts(request.headers.accept, 'text/event-stream')) {
-      const resumed = request.headers['last-event-id'];
-      return streams.open(reply, filter, resumeFrom(resumed, query.after), () => mayGoOn(request.caller));
-    }
-    const limit = limitOf(query);
-    const descending = query.order === 'desc';
-    const cursor = query.cursor === undefined ? undefined : (Number(query.cursor) as Position);
-    const bounded: ReadFilter = descending
-      ? withUpperBound(filter, cursor)
-      : { ...filter, after: cursor ?? afterOf(query.after) };
-    // One more than asked tells whether there is a next page.
-    const pages = log.pages({ ...bounded, limit: limit + 1 }, { reverse: descending });
-    const found = pages.next().value ?? [];
-    const events = found.slice(0, limit);
-    const last = events.at(-1);
-    return { events, next_cursor: found.length > limit && last !== undefined ? String(last.position) : null };
-  });
+  app.get(
+    '/v1/events',
+    { schema: documented({ querystring: ListQuery }, { 200: EventList }) },
+    (request, reply) => {
+      const { query } = request;
+      const filter = filterOf(query);
+      if (request.method === 'GET' && accepts(request.headers.accept, 'text/event-stream')) {
+        const resumed = request.headers['last-event-id'];
+        return streams.open(reply, filter, resumeFrom(resumed, query.after), () => mayGoOn(request.caller));
+      }
+      const limit = limitOf(query);
+      const descending = query.order === 'desc';
+      const cursor = query.cursor === undefined ? undefined : (Number(query.cursor) as Position);
+      const bounded: ReadFilter = descending
+        ? withUpperBound(filter, cursor)
+        : { ...filter, after: cursor ?? afterOf(query.after) };
+      // One more than asked tells whether there is a next page.
+      const pages = log.pages({ ...bounded, limit: limit + 1 }, { reverse: descending });
+      const found = pages.next().value ?? [];
+      const events = found.slice(0, limit);
+      const last = events.at(-1);
+      return {
+        events,
+        next_cursor: found.length > limit && last !== undefined ? String(last.position) : null,
+      };
+    },
+  );
 
-  app.get('/v1/events/:id', { schema: { params: EventParams } }, (request) => {
-    const event = log.get(request.params.id as EventId);
-    if (event === undefined) {
-      throw new ArcticError('NOT_FOUND', `there is no event ${request.params.id} in the log of this peer.`);
-    }
-    // What became of each field it wrote: the loser of a conflict stays in the log.
-    return { ...event, outcome: projections.explainConflict(event) };
-  });
+  app.get(
+    '/v1/events/:id',
+    { schema: documented({ params: EventParams }, { 200: EventWithOutcome }) },
+    (request) => {
+      const event = log.get(request.params.id as EventId);
+      if (event === undefined) {
+        throw new ArcticError('NOT_FOUND', `there is no event ${request.params.id} in the log of this peer.`);
+      }
+      // What became of each field it wrote: the loser of a conflict stays in the log.
+      return { ...event, outcome: projections.explainConflict(event) };
+    },
+  );
 
-  app.get('/v1/replay', { schema: { querystring: ReplayQuery } }, async (request) => {
-    const { until, projection } = request.query;
-    const moment = until === undefined ? undefined : momentOf(until);
-    return projections.replay({
-      ...(moment === undefined ? {} : { until: moment }),
-      ...(projection === undefined ? {} : { projection: projection as ProjectionName }),
-    });
-  });
+  app.get(
+    '/v1/replay',
+    { schema: documented({ querystring: ReplayQuery }, { 200: Replayed }) },
+    async (request) => {
+      const { until, projection } = request.query;
+      const moment = until === undefined ? undefined : momentOf(until);
+      return projections.replay({
+        ...(moment === undefined ? {} : { until: moment }),
+        ...(projection === undefined ? {} : { projection: projection as ProjectionName }),
+      });
+    },
+  );
 
-  app.get('/v1/drift', { schema: documented({}, {}) }, async () => {
+  app.get('/v1/drift', { schema: documented({}, { 200: Drift }) }, async () => {
     const reports = await context.reconcilers.drift();
     return { drift: reports.some((report) => report.differences.length > 0), reconcilers: reports };
   });
 
-  app.get('/v1/reconcilers', { schema: documented({}, {}) }, () => ({
+  app.get('/v1/reconcilers', { schema: documented({}, { 200: Reconcilers }) }, () => ({
     reconcilers: context.reconcilers.status(),
   }));
 }

@@ -42,7 +42,7 @@ export function createGatekeeper(context: ApiContext) {
     if (target !== undefined) {
       // A recovery token belongs to the host it is for; only that host can tell whether it is right.
       if (access.scope !== 'none' && single(request, 'x-arctic-recovery') === undefined) {
-        await authenticate(request, access, address);
+        request.caller = await authenticate(request, access, address);
       }
       return forwardTo(context, target, request, reply, address);
     }

@@ -1,6 +1,6 @@
 import type { PeerId } from '../../events/brand.ts';
 import type { Clock } from '../../events/clock.ts';
-import { publicKeyObject, verify } from '../../events/ed25519.ts';
+import { isPublicKey, publicKeyObject, verify } from '../../events/ed25519.ts';
 import { ArcticError } from '../../events/errors.ts';
 import { parsePeerId } from '../../events/ids.ts';
 import type { Views } from '../../projections/views.ts';
@@ -55,6 +55,7 @@ export function readHop(
     signature !== undefined &&
     rest.length === 0 &&
     Math.abs(deps.clock.now() - Number(at)) <= MAX_AGE_MS &&
+    isPublicKey(Buffer.from(peer.public_key, 'base64')) &&
     verify(
       publicKeyObject(Buffer.from(peer.public_key, 'base64')),
       messageOf({

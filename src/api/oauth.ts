@@ -8,7 +8,7 @@ import { secretMatches } from '../identity/secrets.ts';
 import { TOKEN_SECONDS } from '../identity/tokens.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { createRateLimit } from './rate-limit.ts';
-import { TokenAnswer, TokenBody } from './schemas.ts';
+import { KeySet, ServerMetadata, TokenAnswer, TokenBody } from './schemas.ts';
 
 const FORM_LIMIT_BYTES = 16_384;
 /**
@@ -24,22 +24,26 @@ export function oauthRoutes(app: App, context: ApiContext): void {
   const perAddress = createRateLimit(PER_ADDRESS, { clock });
   const perClient = createRateLimit(PER_CLIENT, { clock });
 
-  app.get('/.well-known/openid-configuration', { schema: {} }, (request) => {
-    const base = `${request.protocol}://${request.host}`;
-    return {
-      issuer: identity.peerId,
-      token_endpoint: `${base}/v1/oauth/token`,
-      jwks_uri: `${base}/.well-known/jwks.json`,
-      grant_types_supported: ['client_credentials'],
-      response_types_supported: [],
-      subject_types_supported: ['public'],
-      token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
-      id_token_signing_alg_values_supported: ['EdDSA'],
-      scopes_supported: SCOPES,
-    };
-  });
+  app.get(
+    '/.well-known/openid-configuration',
+    { schema: documented({}, { 200: ServerMetadata }) },
+    (request) => {
+      const base = `${request.protocol}://${request.host}`;
+      return {
+        issuer: identity.peerId,
+        token_endpoint: `${base}/v1/oauth/token`,
+        jwks_uri: `${base}/.well-known/jwks.json`,
+        grant_types_supported: ['client_credentials'],
+        response_types_supported: [],
+        subject_types_supported: ['public'],
+        token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+        id_token_signing_alg_values_supported: ['EdDSA'],
+        scopes_supported: SCOPES,
+      };
+    },
+  );
 
-  app.get('/.well-known/jwks.json', { schema: {} }, () => tokens.keys());
+  app.get('/.well-known/jwks.json', { schema: documented({}, { 200: KeySet }) }, () => tokens.keys());
 
   // In a scope of its own, so that no other route takes forms.
   app.register(async (scope) => {

@@ -14,6 +14,7 @@ import {
 } from '../../events/catalogue/fields.ts';
 import { LicenseDocument, LicenseState } from '../../events/catalogue/license.ts';
 import { TransportType } from '../../events/catalogue/service.ts';
+import { EventEnvelope } from '../../events/schema-check.ts';
 
 const strict = { additionalProperties: false } as const;
 const Nullable = <S extends import('typebox').TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
@@ -359,6 +360,72 @@ export const Drift = Type.Object(
         strict,
       ),
     ),
+  },
+  strict,
+);
+export const Reconcilers = Type.Object({ reconcilers: Type.Array(Reconciler) }, strict);
+export const EventWithOutcome = Type.Object(
+  {
+    ...EventEnvelope.properties,
+    outcome: Type.Array(
+      Type.Object(
+        {
+          field: Type.String(),
+          stands: Type.Boolean(),
+          winner: EventEnvelope.properties.id,
+          reason: Type.String(),
+        },
+        strict,
+      ),
+      { description: 'What became of each field it wrote: the loser of a conflict stays in the log.' },
+    ),
+  },
+  strict,
+);
+export const Replayed = Type.Object(
+  {
+    position: Type.Integer({ minimum: 0 }),
+    hlc: Nullable(Type.String()),
+    events: Type.Integer({ minimum: 0 }),
+    digest: Type.String(),
+    state: Type.Record(Type.String(), Type.Unknown()),
+  },
+  strict,
+);
+export const EventList = listOf('events', EventEnvelope);
+
+// ---- OAuth
+
+export const KeySet = Type.Object(
+  {
+    keys: Type.Array(
+      Type.Object(
+        {
+          kty: Type.Literal('OKP'),
+          crv: Type.Literal('Ed25519'),
+          x: Type.String(),
+          kid: PeerIdField,
+          alg: Type.Literal('EdDSA'),
+          use: Type.Literal('sig'),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+);
+const Texts = Type.Array(Type.String());
+export const ServerMetadata = Type.Object(
+  {
+    issuer: PeerIdField,
+    token_endpoint: Type.String(),
+    jwks_uri: Type.String(),
+    grant_types_supported: Texts,
+    response_types_supported: Texts,
+    subject_types_supported: Texts,
+    token_endpoint_auth_methods_supported: Texts,
+    id_token_signing_alg_values_supported: Texts,
+    scopes_supported: Texts,
   },
   strict,
 );

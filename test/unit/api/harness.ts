@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import type { Test } from 'tap';
+import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { Agent } from 'undici';
 import type { PeerId } from '../../../events/brand.ts';
@@ -225,6 +226,18 @@ export function createHarness(t: Test, listen: { readonly port: number } = { por
       registry: new Registry(),
     },
   );
+  // Every answer is held against what the OpenAPI document says of it.
+  const documented = new Map<string, Readonly<Record<string, TSchema>>>();
+  let route = '';
+  api.app.addHook('onRoute', ({ method, url, schema }) => {
+    for (const one of [method].flat()) {
+      documented.set(`${one} ${url}`, (schema?.response ?? {}) as Readonly<Record<string, TSchema>>);
+    }
+  });
+  api.app.addHook('onSend', async (request, _reply, payload) => {
+    route = `${request.method} ${request.routeOptions.url}`;
+    return payload;
+  });
   t.teardown(async () => {
     await api.stop();
     await dispatcher.destroy();
@@ -263,6 +276,13 @@ export function createHarness(t: Test, listen: { readonly port: number } = { por
     if (answer.statusCode >= 400 && json !== undefined && !path.startsWith('/readyz')) {
       if (!checkError.Check(json)) throw new Error(`not the shape of an error: ${text}`);
       if (/ {4}at |node_modules/.test(text)) throw new Error(`a stack in an answer: ${text}`);
+    }
+    const forwarded = headers?.['x-arctic-peer'] !== undefined;
+    if (answer.statusCode < 300 && json !== undefined && !forwarded && route !== 'GET /v1/openapi.json') {
+      const schema = documented.get(route)?.[answer.statusCode];
+      if (schema === undefined) throw new Error(`${route} does not document ${answer.statusCode}`);
+      const check = Compile(schema);
+      if (!check.Check(json)) throw new Error(`${route}: ${JSON.stringify(check.Errors(json))}`);
     }
     return { status: answer.statusCode, headers: answer.headers as Record<string, string>, text, body: json };
   };
