@@ -17,7 +17,7 @@ import { createIds, newPeerId } from '../../../events/ids.ts';
 import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { createProjections } from '../../../projections/runner.ts';
-import type { PeerSide, ReadinessCheck, ReconcilerSide } from '../../../src/api/ports.ts';
+import type { ApiOptions, PeerSide, ReadinessCheck, ReconcilerSide } from '../../../src/api/ports.ts';
 import { ErrorAnswer } from '../../../src/api/schemas.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
 import { createExecutor } from '../../../src/commands/execute.ts';
@@ -111,7 +111,10 @@ export const newIdentity = (clock: Clock): Identity => {
 
 const checkError = Compile(ErrorAnswer);
 
-export function createHarness(t: Test, listen: { readonly port: number } = { port: 0 }): Harness {
+export function createHarness(
+  t: Test,
+  listen: { readonly port?: number; readonly tls?: ApiOptions['tls'] } = {},
+): Harness {
   const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
   const clock = new TestClock();
   const ids = createIds({ clock, random });
@@ -206,7 +209,7 @@ export function createHarness(t: Test, listen: { readonly port: number } = { por
   };
 
   const api = createApi(
-    { host: '127.0.0.1', port: listen.port, tls: undefined, version: '1.4.0', hostName: 'host-a' },
+    { host: '127.0.0.1', port: listen.port ?? 0, tls: listen.tls, version: '1.4.0', hostName: 'host-a' },
     {
       clock,
       random,

@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import t from 'tap';
+import { Agent, request } from 'undici';
 import { createHarness } from './harness.ts';
 
 t.test('what is not a request of ours changes nothing', async (t) => {
@@ -118,4 +121,33 @@ t.test('a busy port is one clear line', async (t) => {
     code: 'UNAVAILABLE',
     message: new RegExp(`127\\.0\\.0\\.1:${port}.*API_PORT`),
   });
+});
+
+t.test('over TLS, when the operator gives a certificate', async (t) => {
+  const read = (name: string) => readFileSync(join(import.meta.dirname, 'tls', name));
+  const { api } = createHarness(t, { tls: { cert: read('test.crt'), key: read('test.key') } });
+  const { port } = await api.start();
+  const dispatcher = new Agent({ connect: { ca: read('test.crt') } });
+  t.teardown(() => dispatcher.destroy());
+  const answer = await request(`https://127.0.0.1:${port}/livez`, { dispatcher });
+  t.equal(answer.statusCode, 200);
+  t.match(await answer.body.json(), { status: 'ok' });
+  await t.rejects(request(`http://127.0.0.1:${port}/livez`), 'plain HTTP is not answered there');
+});
+
+t.test('a request that drips in is cut off, a stop does not wait for it', async (t) => {
+  const { api } = createHarness(t);
+  const { host, port } = await api.start();
+  const socket = connect(port, host);
+  await once(socket, 'connect');
+  socket.on('error', () => {});
+  socket.write(
+    'POST /v1/bootstrap HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{',
+  );
+  const closed = once(socket, 'close');
+  await api.stop();
+  socket.destroy();
+  await closed;
+  t.equal(api.app.server.requestTimeout, 30_000);
+  t.equal(api.app.server.headersTimeout, 15_000);
 });
