@@ -1,7 +1,7 @@
 import type { Clock } from '../events/clock.ts';
 import type { ErrorDetail } from '../events/errors.ts';
 import type { Cache } from './cache.ts';
-import type { Config, ConfigCluster } from './config-file.ts';
+import type { Config, ConfigCluster } from './config.ts';
 import { type Answer, type Exchange, type Request, Unreachable } from './exchange.ts';
 import { connectionFailure, type Failure, Refusal } from './failure.ts';
 import { clusterOfIdentity, type Endpoint, type Target } from './target.ts';

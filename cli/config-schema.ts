@@ -1,5 +1,5 @@
 import { isCollection, isMap, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
-import type { Config, ConfigCluster, ConfigPeer, Preferences } from './config-file.ts';
+import type { Config, ConfigCluster, ConfigPeer, Preferences } from './config.ts';
 import { parseDuration } from './duration.ts';
 import { configurationFailure } from './failure.ts';
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../events/clock.ts';
 import type { Client } from './client.ts';
-import type { Config } from './config-file.ts';
+import type { Config } from './config.ts';
 import type { Output } from './output.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -11,6 +11,8 @@ export interface Context {
   readonly clock: Clock;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
+  /** The completion script of a shell, from the table of all commands. */
+  completionScript(shell: 'bash' | 'zsh' | 'fish'): Promise<string>;
   readonly configPath: string;
   config(): Promise<Config>;
   /** Reads the configuration again, applies the change and writes it. */

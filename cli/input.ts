@@ -1,5 +1,5 @@
-import type { Command, Flag } from './command.ts';
 import { usageFailure } from './failure.ts';
+import type { Flag } from './flag.ts';
 
 /** What the person typed for one command, read by the types of its table row. */
 export interface Input {
@@ -38,7 +38,8 @@ function checkChoice(flag: Flag, value: string): string {
  * @throws Failure (usage) naming the first flag whose value does not fit.
  */
 export function createInput(
-  command: Command,
+  /** Of the command, as in its table row. */
+  command: string,
   flags: readonly Flag[],
   args: readonly (string | undefined)[],
   options: Readonly<Record<string, unknown>>,
@@ -61,7 +62,7 @@ export function createInput(
   }
   const value = (name: string) => {
     if (!flags.some((flag) => flag.name === name))
-      throw new TypeError(`'${command.name}' reads --${name}, which its table does not declare`);
+      throw new TypeError(`'${command}' reads --${name}, which its table does not declare`);
     return values.get(name);
   };
   const text = (name: string) => {
@@ -75,14 +76,14 @@ export function createInput(
   return {
     arg(index) {
       const found = args[index];
-      if (found === undefined) throw new TypeError(`'${command.name}' reads argument ${index}`);
+      if (found === undefined) throw new TypeError(`'${command}' reads argument ${index}`);
       return found;
     },
     optionalArg: (index) => args[index],
     text,
     requiredText(name) {
       const found = text(name);
-      if (found === undefined) throw usageFailure(`'arctic ${command.name}' needs --${name}.`);
+      if (found === undefined) throw usageFailure(`'arctic ${command}' needs --${name}.`);
       return found;
     },
     number(name) {

@@ -1,5 +1,5 @@
 import type { Client } from './client.ts';
-import type { ConfigPeer } from './config-file.ts';
+import type { ConfigPeer } from './config.ts';
 import type { Context } from './context.ts';
 import { type Row, show, textOf } from './fields.ts';
 import { rememberNames } from './known-names.ts';

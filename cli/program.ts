@@ -83,7 +83,7 @@ async function runLine(argv: readonly string[], env: Environment, terminal: Term
   }
   const { command } = parsed;
   const { args, options } = dispatch(command, parsed.line, version);
-  const input = createInput(command, flagsOf(command), args, options);
+  const input = createInput(command.name, flagsOf(command), args, options);
   const [{ createContext }, run] = await Promise.all([import('./session.ts'), command.load()]);
   const context = await createContext(input, {
     env,
@@ -91,6 +91,8 @@ async function runLine(argv: readonly string[], env: Environment, terminal: Term
     clock: systemClock,
     version,
     standalone: command.standalone === true,
+    completionScript: async (shell) =>
+      (await import('./completion-script.ts')).completionScript(shell, GROUPS),
   });
   try {
     return await run(context, input);

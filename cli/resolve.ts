@@ -1,6 +1,6 @@
 import { EXIT } from '../events/errors.ts';
 import type { Client } from './client.ts';
-import type { Config } from './config-file.ts';
+import type { Config } from './config.ts';
 import { Failure } from './failure.ts';
 import { type Row, textOf } from './fields.ts';
 import { didYouMean } from './suggest.ts';

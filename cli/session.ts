@@ -3,7 +3,8 @@ import type { Clock } from '../events/clock.ts';
 import { EXIT } from '../events/errors.ts';
 import { cachePath, openCache } from './cache.ts';
 import type { Authority, Client } from './client.ts';
-import { type Config, configPath, exposure, readConfig, updateConfig } from './config-file.ts';
+import type { Config } from './config.ts';
+import { configPath, exposure, readConfig, updateConfig } from './config-file.ts';
 import type { Context } from './context.ts';
 import { parseTimeout } from './duration.ts';
 import { Failure, systemReason, usageFailure } from './failure.ts';
@@ -23,6 +24,7 @@ interface Surroundings {
   readonly version: string;
   /** The command works without the configuration. */
   readonly standalone: boolean;
+  readonly completionScript: Context['completionScript'];
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -135,6 +137,7 @@ export async function createContext(input: Input, around: Surroundings): Promise
     clock,
     env,
     version,
+    completionScript: around.completionScript,
     configPath: path,
     config,
     async changeConfig(change) {

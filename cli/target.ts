@@ -1,4 +1,4 @@
-import type { Config, ConfigCluster } from './config-file.ts';
+import type { Config, ConfigCluster } from './config.ts';
 import { usageFailure } from './failure.ts';
 
 export interface Endpoint {

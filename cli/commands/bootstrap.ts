@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
-import type { Config, ConfigCluster } from '../config-file.ts';
+import type { Config, ConfigCluster } from '../config.ts';
 import type { Context } from '../context.ts';
 import { configurationFailure, Failure, systemReason, usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row, show, showTime, textOf } from '../fields.ts';

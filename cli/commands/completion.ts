@@ -1,10 +1,8 @@
 import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
-import { completionScript } from '../completion-script.ts';
-import { GROUPS } from '../table.ts';
 
 export const completion: Run = async (context, input) => {
   const shell = input.arg(0);
-  context.terminal.data(completionScript(shell === 'zsh' || shell === 'fish' ? shell : 'bash', GROUPS));
+  context.terminal.data(await context.completionScript(shell === 'zsh' || shell === 'fish' ? shell : 'bash'));
   return EXIT.success;
 };

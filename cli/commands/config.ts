@@ -1,6 +1,6 @@
 import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
-import type { Config, ConfigCluster } from '../config-file.ts';
+import type { Config, ConfigCluster } from '../config.ts';
 import { configurationFailure, usageFailure } from '../failure.ts';
 import { maskValue } from '../masking.ts';
 import { didYouMean } from '../suggest.ts';

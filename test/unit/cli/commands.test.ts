@@ -332,7 +332,7 @@ t.test(
     t.equal(used.code, 0, used.stderr);
     t.match(used.stderr, /Warning: .*others can read it \(mode 0644\)/);
     t.equal(statSync(home.configPath).mode & 0o777, 0o600, 'writing closes it');
-    t.same(readdirSync(join(home.directory, 'arctic')).sort(), ['config.yaml', 'config.yaml.1']);
+    t.same(readdirSync(join(home.directory, 'arctic')).sort(), ['config.yaml', 'config.yaml.1', 'names']);
     const view = await home.run(['config', 'view']);
     t.match(view.stdout, /name: live/);
     t.notMatch(view.stdout, SECRET);

@@ -2,7 +2,8 @@ import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'n
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { type Config, configPath, readConfig, updateConfig } from '../../../cli/config-file.ts';
+import type { Config } from '../../../cli/config.ts';
+import { configPath, readConfig, updateConfig } from '../../../cli/config-file.ts';
 import { parseConfig, renderConfig } from '../../../cli/config-schema.ts';
 import { Failure } from '../../../cli/failure.ts';
 import { createHome } from './run-cli.ts';
