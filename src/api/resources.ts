@@ -1,4 +1,3 @@
-import type { ServiceId } from '../../events/brand.ts';
 import type { CredentialView, LockView, PeerView, RouteView, ServiceView } from '../../projections/views.ts';
 import { requireLicense } from '../commands/gate.ts';
 import { licenseStateAt, nextLicenseChange } from '../commands/license-state.ts';
@@ -133,8 +132,3 @@ export const lockResource = (lock: LockView | undefined) =>
         expires_at: isoTime(lock.expires_at_ms),
         peer_id: lock.peer_id,
       };
-
-export const placeOfService = (service: { readonly created_hlc: string; readonly id: ServiceId }) => ({
-  hlc: service.created_hlc,
-  id: service.id,
-});

@@ -23,8 +23,8 @@ t.test('every route asks for its scope and no other', async (t) => {
   for (const [row, access] of Object.entries(ACCESS)) {
     const [method = '', url = ''] = row.split(' ');
     const path = pathOf(url);
-    // What would change this agent for the next row is looked at by its own test.
-    if (row === 'DELETE /v1/peers/self' || row === 'POST /v1/cluster/credentials/rotate') continue;
+    // What would change this agent for the next row is only tried where it is refused.
+    const lasting = row === 'DELETE /v1/peers/self' || row === 'POST /v1/cluster/credentials/rotate';
     const bare = await send(method, path);
     if (access.scope === 'none' || access.scope === 'peer') {
       t.not(bare.body?.code, 'UNAUTHORIZED', `${row} is open`);
@@ -32,8 +32,9 @@ t.test('every route asks for its scope and no other', async (t) => {
     }
     t.equal(bare.status, 401, `${row} without a token`);
     for (const scope of SCOPES) {
-      const { status } = await send(method, path, { token: tokens.get(scope) });
       const allowed = access.scope === 'any' || covers([scope], access.scope);
+      if (allowed && lasting) continue;
+      const { status } = await send(method, path, { token: tokens.get(scope) });
       if (allowed) t.ok(status !== 401 && status !== 403, `${row} with ${scope}: ${status}`);
       else t.equal(status, 403, `${row} with ${scope}`);
     }

@@ -94,6 +94,8 @@ export interface Harness {
   readonly lines: string[];
   readonly messages: unknown[];
   readonly readiness: ReadinessCheck[];
+  /** What the next handshakes fail with. */
+  failHandshakes(error: Error): void;
   license(terms?: Partial<{ customer: string; nodes: number; services: number; days: number }>): License;
   send(method: string, path: string, options?: Send): Promise<Answer>;
   bootstrap(terms?: Parameters<Harness['license']>[0]): Promise<Bootstrapped>;
@@ -161,8 +163,12 @@ export function createHarness(
     return peer.peerId;
   };
 
+  let handshakeFailure: Error | undefined;
   const peerSide: PeerSide = {
-    addPeer: async (address, name) => admit(name ?? address.split(':')[0] ?? 'peer'),
+    addPeer: async (address, name) => {
+      if (handshakeFailure !== undefined) throw handshakeFailure;
+      return admit(name ?? address.split(':')[0] ?? 'peer');
+    },
     sync: async () => void messages.push('gossip'),
     observed: () => ({
       state: 'active',
@@ -300,6 +306,9 @@ export function createHarness(
     lines,
     messages,
     readiness,
+    failHandshakes: (error) => {
+      handshakeFailure = error;
+    },
     send,
     admit,
     license: ({ customer = 'cust_test', nodes = 5, services = 10, days = 365 } = {}) =>

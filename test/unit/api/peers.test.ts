@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { Compile } from 'typebox/compile';
+import { ArcticError } from '../../../events/errors.ts';
 import { ClusterStatus, listOf, Peer } from '../../../src/api/schemas.ts';
 import { createHarness } from './harness.ts';
 
@@ -45,6 +46,19 @@ t.test('peers: listed, added, changed, deleted', async (t) => {
   t.match(await send('PUT', `/v1/peers/${id}`, { token, body: { name: 'z' } }), { status: 400 });
   t.match(await send('GET', '/v1/peers/peer_01JD0000000000000000000000', { token }), { status: 404 });
   t.match(await send('GET', '/v1/peers/nonsense', { token }), { status: 400 });
+});
+
+t.test('a handshake that fails is told as it is', async (t) => {
+  const harness = createHarness(t);
+  const token = await harness.admin();
+  const { head } = harness.log;
+  harness.failHandshakes(new ArcticError('HANDSHAKE_FAILED', 'handshake failed: connection refused'));
+  const answer = await harness.send('POST', '/v1/peers', { token, body: { address: 'gone.example:8080' } });
+  t.match(answer, {
+    status: 422,
+    body: { code: 'HANDSHAKE_FAILED', error: 'handshake failed: connection refused' },
+  });
+  t.equal(harness.log.head, head);
 });
 
 t.test('the license caps the nodes', async (t) => {
