@@ -32,10 +32,10 @@ export type ReplayedState = Partial<
 export type Moment = { readonly position: Position } | { readonly hlc: Hlc } | undefined;
 
 export interface Replayed {
-  /** Position and clock of the last event that was folded; 0 and null when there was none. */
+  /** Position and clock of the last config event that was folded; 0 and null when there was none. */
   readonly position: Position;
   readonly hlc: Hlc | null;
-  /** Events folded. */
+  /** Config events folded. */
   readonly events: number;
   readonly digest: string;
   readonly state: ReplayedState;
@@ -43,34 +43,25 @@ export interface Replayed {
 
 /** The part of a log that replay reads; an offline copy serves as well as a running agent's. */
 export interface EventSource {
-  read(filter: {
+  pages(filter: {
     readonly after: Position;
     readonly until?: Position;
-    readonly untilHlc?: Hlc;
-    readonly stream: 'config';
-    readonly limit: number;
-  }): readonly AnyEvent[];
+  }): IterableIterator<readonly AnyEvent[]>;
 }
 
-/** Rows a read; the log's fastest (parsing costs more than fetching beyond it). */
-export const PAGE = 5_000;
-
-/** `config` events after a position, a page at a time: constant memory however long the log. */
+/**
+ * Events after a position up to a moment, a page at a time: constant memory however long the log. Local events come too,
+ * and the fold passes them by: that is cheaper than having the database look into every row.
+ */
 export function* pagesAfter(
   log: EventSource,
   position: Position,
-  until?: Moment,
+  moment?: Moment,
 ): Generator<readonly AnyEvent[], void, void> {
-  const limit =
-    until === undefined ? {} : 'position' in until ? { until: until.position } : { untilHlc: until.hlc };
-  for (let after = position; ; ) {
-    const page = log.read({ after, stream: 'config', limit: PAGE, ...limit });
-    const last = page.at(-1);
-    if (last === undefined) return;
-    yield page;
-    if (page.length < PAGE) return;
-    after = last.position;
-  }
+  const until = moment !== undefined && 'position' in moment ? { until: moment.position } : {};
+  const hlc = moment !== undefined && 'hlc' in moment ? moment.hlc : undefined;
+  for (const page of log.pages({ after: position, ...until }))
+    yield hlc === undefined ? page : page.filter((event) => event.hlc <= hlc);
 }
 
 /** Lets other work of the process go first. */
@@ -92,11 +83,11 @@ export async function replay(
   let newest: Stamp | undefined;
   for (const page of pagesAfter(log, 0 as Position, until)) {
     for (const event of page) {
-      fold.apply(event);
+      if (!fold.apply(event)) continue;
+      events += 1;
       position = event.position;
       newest = later(newest, event);
     }
-    events += page.length;
     await turn();
   }
   return {
@@ -136,10 +127,14 @@ export async function foldAll<T>(
   let position = 0 as Position;
   let events = 0;
   for (const page of pagesAfter(log, position)) {
-    for (const event of page) fold.apply(event);
+    for (const event of page) if (fold.apply(event)) events += 1;
     position = page.at(-1)?.position ?? position;
-    events += page.length;
-    if (page.length === PAGE) await turn();
+    await turn();
+  }
+  // What came while the last page yielded its turn.
+  for (const page of pagesAfter(log, position)) {
+    for (const event of page) if (fold.apply(event)) events += 1;
+    position = page.at(-1)?.position ?? position;
   }
   return finish(fold, position, events);
 }

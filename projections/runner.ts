@@ -28,7 +28,7 @@ export interface ProjectionsOptions {
 }
 
 export interface ProjectionsDeps {
-  readonly log: Pick<Log, 'read' | 'subscribe' | 'head' | 'snapshots'>;
+  readonly log: Pick<Log, 'pages' | 'subscribe' | 'head' | 'snapshots'>;
   readonly clock: Pick<Clock, 'after'>;
   /** Told of a snapshot that could not be used or written; the log can always be folded instead. */
   readonly onSnapshotProblem?: (reason: string) => void;
@@ -137,8 +137,7 @@ class Runner implements Projections {
     this.#fold = snapshot?.fold ?? new Fold();
     this.#position = snapshot?.position ?? (0 as Position);
     for (const page of pagesAfter(log, this.#position)) {
-      for (const event of page) this.#fold.apply(event);
-      this.#sinceSnapshot += page.length;
+      for (const event of page) if (this.#fold.apply(event)) this.#sinceSnapshot += 1;
       this.#position = page.at(-1)?.position ?? this.#position;
     }
     this.#position = log.head;

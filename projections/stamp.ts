@@ -1,4 +1,5 @@
 import type { EventId, Hlc, PeerId } from '../events/brand.ts';
+import { timeOf as millisecondsOf } from '../events/hlc.ts';
 
 /**
  * When and by whom something was written: the total order of the whole cluster's history. Two events never compare equal,
@@ -22,7 +23,5 @@ export const earlier = (a: Stamp | undefined, b: Stamp): Stamp =>
 export const later = (a: Stamp | undefined, b: Stamp): Stamp =>
   a === undefined || compareStamps(b, a) > 0 ? b : a;
 
-/** Wall-clock part of a hybrid clock reading, milliseconds since the epoch. */
-export const millisecondsOf = (hlc: Hlc): number => Number.parseInt(hlc.slice(0, 12), 16);
-/** The same as RFC 3339 text in UTC. */
+/** Wall-clock part of a hybrid clock reading as RFC 3339 text in UTC. */
 export const timeOf = (hlc: Hlc): string => new Date(millisecondsOf(hlc)).toISOString();

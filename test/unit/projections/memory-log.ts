@@ -5,7 +5,7 @@ import type { Log } from '../../../events/log-contract.ts';
 type Row = { position: Position; digest: string; foldVersion: number; state: Uint8Array };
 
 /** What the projections need of a log, over an array; the real log has its own tests and is used beside it. */
-export class MemoryLog implements Pick<Log, 'read' | 'subscribe' | 'head' | 'snapshots'> {
+export class MemoryLog implements Pick<Log, 'pages' | 'subscribe' | 'head' | 'snapshots'> {
   readonly events: AnyEvent[] = [];
   readonly stored = new Map<string, Row>();
   readonly #listeners = new Set<(events: readonly AnyEvent[]) => void>();
@@ -22,16 +22,10 @@ export class MemoryLog implements Pick<Log, 'read' | 'subscribe' | 'head' | 'sna
     for (const listener of this.#listeners) listener(placed);
   }
 
-  read(filter: Parameters<Log['read']>[0]): readonly AnyEvent[] {
-    const { after = 0, until, untilHlc, stream, limit = Number.POSITIVE_INFINITY } = filter;
-    const page: AnyEvent[] = [];
-    for (const event of this.events.slice(after)) {
-      if (page.length >= limit || (until !== undefined && event.position > until)) break;
-      if (stream !== undefined && event.stream !== stream) continue;
-      if (untilHlc !== undefined && event.hlc > untilHlc) continue;
-      page.push(event);
-    }
-    return page;
+  *pages(filter: Parameters<Log['pages']>[0]): IterableIterator<readonly AnyEvent[]> {
+    const { after = 0, until = Number.POSITIVE_INFINITY, limit = 512 } = filter;
+    for (let from: number = after; from < Math.min(until, this.events.length); from += limit)
+      yield this.events.slice(from, Math.min(from + limit, until));
   }
 
   subscribe(listener: (events: readonly AnyEvent[]) => void): () => void {
