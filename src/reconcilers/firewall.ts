@@ -1,5 +1,11 @@
 import type { DesiredFirewall } from '../../projections/desired/contract.ts';
-import type { IpFamily, Kernel, NftSnapshot, NftTable } from '../kernel/contract.ts';
+import {
+  type IpFamily,
+  type Kernel,
+  KernelError,
+  type NftSnapshot,
+  type NftTable,
+} from '../kernel/contract.ts';
 import { canonicalTable } from '../kernel/nft/canonical.ts';
 import type { Plan, Reconciler } from './contract.ts';
 import { compareTables, elementNames, type TableStep } from './firewall/difference.ts';
@@ -76,6 +82,22 @@ export function createFirewallReconciler(
     };
   }
 
+  async function commit(
+    step: Exclude<TableStep, { kind: 'none' | 'remove' }>,
+    lock: { readonly generation: number },
+  ): Promise<void> {
+    if (step.kind === 'change') {
+      try {
+        await kernel.nft.changeTable(step.table, step.changes, lock);
+        return;
+      } catch (error) {
+        // Whatever a single step stumbles over, a whole replacement clears away; unless the ruleset has moved on.
+        if (!(error instanceof KernelError) || error.code === 'ESTALE') throw error;
+      }
+    }
+    await kernel.nft.replaceTable(step.table, lock);
+  }
+
   return {
     name: 'firewall',
     desired: deps.desired,
@@ -108,10 +130,7 @@ export function createFirewallReconciler(
         return;
       }
       await applyRouting(kernel, plan.routing);
-      const lock = { generation: plan.generation };
-      if (plan.table.kind === 'replace') await kernel.nft.replaceTable(plan.table.table, lock);
-      else if (plan.table.kind === 'change')
-        await kernel.nft.changeTable(plan.table.table, plan.table.changes, lock);
+      if (plan.table.kind !== 'none') await commit(plan.table, { generation: plan.generation });
     },
 
     async cleanup(scope) {

@@ -264,6 +264,18 @@ t.test('a captured connection carries a lot of data both ways', async (t) => {
   }
 });
 
+t.test('an exit that speaks as the client gets the answers, though the address is not its own', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab);
+  const desired = desiredOf([]);
+  const speak = (source: string, dest: string): Promise<string> =>
+    lab.ask(lab.router, source, dest, { mark: MARK.own });
+  await pass({ ...desired, transparent_exit: true });
+  t.equal(await speak('192.168.3.4', '172.16.9.9'), 'direct');
+  t.equal(await speak('fd55::3', 'fd77::9'), 'direct');
+  t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), 'direct', 'and takes nothing from others');
+});
+
 t.test('changes are told in words and applied one element at a time', async (t) => {
   const lab = await makeLab(t);
   const { pass, reconciler, state } = firewallOf(lab);
