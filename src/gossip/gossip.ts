@@ -16,6 +16,8 @@ import { createHttpTransport, type HttpTransport } from './transport.ts';
 export interface GossipOptions {
   /** HEARTBEAT_SECONDS. */
   readonly heartbeatSeconds: number;
+  /** Limit of one handshake request, ms; 5 s unless a test cannot wait. */
+  readonly handshakeTimeoutMs?: number;
 }
 
 export interface GossipDeps {
@@ -58,7 +60,10 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
   const transport = deps.transport ?? createHttpTransport();
   const ids = createIds({ clock, random });
   const machine = createMachine(
-    { heartbeat: options.heartbeatSeconds * 1_000 },
+    {
+      heartbeat: options.heartbeatSeconds * 1_000,
+      ...(options.handshakeTimeoutMs === undefined ? {} : { handshakeTimeout: options.handshakeTimeoutMs }),
+    },
     {
       clock,
       random,

@@ -40,7 +40,7 @@ const authenticated = (context: SealContext, header: Uint8Array): Buffer =>
     header,
   ]);
 
-/** Encrypts `value` as JSON, deflated when that pays. Throws RangeError when the result would pass MAX_BODY. */
+/** Encrypts `value` as JSON, deflated when that pays. Throws RangeError when it passes MAX_MESSAGE or the result MAX_BODY. */
 export function seal(
   key: Uint8Array,
   header: SealedHeader,
@@ -48,6 +48,8 @@ export function seal(
   value: unknown,
 ): Uint8Array {
   const json = Buffer.from(JSON.stringify(value), 'utf8');
+  if (json.length > MAX_MESSAGE)
+    throw new RangeError(`a message of ${json.length} bytes passes ${MAX_MESSAGE}`);
   const packed =
     json.length >= DEFLATE_FROM
       ? Buffer.concat([Buffer.of(1), deflateRawSync(json, { level: 1 })])

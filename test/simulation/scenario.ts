@@ -70,6 +70,11 @@ export function runScenario(seed: number): Outcome {
         node.restore(position);
         node.start();
         tell(`host ${node.index} comes back from a backup of position ${position}`);
+        // Somebody who cannot wait: what the host may not do yet must be refused, or its history forks.
+        for (const pause of [0, 1, 10, 30, 100, 400]) {
+          world.time.advance(pause);
+          write(node);
+        }
       }
     }
     world.time.advance(random.fraction() * 4_000);

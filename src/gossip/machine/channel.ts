@@ -20,6 +20,7 @@ export interface Opened {
   readonly request: Request;
   /** The sender's wall clock minus ours, one way, ms. */
   readonly skew: number;
+  /** Throws RangeError when the reply is too large to travel. */
   answer(reply: Reply): Uint8Array;
 }
 
@@ -61,7 +62,14 @@ export function createChannel(deps: MachineDeps, sessions: Sessions): Channel {
     call(peer, endpoints, request, timeoutMs, done) {
       const session = sessions.forSending(peer);
       if (session === undefined || endpoints.length === 0) return done({ ok: false, fault: 'no_session' });
-      const { counter, body } = sealNext(session, 'request', 'POST', GOSSIP_PATH, 0, request);
+      let sealed: ReturnType<typeof sealNext>;
+      try {
+        sealed = sealNext(session, 'request', 'POST', GOSSIP_PATH, 0, request);
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+        return done({ ok: false, fault: 'too_large', session });
+      }
+      const { counter, body } = sealed;
       const sentAt = deps.clock.now();
       const startedAt = deps.clock.monotonic();
       deps.transport.post(

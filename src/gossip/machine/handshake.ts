@@ -20,7 +20,7 @@ import {
   readAnswer,
   readCredentials,
 } from '../messages.ts';
-import { HANDSHAKE_TIMEOUT, PROTOCOLS } from '../parameters.ts';
+import { PROTOCOLS } from '../parameters.ts';
 import { open, seal, sealedHeader } from '../seal.ts';
 import type { MachineDeps } from './core.ts';
 
@@ -148,6 +148,8 @@ export interface InitiateOptions {
   readonly intent: 'join' | 'member';
   /** Whom we expect there; undefined when an operator gave only an address. */
   readonly expected: PeerId | undefined;
+  /** Limit of each of the two requests, ms. */
+  readonly timeoutMs: number;
 }
 
 export type InitiateResult =
@@ -194,7 +196,7 @@ export function initiate(
         path: HANDSHAKE_PATH,
         contentType: 'application/json',
         body: json(value),
-        timeoutMs: HANDSHAKE_TIMEOUT,
+        timeoutMs: options.timeoutMs,
       },
       (outcome) => {
         if (outcome.kind === 'fault') return fail(transportFailure(outcome.fault), options.expected);

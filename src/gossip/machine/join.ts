@@ -16,6 +16,8 @@ export interface JoinDeps {
   readonly joining: Set<PeerId>;
   readonly record: (events: readonly AnyNewEvent[]) => void;
   readonly running: () => boolean;
+  /** Limit of one handshake request, ms. */
+  readonly handshakeTimeout: number;
 }
 
 /** Pause between two comparisons while both logs grow together, ms. */
@@ -86,7 +88,12 @@ export function join(
 
   const attempt = (number: number): void =>
     initiate(
-      { endpoints: addressEndpoints(address), intent: 'join', expected: undefined },
+      {
+        endpoints: addressEndpoints(address),
+        intent: 'join',
+        expected: undefined,
+        timeoutMs: deps.handshakeTimeout,
+      },
       deps.machine,
       (result) => {
         if (!deps.running()) {

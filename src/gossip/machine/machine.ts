@@ -4,7 +4,7 @@ import type { ArcticError } from '../../../events/errors.ts';
 import { createIds, newCorrelationId } from '../../../events/ids.ts';
 import type { PeerObservation, PeerRequest, PeerResponse } from '../contract.ts';
 import type { Request } from '../messages.ts';
-import { PUSH_ALL_LIMIT, requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
+import { HANDSHAKE_TIMEOUT, PUSH_ALL_LIMIT, requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
@@ -18,6 +18,8 @@ import { createReception } from './reception.ts';
 export interface MachineOptions {
   /** HEARTBEAT_SECONDS in milliseconds. */
   readonly heartbeat: number;
+  /** Limit of one handshake request, ms; default HANDSHAKE_TIMEOUT. */
+  readonly handshakeTimeout?: number;
   /** Up to this many peers a change is pushed to everybody; default PUSH_ALL_LIMIT. */
   readonly pushAllLimit?: number;
 }
@@ -54,7 +56,7 @@ const NEVER_SEEN: PeerObservation = {
 /** Creates the machine; nothing happens before `start`. The log and the views must be caught up by then. */
 export function createMachine(options: MachineOptions, deps: MachineDeps): Machine {
   const { clock, identity, log, views } = deps;
-  const { heartbeat } = options;
+  const { heartbeat, handshakeTimeout = HANDSHAKE_TIMEOUT, pushAllLimit = PUSH_ALL_LIMIT } = options;
   const ids = createIds(deps);
   const sessions = createSessions({ local: identity.peerId, monotonic: () => clock.monotonic() });
   const channel = createChannel(deps, sessions);
@@ -89,7 +91,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     history,
     links,
     call,
-    pushAllLimit: options.pushAllLimit ?? PUSH_ALL_LIMIT,
+    pushAllLimit,
     onAhead(origin, ms) {
       if (aheadReported.has(origin)) return;
       aheadReported.add(origin);
@@ -98,7 +100,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   });
   const membership = createMembership(
     { machine: deps, sessions, links, exchange, call, record, joining },
-    options,
+    { heartbeat, handshakeTimeout },
   );
 
   const holdReason = (): string | undefined => {
@@ -109,7 +111,9 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     if (!running || clock.monotonic() - startedAt > SETTLE_LIMIT) return undefined;
     // Peers that joined since then have met this host as it is now.
     const open = [...links.values()].filter((link) => knownAtStart.has(link.peer) && !link.attempted).length;
-    return open === 0 ? undefined : `this host has just started and compares its log with its peers' (still to answer: ${open})`;
+    return open === 0
+      ? undefined
+      : `this host has just started and compares its log with its peers' (still to answer: ${open})`;
   };
 
   const reception = createReception({
@@ -187,7 +191,11 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       reception.stop();
     },
     join(command, done) {
-      join(command, { machine: deps, exchange, membership, joining, record, running: () => running }, done);
+      join(
+        command,
+        { machine: deps, exchange, membership, joining, record, running: () => running, handshakeTimeout },
+        done,
+      );
     },
     round(done) {
       for (const link of links.values()) if (link.state === 'unreachable') membership.revive(link);

@@ -7,7 +7,6 @@ import {
   FAN_OUT,
   HANDSHAKE_PAUSES,
   HANDSHAKE_PENDING,
-  HANDSHAKE_TIMEOUT,
   HANDSHAKE_TRIES,
   INDIRECT_PROBES,
   MAX_HEALTH_SCORE,
@@ -72,7 +71,10 @@ export interface Membership {
 /** How long a contact waits for one under way to end, ms. */
 const BUSY_PAUSE = 50;
 
-export function createMembership(deps: MembershipDeps, options: { readonly heartbeat: number }): Membership {
+export function createMembership(
+  deps: MembershipDeps,
+  options: { readonly heartbeat: number; readonly handshakeTimeout: number },
+): Membership {
   const { machine, sessions, links, record } = deps;
   const { clock, identity, random, report, views } = machine;
   const { heartbeat } = options;
@@ -231,7 +233,7 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
     link.lastEndpoint = endpoint ?? link.lastEndpoint;
     link.nextPingAt = now + jitter(heartbeat);
     // The initiator is about to use the session; a second handshake from this side would be one too many.
-    if (!initiator) link.nextTryAt = now + HANDSHAKE_TIMEOUT;
+    if (!initiator) link.nextTryAt = now + options.handshakeTimeout;
     if (first) {
       record([
         {
@@ -248,17 +250,21 @@ export function createMembership(deps: MembershipDeps, options: { readonly heart
   const shake = (link: Link, done: () => void): void => {
     const endpoints = endpointsOf(viewOf(link), link.lastEndpoint);
     link.shaking = true;
-    initiate({ endpoints, intent: 'member', expected: link.peer }, machine, (result) => {
-      link.shaking = false;
-      link.attempted ||= !result.ok;
-      if (!isPartner(viewOf(link)) && !deps.joining.has(link.peer)) return done();
-      if (result.ok) {
-        establish(result.agreement);
-        return ping(link, done);
-      }
-      failed(link, result.failure);
-      done();
-    });
+    initiate(
+      { endpoints, intent: 'member', expected: link.peer, timeoutMs: options.handshakeTimeout },
+      machine,
+      (result) => {
+        link.shaking = false;
+        link.attempted ||= !result.ok;
+        if (!isPartner(viewOf(link)) && !deps.joining.has(link.peer)) return done();
+        if (result.ok) {
+          establish(result.agreement);
+          return ping(link, done);
+        }
+        failed(link, result.failure);
+        done();
+      },
+    );
   };
 
   const failed = (link: Link, failure: HandshakeFailure): void => {

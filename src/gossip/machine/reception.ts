@@ -193,7 +193,15 @@ export function createReception(deps: ReceptionDeps): Reception {
     const fresh = !opened.session.confirmed;
     membership.confirmed(link, opened.session);
     membership.heard(link, opened.skew);
-    const body = opened.answer(answer(link, opened.request));
+    const reply = answer(link, opened.request);
+    let body: Uint8Array;
+    try {
+      body = opened.answer(reply);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      report('warn', 'an answer to a peer is too large to send', { peer: link.peer, reason: error.message });
+      return respond(413, { error: 'The answer is too large to send.', code: 'TOO_LARGE' });
+    }
     // The first word under a new session: compare the logs from this side too.
     if (fresh) clock.after(0, () => membership.contact(link, () => {}));
     return { status: 200, headers: SEALED_HEADERS, body };

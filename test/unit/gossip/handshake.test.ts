@@ -158,6 +158,25 @@ t.test('a removed peer cannot come back by itself, only by an operator of a memb
   t.notMatch(configOf(a), /after-removal/);
   t.match(world.tryJoin(b, a.address), { message: /^handshake failed: the peer was removed/ });
   t.equal(a.views.peers.get(b.peerId)?.membership, 'removed');
+
+  t.equal(world.tryJoin(a, b.address), b.peerId, 'an operator of a member takes it in again');
+  t.ok(world.until(() => world.converged(), 10_000));
+  t.equal(b.views.peers.get(b.peerId)?.membership, 'member');
+  world.time.advance(60_000);
+  t.equal(a.running.observed(b.peerId).state, 'active');
+  t.equal(b.running.observed(a.peerId).state, 'active');
+});
+
+t.test('a peer that left comes back when it is added again', async (t) => {
+  const { world, a, b } = strangers();
+  world.join(a, b);
+  b.append({ type: 'peer.left', entity: b.peerId, data: { peer_id: b.peerId } });
+  world.time.advance(5_000);
+  t.equal(a.views.peers.get(b.peerId)?.membership, 'left');
+  t.equal(a.running.sessions.current(b.peerId), undefined);
+  t.equal(world.tryJoin(a, b.address), b.peerId);
+  t.ok(world.until(() => world.converged(), 10_000));
+  t.equal(a.running.observed(b.peerId).state, 'active');
 });
 
 t.test("another agent at a member's address is an invalid signature", async (t) => {

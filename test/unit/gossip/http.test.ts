@@ -92,7 +92,7 @@ class Host {
       version: 'v1.4.0',
     });
     const gossip = createGossip(
-      { heartbeatSeconds: 1 },
+      { heartbeatSeconds: 1, handshakeTimeoutMs: 400 },
       {
         clock: systemClock,
         random,
