@@ -71,6 +71,10 @@ export function errorCode(error: unknown): string | undefined {
 const isArcticError = (error: Error): error is ArcticError =>
   error.name === 'ArcticError' && 'exit' in error && typeof error.exit === 'number';
 
+/** Meant for the person, and not a fault of the program. */
+export const isRefusal = (error: unknown): boolean =>
+  error instanceof Failure || (error instanceof Error && isArcticError(error));
+
 /** Anything thrown, as a refusal. A fault of our own gets one line too; `--debug` shows its stack. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;

@@ -3,7 +3,7 @@ import { systemClock } from '../events/clock.ts';
 import { type ErrorDetail, EXIT } from '../events/errors.ts';
 import { flagsOf, namesOf, parseArguments } from './arguments.ts';
 import type { Command, Group } from './command.ts';
-import { type Failure, toFailure, usageFailure } from './failure.ts';
+import { type Failure, isRefusal, toFailure, usageFailure } from './failure.ts';
 import { commandHelp, groupHelp, mainHelp } from './help.ts';
 import { createInput } from './input.ts';
 import { createStyle } from './style.ts';
@@ -122,8 +122,9 @@ export async function main(
     terminal.note(`Error: ${printable(failure.message)}`);
     for (const detail of newDetails(failure))
       terminal.note(printable(`  ${detail.pointer}${detail.pointer === '' ? '' : ': '}${detail.message}`));
-    if (argv.includes('--debug') || argv.includes('--trace'))
-      terminal.note(`debug: ${(failure.cause instanceof Error ? failure.cause : failure).stack ?? ''}`);
+    // A refusal is complete in its line; a fault of our own is worth a stack to whoever asks for it.
+    if (!isRefusal(error) && argv.includes('--debug') && error instanceof Error)
+      terminal.note(`debug: ${error.stack ?? ''}`);
     return failure.exit;
   }
 }

@@ -29,6 +29,18 @@ async function printer(context: Context, client: Client): Promise<Print> {
   return (row) => context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
 }
 
+/** One JSON array, written as it comes: a log may be longer than memory. */
+async function listAsJson(context: Context, client: Client, query: Query, most: number): Promise<number> {
+  let shown = 0;
+  for await (const row of client.pages('/v1/events', 'events', query)) {
+    if (shown >= most) break;
+    context.terminal.data(`${shown === 0 ? '[\n' : ',\n'}  ${JSON.stringify(row)}`);
+    shown += 1;
+  }
+  context.terminal.data(shown === 0 ? '[]\n' : '\n]\n');
+  return EXIT.success;
+}
+
 export const list: Run = async (context, input) => {
   const until = input.text('until');
   const moment = until === undefined ? undefined : readMoment(until, 'until');
@@ -36,7 +48,7 @@ export const list: Run = async (context, input) => {
   const query = { ...(await filtersOf(input, client)), after: input.number('after'), until: moment };
   const most = input.number('limit') ?? Number.POSITIVE_INFINITY;
   if (most < 1) throw usageFailure('--limit must be at least 1.');
-  if (context.output.format !== 'table') {
+  if (context.output.format === 'yaml') {
     const rows: Row[] = [];
     for await (const row of client.pages('/v1/events', 'events', query)) {
       if (rows.length >= most) break;
@@ -45,6 +57,7 @@ export const list: Run = async (context, input) => {
     await context.output.either(rows, () => '');
     return EXIT.success;
   }
+  if (context.output.format === 'json') return listAsJson(context, client, query, most);
   const print = await printer(context, client);
   let shown = 0;
   for await (const row of client.pages('/v1/events', 'events', query)) {

@@ -1,4 +1,5 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
@@ -208,9 +209,11 @@ t.test('a refusal is one line on stderr with the exit code of its code', async (
     (await add(409, 'ALREADY_EXISTS', 'peer already exists in cluster')).stderr,
     'Error: peer already exists in cluster\n',
   );
-  t.equal((await add(401, 'UNAUTHORIZED', 'no')).code, 5);
-  t.equal((await add(403, 'FORBIDDEN', 'no')).code, 5);
-  t.equal((await add(412, 'NOT_BOOTSTRAPPED', 'no')).code, 3);
+  for (const [code, row] of Object.entries(ERRORS)) {
+    const result = await add(row.status, code, `${code} it is.`);
+    t.equal(result.code, row.exit, code);
+    t.match(result.stderr, new RegExp(`^Error: ${code} it is\\..*\\n$`));
+  }
   t.equal((await add(400, 'A_CODE_OF_A_NEWER_AGENT', 'no')).code, 2);
 });
 
@@ -241,6 +244,25 @@ t.test('an agent that does not answer is exit code 4 with a remedy', async (t) =
   t.match(
     result.stderr,
     /Error: cannot reach the agent .*connection refused\. Check .*systemctl status arctic/,
+  );
+});
+
+t.test('a silent server and a foreign one are exit code 4', async (t) => {
+  const [home, api] = await scene(t, { 'GET /livez': { text: '<html>', type: 'text/html' } });
+  const silent = createServer((socket) => socket.resume());
+  await new Promise<void>((resolve) => {
+    silent.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = silent.address() as AddressInfo;
+  t.teardown(() => silent.close());
+  const waited = await home.run(['health', '--url', `http://127.0.0.1:${port}`, '--timeout', '200ms']);
+  t.equal(waited.code, 4);
+  t.match(waited.stderr, 'no answer within 200 ms');
+  const foreign = await home.run(['health', '--url', api.url, '--debug']);
+  t.equal(foreign.code, 4);
+  t.match(
+    foreign.stderr,
+    /\nError: .* does not answer as an Arctic agent \(HTTP 200, text\/html\)\. Check the address\.\n$/,
   );
 });
 
@@ -397,6 +419,8 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   const tail = await home.run(['events', 'tail', '-n', '3']);
   t.equal(tail.stdout.trimEnd().split('\n').length, 3);
   t.match(tail.stdout, /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}/);
+  const json = await home.run(['events', 'list', '--json', '-n', '2']);
+  t.same(JSON.parse(json.stdout), events.slice(0, 2));
   const hungUp = await home.spawn(['events', 'list'], { hangUp: true });
   t.equal(hungUp.stderr, '');
   t.equal(hungUp.code, 0);

@@ -32,6 +32,25 @@ t.test('every command has an example that its own table accepts', async (t) => {
   }
 });
 
+t.test('every arctic line of the troubleshooting page is a command', async (t) => {
+  const lines = [
+    'services list',
+    'services get SERVICE_ID',
+    'cluster sync',
+    'version',
+    'peers list',
+    'license status',
+    'license status --url http://REMOTE_IP:8080',
+    'peers delete PEER_ID --yes',
+    'peers add REMOTE_IP:8080 --debug',
+    'peers add REMOTE_IP:8080 --trace',
+    'bootstrap --url http://localhost:8080 --license-file license.json',
+    'services list --json',
+    'routes list --service SERVICE_ID --json',
+  ];
+  for (const line of lines) t.equal(parseArguments(line.split(' '), GROUPS).kind, 'command', line);
+});
+
 t.test('the man page tells every command, flag and exit code', async (t) => {
   const page = manPage(GROUPS, 'v1.4.0', '2026-01-31');
   for (const command of commands) {

@@ -90,6 +90,15 @@ t.test('an operator takes a bare agent through its life', async (t) => {
     id: string;
   }[];
   t.match(await good('events', 'get', newest?.id ?? ''), /Hash: +[0-9a-f]{64}/);
+  let update: Promise<unknown> | undefined;
+  const followed = await home.spawn(['events', 'tail', '-f', '-n', '1'], {
+    onOutput: () => {
+      update = good('services', 'update', 'web', '--bandwidth-limit', '7');
+    },
+    until: /service web updated: bandwidth_limit_mbps=7\n/,
+  });
+  await update;
+  t.equal(followed.stdout.split('bandwidth_limit_mbps=7\n').length, 2, `streamed once\n${followed.stderr}`);
   t.match(await good('replay', '--projection', 'services'), /name: web/);
   t.match(await good('replay', '--projection', 'services', '--diff-with', '1'), /^\+ /m);
   t.equal((await run('drift')).code, 7);

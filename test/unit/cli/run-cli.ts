@@ -40,6 +40,10 @@ export interface SpawnOptions {
   readonly stdin?: string;
   /** Close our end of stdout as soon as the first byte has come. */
   readonly hangUp?: boolean;
+  /** Interrupt the command (as Ctrl-C does) once its output matches. */
+  readonly until?: RegExp;
+  /** Called at the first output. */
+  readonly onOutput?: () => void;
 }
 
 export function createHome(): Home {
@@ -98,7 +102,9 @@ function spawnCli(args: readonly string[], home: string, options: SpawnOptions):
     const err: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => {
       out.push(chunk);
+      if (out.length === 1) options.onOutput?.();
       if (options.hangUp) child.stdout.destroy();
+      if (options.until?.test(Buffer.concat(out).toString('utf8'))) child.kill('SIGINT');
     });
     child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
     child.once('error', reject);
