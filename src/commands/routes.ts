@@ -30,14 +30,11 @@ export function decideAddRoutes(
 ): Decision<readonly number[]> {
   requireChangeable(views, context);
   requireService(views, serviceId);
-  const taken = new Map(
-    views.routes.ofService(serviceId).map((route) => [ruleKey(route), `route ${route.id}`]),
-  );
+  const rules = routes.map((route, i) => checkRule(route, `/routes/${i}`));
+  const taken = takenRules(views, serviceId, rules);
   const first = views.routes.nextNumber(serviceId);
-  const events: AnyNewEvent[] = routes.map((route, i) => {
-    const at = `/routes/${i}`;
-    const rule = checkRule(route, at);
-    refuseDuplicate(taken.get(ruleKey(rule)), rule, at);
+  const events: AnyNewEvent[] = rules.map((rule, i) => {
+    refuseDuplicate(taken.get(ruleKey(rule)), rule, `/routes/${i}`);
     taken.set(ruleKey(rule), `route ${i + 1} of this request`);
     return {
       type: 'route.added',
@@ -46,6 +43,17 @@ export function decideAddRoutes(
     };
   });
   return { events, result: routes.map((_, i) => first + i) };
+}
+
+/** Existing routes that may be the same as one of the rules: a service can have very many that cannot. */
+function takenRules(views: Views, serviceId: ServiceId, rules: readonly Rule[]): Map<string, string> {
+  const destinations = new Set(rules.map((rule) => rule.dest_cidr));
+  return new Map(
+    views.routes
+      .ofService(serviceId)
+      .filter((route) => destinations.has(route.dest_cidr))
+      .map((route) => [ruleKey(route), `route ${route.id}`]),
+  );
 }
 
 export function decideUpdateRoute(
