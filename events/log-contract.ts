@@ -1,5 +1,7 @@
 import type { EventId, Hlc, PeerId, Position } from './brand.ts';
+import type { ChainHead } from './chain.ts';
 import type { Actor, AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
+import type { EventRow } from './log-rows.ts';
 
 export interface AppendContext {
   readonly actor: Actor;
@@ -53,6 +55,9 @@ export type ReceiveOutcome =
       readonly offered: AnyEvent;
     };
 
+/** The end of a chain held here, with the key its signatures are checked with. */
+export type PinnedChain = ChainHead & { readonly publicKey: string };
+
 export interface PageOptions {
   /** Newest first. */
   readonly reverse?: boolean;
@@ -80,6 +85,13 @@ export interface LogReader {
   read(filter: ReadFilter): readonly AnyEvent[];
   /** Pages of `filter.limit` (default 512), read as they are asked for, so memory stays constant and writers are not held up. */
   pages(filter: ReadFilter, options?: PageOptions): IterableIterator<readonly AnyEvent[]>;
+  /**
+   * The same in pages of rows as they are stored: position, recorded at (ms), checksum, hashed bytes, hash, signature. What
+   * an export reads, since the hashed bytes need no writing again.
+   */
+  rows(filter: ReadFilter): IterableIterator<readonly EventRow[]>;
+  /** Where each chain ends, with the key (base64) pinned for its origin. */
+  chains(): readonly PinnedChain[];
   /** Number of config events about an entity: its version for If-Match. */
   entityVersion(entity: string): number;
   /** This host's wall clock (ms since the epoch) when the event was appended here; undefined for a position not held. */

@@ -1,6 +1,6 @@
 import type Database from 'better-sqlite3';
-import type { EventId, PeerId, Position } from './brand.ts';
-import type { AnyEvent } from './envelope.ts';
+import type { EventId, Hlc, PeerId, Position } from './brand.ts';
+import type { AnyEvent, Stream } from './envelope.ts';
 import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
 import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
@@ -62,9 +62,8 @@ export function createReads(queries: RowQueries, path: string): Reads {
     }
   };
 
-  function* pages(filter: ReadFilter, options: PageOptions = {}): IterableIterator<readonly AnyEvent[]> {
+  function* rowPages(filter: ReadFilter, reverse: boolean): IterableIterator<readonly EventRow[]> {
     const size = filter.limit ?? PAGE_SIZE;
-    const reverse = options.reverse === true;
     const { where, parameters, dense } = conditions(filter);
     const order = reverse ? 'position DESC' : 'position ASC';
     const sql = `${SELECT} WHERE position > ? AND position <= ?${where} ORDER BY ${order} LIMIT ?`;
@@ -78,10 +77,23 @@ export function createReads(queries: RowQueries, path: string): Reads {
       if (first === undefined || last === undefined) return;
       if (dense) expectConsecutive(rows, reverse ? (begun ? high : first[0]) : low + 1, reverse ? -1 : 1);
       begun = true;
-      yield rows.map((row) => decode(row, options.asWritten === true));
+      yield rows;
       if (rows.length < size) return;
       if (reverse) high = last[0] - 1;
       else low = last[0];
+    }
+  }
+
+  function* pages(filter: ReadFilter, options: PageOptions = {}): IterableIterator<readonly AnyEvent[]> {
+    for (const rows of rowPages(filter, options.reverse === true))
+      yield rows.map((row) => decode(row, options.asWritten === true));
+  }
+
+  function* rows(filter: ReadFilter): IterableIterator<readonly EventRow[]> {
+    for (const page of rowPages(filter, false)) {
+      for (const row of page)
+        if (!isIntact(row)) throw damaged(path, 'the stored row does not match its checksum', row[0]);
+      yield page;
     }
   }
 
@@ -95,6 +107,20 @@ export function createReads(queries: RowQueries, path: string): Reads {
 
   return {
     pages,
+    rows,
+    chains: () =>
+      queries
+        .all<[PeerId, Stream, number, string, Hlc, string]>(
+          'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads ORDER BY origin, stream',
+        )
+        .map(([origin, stream, seq, hash, hlc, publicKey]) => ({
+          origin,
+          stream,
+          seq,
+          hash,
+          hlc,
+          publicKey,
+        })),
     read(filter) {
       if (filter.limit === undefined) return [...pages(filter)].flat();
       const [page = []] = pages(filter);
