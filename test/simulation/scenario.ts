@@ -15,7 +15,7 @@ const LOSSES = [0, 0, 0.05, 0.3];
  * One life of a small cluster under everything that goes wrong, then peace. What must hold afterwards: all hosts hold the same
  * events and believe the same, nothing written is lost, nobody is quarantined.
  */
-export function runScenario(seed: number): Outcome {
+export function runScenario(seed: number, mostHosts = 5): Outcome {
   const world = new World(seed);
   const { random } = world;
   const pick = <T>(items: readonly T[]): T => {
@@ -23,7 +23,7 @@ export function runScenario(seed: number): Outcome {
     if (item === undefined) throw new Error('nothing to pick from');
     return item;
   };
-  const nodes = world.cluster(2 + Math.floor(random.fraction() * 4));
+  const nodes = world.cluster(2 + Math.floor(random.fraction() * (mostHosts - 1)));
   const written: string[] = [];
   const story: string[] = [];
   const tell = (text: string) => story.push(`${Math.round(world.time.now)} ${text}`);
