@@ -1,4 +1,5 @@
 import { type Logger, pino } from 'pino';
+import { type Clock, systemClock } from '../events/clock.ts';
 import type { Settings } from './settings.ts';
 
 export interface LoggerOptions {
@@ -29,7 +30,10 @@ const SECRET_SHAPES =
 const REDACTED = '[redacted]';
 
 /** The agent's logger. Secrets are taken out by field name and by shape, before a line leaves the process. */
-export function createLogger(options: LoggerOptions): Logger {
+export function createLogger(
+  options: LoggerOptions,
+  deps: { readonly clock: Pick<Clock, 'now'> } = { clock: systemClock },
+): Logger {
   const { format, stream } = options;
   const write = (line: string) => {
     const clean = line.replace(SECRET_SHAPES, REDACTED);
@@ -41,7 +45,7 @@ export function createLogger(options: LoggerOptions): Logger {
       base: null,
       messageKey: 'msg',
       errorKey: 'err',
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      timestamp: () => `,"time":"${new Date(deps.clock.now()).toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
       redact: {
         paths: SECRET_FIELDS.flatMap((name) => {

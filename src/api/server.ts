@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -29,6 +30,8 @@ import { routeRoutes } from './service-routes.ts';
 import { serviceRoutes } from './services.ts';
 import { validatorCompiler } from './validation.ts';
 
+/** Is there when the kernel has IPv6 (proc_pid_net(5)). */
+const IPV6_ADDRESSES = '/proc/net/if_inet6';
 const BODY_LIMIT_BYTES = 1_048_576;
 /** A whole request must have come by then: what a slow-drip client can hold. */
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -117,7 +120,9 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     app,
     async start() {
       try {
-        await app.listen({ host: options.host, port: options.port, backlog: 4_096 });
+        // A kernel without IPv6 has no dual-stack socket; the default address must still start there.
+        const host = options.host === '::' && !existsSync(IPV6_ADDRESSES) ? '0.0.0.0' : options.host;
+        await app.listen({ host, port: options.port, backlog: 4_096 });
       } catch (error) {
         throw listenRefusal(options, error);
       }
