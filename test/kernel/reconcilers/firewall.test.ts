@@ -393,6 +393,26 @@ t.test('a change between observing and applying is not overwritten blindly', asy
   await t.rejects(reconciler.apply(plan), { code: 'ESTALE' });
 });
 
+t.test('with the owner flag nobody else can change the table, and it goes with the agent', async (t) => {
+  const lab = await makeLab(t);
+  const { pass } = firewallOf(lab, { firewallOwner: true });
+  const specs: RouteSpec[] = [{ service: 1, source: null, dest: '172.16.0.0/16' }];
+  await pass(desiredOf(specs));
+  await lab.router.exec('nft', 'flush', 'ruleset');
+  await t.rejects(
+    lab.router.exec('nft', 'flush', 'chain', 'inet', 'arctic', 'apply'),
+    /Operation not permitted/,
+  );
+  t.strictSame(await pass(), []);
+  t.strictSame(
+    await pass(desiredOf([...specs, { service: 1, source: null, dest: '172.17.0.0/16' }])),
+    ['route 2 of name-of-1: any -> 172.17.0.0/16'],
+    'we still can',
+  );
+  await lab.kernel.stop();
+  t.equal((await lab.router.exec('nft', 'list', 'ruleset')).trim(), '');
+});
+
 t.test('an uninstall leaves nothing, and puts kernel parameters back', async (t) => {
   const lab = await makeLab(t);
   const { pass, reconciler } = firewallOf(lab);
