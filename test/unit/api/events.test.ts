@@ -193,6 +193,20 @@ t.test('a request that names another member is sent on as its caller', async (t)
     { status: 413 },
   );
 
+  const here = await near.api.start();
+  const reading = new AbortController();
+  const stream = await fetch(`http://${here.host}:${here.port}/v1/events?type=service.created`, {
+    headers: { ...there, accept: 'text/event-stream', authorization: `Bearer ${token}` },
+    signal: reading.signal,
+  });
+  let text = '';
+  for await (const chunk of stream.body as ReadableStream<Uint8Array>) {
+    text += Buffer.from(chunk).toString();
+    if (text.includes('made there')) break;
+  }
+  t.match(text, /^event: service\.created$/m, 'a stream is passed on as it comes');
+  reading.abort();
+
   const recovery = readFileSync(far.recoveryFile, 'utf8').trim();
   const recovered = await near.send('GET', '/v1/events', {
     headers: { ...there, 'x-arctic-recovery': recovery },
