@@ -40,6 +40,10 @@ export const REQUEST_TIME_WINDOW = 120_000;
 export const PUSH_ALL_LIMIT = 32;
 /** Serf's and SWIM's choice: the smallest fan-out that infects n peers in O(log n) rounds with high probability. */
 export const FAN_OUT = 3;
+/** In a large cluster a change is passed on again this often to peers not known to have it, ms, for `relayRounds` rounds. */
+export const RELAY_INTERVAL = 100;
+/** memberlist's retransmit limit is 4 x log10(n); acknowledged pushes know whom to leave out, so log10(n) + 1 is enough. */
+export const relayRounds = (members: number): number => 1 + Math.ceil(Math.log10(members + 1));
 /** Events in one push; a peer that lacks more is offered our vector and pulls at its own pace. */
 export const PUSH_EVENTS = 256;
 /** Events and bytes (before deflating) in one answer to a pull, and origins in one pull. */

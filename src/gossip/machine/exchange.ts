@@ -1,7 +1,7 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { Batch, Reply, Request } from '../messages.ts';
-import { FAN_OUT, PULL_ORIGINS, PUSH_EVENTS } from '../parameters.ts';
+import { FAN_OUT, PULL_ORIGINS, PUSH_EVENTS, RELAY_INTERVAL, relayRounds } from '../parameters.ts';
 import type { CallResult } from './channel.ts';
 import { type MachineDeps, once } from './core.ts';
 import { type Applied, type History, lagOf, type Tips, tipsOf } from './history.ts';
@@ -150,6 +150,36 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     });
   };
 
+  const markDirty = (link: Link, origin: PeerId, seq: number): void => {
+    const from = link.dirty.get(origin);
+    if (from === undefined || seq < from) link.dirty.set(origin, seq);
+  };
+
+  /** Changes that are still passed on, by origin: from which number and how often yet. */
+  const rumours = new Map<PeerId, { readonly from: number; readonly rounds: number }>();
+  let relayArmed = false;
+  const armRelay = (): void => {
+    if (relayArmed) return;
+    relayArmed = true;
+    deps.machine.clock.after(RELAY_INTERVAL, () => {
+      relayArmed = false;
+      for (const [origin, { from, rounds }] of [...rumours]) {
+        const held = history.held(origin);
+        const lacking = [...links.values()].filter(
+          (link) =>
+            link.peer !== origin && link.state !== 'unreachable' && (link.known.get(origin)?.seq ?? 0) < held,
+        );
+        for (const link of sample(lacking, FAN_OUT, () => random.fraction())) {
+          markDirty(link, origin, from);
+          push(link);
+        }
+        if (rounds > 1 && lacking.length > 0) rumours.set(origin, { from, rounds: rounds - 1 });
+        else rumours.delete(origin);
+      }
+      if (rumours.size > 0) armRelay();
+    });
+  };
+
   const learn = (link: Link, tips: Tips): void => {
     for (const [origin, tip] of tips) raise(link, origin, tip.seq, tip.hash);
     if (history.wants(tips, claimed).length > 0) pull(link, () => {});
@@ -202,9 +232,11 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       });
       // A removed peer is told so, in the last message it gets.
       const targets = [...(large ? sample(active, FAN_OUT, () => random.fraction()) : active), ...gone];
-      for (const link of targets) {
-        const from = link.dirty.get(first.origin);
-        if (from === undefined || first.seq < from) link.dirty.set(first.origin, first.seq);
+      for (const link of targets) markDirty(link, first.origin, first.seq);
+      if (large) {
+        const from = Math.min(first.seq, rumours.get(first.origin)?.from ?? first.seq);
+        rumours.set(first.origin, { from, rounds: relayRounds(all.length) });
+        armRelay();
       }
     },
     flush() {

@@ -16,6 +16,7 @@ export interface JoinDeps {
   readonly joining: Set<PeerId>;
   readonly record: (events: readonly AnyNewEvent[]) => void;
   readonly running: () => boolean;
+  readonly holdReason: () => string | undefined;
   /** Limit of one handshake request, ms. */
   readonly handshakeTimeout: number;
 }
@@ -130,7 +131,7 @@ export function join(
 
   /** Own-history rule: a host that forgot events of its own fetches them before it appends. */
   const catchUp = (link: Link, limit: number, next: (caughtUp: boolean) => void): void => {
-    if (deps.exchange.forgotten() === 0) {
+    if (deps.holdReason() === undefined) {
       next(true);
     } else if (clock.monotonic() >= limit) {
       next(false);

@@ -193,7 +193,16 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     join(command, done) {
       join(
         command,
-        { machine: deps, exchange, membership, joining, record, running: () => running, handshakeTimeout },
+        {
+          machine: deps,
+          exchange,
+          membership,
+          joining,
+          record,
+          running: () => running,
+          holdReason,
+          handshakeTimeout,
+        },
         done,
       );
     },
