@@ -46,11 +46,14 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   let receivingFrom: Link | undefined;
   let receivingBy: 'push' | 'pull' = 'push';
 
-  const state = () => ({
-    digest: history.digest(),
-    head: log.head,
-    projection: deps.machine.projectionDigest(),
-  });
+  /** Digesting every view takes milliseconds in a large cluster, and every heartbeat asks for it. */
+  let projection: { readonly head: number; readonly digest: string | null } | undefined;
+  const projectionDigest = (): string | null => {
+    if (projection?.head !== log.head || projection.digest === null)
+      projection = { head: log.head, digest: deps.machine.projectionDigest() };
+    return projection.digest;
+  };
+  const state = () => ({ digest: history.digest(), head: log.head, projection: projectionDigest() });
 
   const raise = (link: Link, origin: PeerId, seq: number, hash: string): void => {
     if ((link.known.get(origin)?.seq ?? 0) < seq) link.known.set(origin, { seq, hash });
