@@ -65,7 +65,7 @@ export function* pagesAfter(
 }
 
 /** Lets other work of the process go first. */
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /**
  * Folds the log from its first event to a moment, on a fold of its own, and shows what `local` believed and desired then.

@@ -5,6 +5,7 @@ import type { AnyEvent } from '../events/envelope.ts';
 import type { Log } from '../events/log-contract.ts';
 import type { DesiredName, DesiredState } from './desired/contract.ts';
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
+import { compareMoments, type StateDifference } from './difference.ts';
 import { explainConflict, type FieldOutcome } from './explain.ts';
 import { FOLD_VERSION, Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
 import {
@@ -69,6 +70,12 @@ export interface Projections {
   /** The current state as plain JSON. */
   state(projection?: ProjectionName): ReplayedState;
   replay(options?: { readonly until?: Moment; readonly projection?: ProjectionName }): Promise<Replayed>;
+  /** What differs between two moments, with the event that made each difference. */
+  compare(moments: {
+    readonly from: Moment;
+    readonly to: Moment;
+    readonly projection?: ProjectionName | undefined;
+  }): Promise<StateDifference>;
   /** Folds the log from zero and compares with what is live. */
   verify(): Promise<Verification>;
   /** Folds the log from zero and puts the result in the place of what is live. */
@@ -195,6 +202,10 @@ class Runner implements Projections {
 
   replay(options: { readonly until?: Moment; readonly projection?: ProjectionName } = {}): Promise<Replayed> {
     return replay(this.#deps.log, this.#local, options.until, options.projection);
+  }
+
+  compare(moments: Parameters<Projections['compare']>[0]): Promise<StateDifference> {
+    return compareMoments(this.#deps.log, this.#local, moments);
   }
 
   verify(): Promise<Verification> {

@@ -3,18 +3,13 @@ import type { EventId, PeerId, Position } from '../../events/brand.ts';
 import { EventIdField, PeerIdField } from '../../events/catalogue/fields.ts';
 import { isKnownType } from '../../events/catalogue.ts';
 import { ArcticError } from '../../events/errors.ts';
-import { endOfMs } from '../../events/hlc.ts';
 import type { ReadFilter } from '../../events/log-contract.ts';
-import { PROJECTION_NAMES, type ProjectionName } from '../../projections/replay.ts';
 import { type ApiContext, type App, type Caller, documented } from './context.ts';
 import type { EventStreams } from './event-stream.ts';
+import { Moment, momentOf } from './moment.ts';
 import { limitOf, PagingQuery } from './paging.ts';
-import { Drift, EventList, EventWithOutcome, Reconcilers, Replayed } from './schemas.ts';
+import { EventList, EventWithOutcome, Reconcilers } from './schemas.ts';
 
-const Moment = Type.String({
-  maxLength: 40,
-  description: 'A position of this log, or an RFC 3339 time.',
-});
 const ListQuery = Type.Object(
   {
     limit: PagingQuery.limit,
@@ -30,14 +25,6 @@ const ListQuery = Type.Object(
   { additionalProperties: false },
 );
 const EventParams = Type.Object({ id: EventIdField }, { additionalProperties: false });
-const ReplayQuery = Type.Object(
-  {
-    until: Type.Optional(Moment),
-    projection: Type.Optional(Type.Union(PROJECTION_NAMES.map((name) => Type.Literal(name)))),
-  },
-  { additionalProperties: false },
-);
-
 export function eventRoutes(app: App, context: ApiContext, streams: EventStreams): void {
   const { log, projections, views, clock } = context;
   /** A stream outlives the request that was let in, so who reads it is looked at again and again. */
@@ -86,24 +73,6 @@ export function eventRoutes(app: App, context: ApiContext, streams: EventStreams
     },
   );
 
-  app.get(
-    '/v1/replay',
-    { schema: documented({ querystring: ReplayQuery }, { 200: Replayed }) },
-    async (request) => {
-      const { until, projection } = request.query;
-      const moment = until === undefined ? undefined : momentOf(until);
-      return projections.replay({
-        ...(moment === undefined ? {} : { until: moment }),
-        ...(projection === undefined ? {} : { projection: projection as ProjectionName }),
-      });
-    },
-  );
-
-  app.get('/v1/drift', { schema: documented({}, { 200: Drift }) }, async () => {
-    const reports = await context.reconcilers.drift();
-    return { drift: reports.some((report) => report.differences.length > 0), reconcilers: reports };
-  });
-
   app.get('/v1/reconcilers', { schema: documented({}, { 200: Reconcilers }) }, () => ({
     reconcilers: context.reconcilers.status(),
   }));
@@ -139,7 +108,7 @@ function filterOf(query: Type.Static<typeof ListQuery>): ReadFilter {
       { pointer: 'querystring/type', message: 'is not in the catalogue of events' },
     ]);
   });
-  const until = query.until === undefined ? undefined : momentOf(query.until);
+  const until = query.until === undefined ? undefined : momentOf(query.until, 'until');
   return {
     ...(query.after === undefined ? {} : { after: query.after as Position }),
     ...(until === undefined ? {} : 'position' in until ? { until: until.position } : { untilHlc: until.hlc }),
@@ -148,20 +117,4 @@ function filterOf(query: Type.Static<typeof ListQuery>): ReadFilter {
     ...(query.origin === undefined ? {} : { origin: query.origin as PeerId }),
     ...(query.entity === undefined ? {} : { entity: query.entity }),
   };
-}
-
-const RFC3339 = /^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/;
-
-/** A position, or a time: everything up to the end of that millisecond. */
-function momentOf(text: string) {
-  if (/^\d{1,15}$/.test(text)) return { position: Number(text) as Position };
-  const ms = RFC3339.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(ms) || ms < 0) {
-    throw new ArcticError(
-      'INVALID_REQUEST',
-      'until must be a position or an RFC 3339 time, such as 2026-01-31T12:00:00Z.',
-      [{ pointer: 'querystring/until', message: 'is neither a position nor a time' }],
-    );
-  }
-  return { hlc: endOfMs(ms) };
 }

@@ -17,7 +17,10 @@ import { TransportType } from '../../events/catalogue/service.ts';
 import { EventEnvelope } from '../../events/schema-check.ts';
 
 const strict = { additionalProperties: false } as const;
-const Nullable = <S extends import('typebox').TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
+const Nullable = <S extends import('typebox').TSchema>(
+  schema: S,
+  options: { readonly description?: string } = {},
+) => Type.Union([schema, Type.Null()], options);
 const Time = Type.String({ format: 'date-time' });
 const CidrText = Type.String({ minLength: 1, maxLength: 64 });
 const Version = Type.Integer({ minimum: 0, description: 'What If-Match compares; also the ETag.' });
@@ -338,6 +341,27 @@ export const Reconciler = Type.Object(
   },
   strict,
 );
+const LastEvent = Nullable(
+  Type.Object(
+    {
+      id: EventEnvelope.properties.id,
+      position: Type.Integer({ minimum: 1 }),
+      time: Time,
+      type: Type.String(),
+      actor: EventEnvelope.properties.actor,
+      text: Type.String({ description: 'The event in one line.' }),
+    },
+    strict,
+  ),
+);
+const Culprit = Nullable(
+  Type.Object({ pid: Nullable(Type.Integer()), program: Nullable(Type.String()) }, strict),
+);
+const DifferenceFields = {
+  item: Type.String(),
+  desired: Nullable(Type.String()),
+  observed: Nullable(Type.String()),
+};
 export const Drift = Type.Object(
   {
     drift: Type.Boolean(),
@@ -345,17 +369,61 @@ export const Drift = Type.Object(
       Type.Object(
         {
           reconciler: Type.String(),
-          differences: Type.Array(
+          since: Nullable(
             Type.Object(
               {
-                item: Type.String(),
-                desired: Nullable(Type.String()),
-                observed: Nullable(Type.String()),
-                service_id: Type.Optional(ServiceIdField),
+                time: Time,
+                exact: Type.Boolean({
+                  description: 'False: not before this time, when a pass last found everything in place.',
+                }),
+                event_id: Nullable(EventEnvelope.properties.id),
+                position: Nullable(Type.Integer({ minimum: 1 })),
+                reason: Nullable(Type.String({ description: 'Why it is not repaired.' })),
+                by: Culprit,
               },
               strict,
             ),
+            { description: 'Since when they differ; null where there is no difference.' },
           ),
+          differences: Type.Array(
+            Type.Object(
+              { ...DifferenceFields, service_id: Type.Optional(ServiceIdField), last_event: LastEvent },
+              strict,
+            ),
+          ),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+);
+export const DriftThen = Type.Object(
+  {
+    at: Time,
+    position: Type.Integer({ minimum: 0, description: 'The newest event of this log by then.' }),
+    drift: Type.Boolean(),
+    reconcilers: Type.Array(
+      Type.Object(
+        {
+          reconciler: Type.String(),
+          state: Type.Union([
+            Type.Literal('matched', { description: 'The last pass left in place what was desired then.' }),
+            Type.Literal('drifted', { description: 'Something had been changed and was not repaired yet.' }),
+            Type.Literal('pending', { description: 'A newer desired state was not applied yet.' }),
+            Type.Literal('failed', { description: 'The last pass could not apply what was desired.' }),
+            Type.Literal('stopped', { description: 'The agent did not run; nobody looked.' }),
+            Type.Literal('unknown', { description: 'No pass is recorded by then.' }),
+          ]),
+          text: Type.String({ description: 'For a person.' }),
+          desired_digest: Nullable(Type.String()),
+          applied_digest: Nullable(Type.String()),
+          event_id: Nullable(EventEnvelope.properties.id),
+          until: Nullable(Type.Object({ time: Time, event_id: EventEnvelope.properties.id }, strict), {
+            description: 'When that ended, where it has.',
+          }),
+          by: Culprit,
+          differences: Type.Array(Type.Object(DifferenceFields, strict)),
         },
         strict,
       ),
@@ -389,6 +457,60 @@ export const Replayed = Type.Object(
     events: Type.Integer({ minimum: 0 }),
     digest: Type.String(),
     state: Type.Record(Type.String(), Type.Unknown()),
+  },
+  strict,
+);
+const Mark = Type.Object(
+  {
+    id: EventEnvelope.properties.id,
+    position: Type.Integer({ minimum: 1 }),
+    time: Time,
+    type: Type.String(),
+    origin: PeerIdField,
+    actor: EventEnvelope.properties.actor,
+  },
+  { ...strict, description: 'The event that made it.' },
+);
+const MomentSummary = Type.Object(
+  { position: Type.Integer({ minimum: 0 }), hlc: Nullable(Type.String()), digest: Type.String() },
+  strict,
+);
+const PlainRow = Nullable(Type.Record(Type.String(), Type.Unknown()));
+export const StateCompared = Type.Object(
+  {
+    from: MomentSummary,
+    to: MomentSummary,
+    changes: Type.Array(
+      Type.Object(
+        {
+          projection: Type.String(),
+          kind: Type.Union([Type.Literal('added'), Type.Literal('removed'), Type.Literal('changed')]),
+          item: Type.String(),
+          label: Type.String(),
+          before: PlainRow,
+          after: PlainRow,
+          fields: Type.Array(
+            Type.Object(
+              { field: Type.String(), before: Type.Unknown(), after: Type.Unknown(), event: Nullable(Mark) },
+              strict,
+            ),
+          ),
+          event: Nullable(Mark),
+        },
+        strict,
+      ),
+    ),
+  },
+  strict,
+);
+export const ReplayVerified = Type.Object(
+  {
+    matches: Type.Boolean(),
+    position: Type.Integer({ minimum: 0 }),
+    events: Type.Integer({ minimum: 0 }),
+    live_digest: Type.String(),
+    replayed_digest: Type.String(),
+    differing: Type.Array(Type.String()),
   },
   strict,
 );

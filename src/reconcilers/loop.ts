@@ -252,10 +252,11 @@ export class ReconcileLoop {
       record([this.#event('drift.repaired', { reconciler: this.name, digest, total })]);
       logger.info({ repaired: total, digest }, 'drift repaired');
     }
-    const first = this.#applied === undefined;
+    // Also a pass that had nothing to do leaves the digest of what is desired now, so that `drift --at` can compare.
+    const news = this.#applied?.digest !== digest;
     const recovered = this.#state === 'failed' && problems.length === 0;
     this.#applied = { digest, position };
-    if (differences.length > 0 || first || recovered) {
+    if (differences.length > 0 || news || recovered) {
       const changes = differences.length;
       record([this.#event('reconcile.applied', { reconciler: this.name, digest, position, changes })]);
       logger.info({ changes, position, digest }, 'applied');

@@ -1,0 +1,253 @@
+import type { EventId, PeerId, Position, ServiceId } from '../events/brand.ts';
+import type { EventData } from '../events/catalogue.ts';
+import { describeEvent, type NameOf } from '../events/describe.ts';
+import type { AnyEvent, ArcticEvent } from '../events/envelope.ts';
+import type { LogReader } from '../events/log-contract.ts';
+import type { DesiredName } from './desired/contract.ts';
+import { desiredDigest } from './desired/derive.ts';
+import { type EventSource, replay } from './replay.ts';
+import { timeOf } from './stamp.ts';
+import type { Views } from './views.ts';
+
+/** The reconcilers, and the part of the desired state each of them follows. */
+export const FOLLOWS = {
+  network: 'interfaces',
+  firewall: 'firewall',
+  tproxy: 'tproxy',
+  iptun: 'iptun',
+} as const satisfies Record<string, DesiredName>;
+export type FollowerName = keyof typeof FOLLOWS;
+
+type History = Pick<LogReader, 'pages' | 'positionAt' | 'recordedAt'> & EventSource;
+type Passed = 'reconcile.applied' | 'drift.repaired';
+type Transition = { [T in Passed | 'reconcile.failed' | 'drift.found']: ArcticEvent<T> }[
+  | Passed
+  | 'reconcile.failed'
+  | 'drift.found'];
+
+const TRANSITIONS = ['reconcile.applied', 'reconcile.failed', 'drift.found', 'drift.repaired'] as const;
+const AGENT = ['agent.started', 'agent.stopped'] as const;
+
+export interface Culprit {
+  readonly pid: number | null;
+  readonly program: string | null;
+}
+
+export interface DriftSince {
+  readonly time: string;
+  /** False: not before this time, when a pass last found everything in place. */
+  readonly exact: boolean;
+  readonly event_id: EventId | null;
+  readonly position: Position | null;
+  /** Why it is not repaired. */
+  readonly reason: string | null;
+  readonly by: Culprit | null;
+}
+
+/** Since when a reconciler's part differs, given that it does now. `lastPass`: when a pass last ended. */
+export function driftSince(log: History, reconciler: string, lastPass: string | null): DriftSince | null {
+  let failed: ArcticEvent<'reconcile.failed'> | undefined;
+  for (const event of transitions(log, reconciler, { reverse: true })) {
+    if (event.type === 'reconcile.failed') {
+      failed = event;
+      continue;
+    }
+    if (event.type === 'drift.found') return { ...placed(event), reason: failed?.data.reason ?? null };
+    break;
+  }
+  if (failed !== undefined) return { ...placed(failed), reason: failed.data.reason };
+  if (lastPass === null) return null;
+  return { time: lastPass, exact: false, event_id: null, position: null, reason: null, by: null };
+}
+
+const placed = (event: Transition): Omit<DriftSince, 'reason'> => ({
+  time: timeOf(event.hlc),
+  exact: true,
+  event_id: event.id,
+  position: event.position,
+  by: culpritOf(event),
+});
+
+const culpritOf = (event: Transition): Culprit | null =>
+  event.type === 'drift.found' && (event.data.pid !== null || event.data.program !== null)
+    ? { pid: event.data.pid, program: event.data.program }
+    : null;
+
+export interface LastEvent {
+  readonly id: EventId;
+  readonly position: Position;
+  readonly time: string;
+  readonly type: string;
+  readonly actor: AnyEvent['actor'];
+  readonly text: string;
+}
+
+/** The last event about the route or service behind a difference; null where nothing in the log stands behind it. */
+export function lastEventBehind(
+  log: Pick<LogReader, 'pages'>,
+  views: Views,
+  difference: { readonly item: string; readonly service_id?: ServiceId },
+): LastEvent | null {
+  const { service_id: service } = difference;
+  if (service === undefined) return null;
+  const number = /^route (\d+) of /.exec(difference.item)?.[1];
+  const route = number === undefined ? undefined : views.routes.byNumber(service, Number(number));
+  const nameOf: NameOf = (id) =>
+    views.services.get(id as ServiceId)?.name ?? views.peers.get(id as PeerId)?.name;
+  for (const entity of route === undefined ? [service] : [route.key, service]) {
+    const [event] = log.pages({ entity, limit: 1 }, { reverse: true }).next().value ?? [];
+    if (event === undefined) continue;
+    const { id, position, type, actor } = event as AnyEvent;
+    return { id, position, time: timeOf(event.hlc), type, actor, text: describeEvent(event, nameOf) };
+  }
+  return null;
+}
+
+export interface StateThen {
+  readonly reconciler: FollowerName;
+  readonly state: 'matched' | 'drifted' | 'pending' | 'failed' | 'stopped' | 'unknown';
+  readonly text: string;
+  readonly desired_digest: string | null;
+  readonly applied_digest: string | null;
+  /** The event that says so. */
+  readonly event_id: EventId | null;
+  /** When that ended, where it has. */
+  readonly until: { readonly time: string; readonly event_id: EventId } | null;
+  readonly by: Culprit | null;
+  readonly differences: EventData['drift.found']['differences'];
+}
+
+export interface DriftThen {
+  readonly at: string;
+  readonly position: Position;
+  readonly drift: boolean;
+  readonly reconcilers: readonly StateThen[];
+}
+
+/**
+ * Whether the kernel and the engines matched what was desired at a moment of the past, from what this host wrote down
+ * then: each pass left the digest of what it applied, and the log, folded up to the moment, has the digest of what was desired.
+ */
+export async function driftAt(
+  log: History,
+  local: PeerId,
+  moment: { readonly position: Position } | { readonly ms: number },
+): Promise<DriftThen> {
+  const position = 'position' in moment ? moment.position : log.positionAt(moment.ms);
+  const ms = 'ms' in moment ? moment.ms : (log.recordedAt(position) ?? 0);
+  const then = await replay(log, local, { position });
+  const [agent] = log
+    .pages({ types: AGENT, until: position, origin: local, limit: 1 }, { reverse: true })
+    .next().value ?? [undefined];
+  const reconcilers = (Object.keys(FOLLOWS) as FollowerName[]).map((name) => {
+    const part = FOLLOWS[name];
+    const desired = then.state[part];
+    const digest = desired === undefined ? '' : desiredDigest(part, desired as never);
+    return stateThen(log, name, position, digest, agent as AnyEvent | undefined);
+  });
+  return {
+    at: new Date(ms).toISOString(),
+    position,
+    drift: reconcilers.some(({ state }) => state !== 'matched'),
+    reconcilers,
+  };
+}
+
+function stateThen(
+  log: History,
+  reconciler: FollowerName,
+  position: Position,
+  desired: string,
+  agent: AnyEvent | undefined,
+): StateThen {
+  const held = transitions(log, reconciler, { until: position, reverse: true });
+  const last = held.next().value as Transition | undefined;
+  const nothing = { by: null, differences: [], until: null };
+  const digests = { desired_digest: desired, applied_digest: null };
+  if (agent?.type === 'agent.stopped' && (last === undefined || last.position < agent.position)) {
+    const text = `the agent had stopped at ${timeOf(agent.hlc)}`;
+    return { reconciler, state: 'stopped', text, ...digests, event_id: agent.id, ...nothing };
+  }
+  if (last === undefined) {
+    const text = 'no pass is recorded by then';
+    return { reconciler, state: 'unknown', text, ...digests, event_id: null, ...nothing };
+  }
+  const next = (wanted: (event: Transition) => boolean) => {
+    for (const event of transitions(log, reconciler, { after: position })) {
+      if (wanted(event)) return event;
+    }
+    return undefined;
+  };
+  const ended = (event: Transition | undefined): StateThen['until'] =>
+    event === undefined ? null : { time: timeOf(event.hlc), event_id: event.id };
+  const passed = (event: Transition): boolean =>
+    event.type === 'reconcile.applied' || event.type === 'drift.repaired';
+  const told = { reconciler, desired_digest: desired, event_id: last.id, by: culpritOf(last) };
+  const at = timeOf(last.hlc);
+  switch (last.type) {
+    case 'drift.found': {
+      const text = `${describeEvent(last)}; found at ${at}`;
+      const { differences } = last.data;
+      return {
+        ...told,
+        state: 'drifted',
+        text,
+        applied_digest: null,
+        until: ended(next(passed)),
+        differences,
+      };
+    }
+    case 'reconcile.failed': {
+      const text = `${describeEvent(last)}; since ${at}`;
+      return {
+        ...told,
+        state: 'failed',
+        text,
+        applied_digest: null,
+        until: ended(next(passed)),
+        differences: [],
+      };
+    }
+    default: {
+      const { digest } = last.data;
+      if (digest === desired) {
+        const broken = next((event) => !passed(event));
+        const by = broken === undefined ? null : culpritOf(broken);
+        const text = `matched: applied at ${at}${broken === undefined ? '' : `; ${describeEvent(broken)} at ${timeOf(broken.hlc)}`}`;
+        return {
+          ...told,
+          by,
+          state: 'matched',
+          text,
+          applied_digest: digest,
+          until: ended(broken),
+          differences: [],
+        };
+      }
+      const applied = next(
+        (event) => passed(event) && 'digest' in event.data && event.data.digest === desired,
+      );
+      const text = `what was desired was not applied yet: the last pass was at ${at}${applied === undefined ? '' : `, the next at ${timeOf(applied.hlc)}`}`;
+      return {
+        ...told,
+        state: 'pending',
+        text,
+        applied_digest: digest,
+        until: ended(applied),
+        differences: [],
+      };
+    }
+  }
+}
+
+/** What a reconciler wrote down, in order or newest first. */
+function* transitions(
+  log: Pick<LogReader, 'pages'>,
+  reconciler: string,
+  range: { readonly after?: Position; readonly until?: Position; readonly reverse?: boolean },
+): Generator<Transition, undefined, void> {
+  const { reverse = false, ...between } = range;
+  const filter = { entity: `reconciler:${reconciler}`, types: TRANSITIONS, limit: 20, ...between };
+  for (const page of log.pages(filter, { reverse })) for (const event of page) yield event as Transition;
+  return undefined;
+}

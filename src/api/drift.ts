@@ -1,0 +1,40 @@
+import { Type } from 'typebox';
+import { driftAt, driftSince, lastEventBehind } from '../../projections/drift-history.ts';
+import { type ApiContext, type App, documented } from './context.ts';
+import { badMoment, Moment, positionIn, timeIn } from './moment.ts';
+import { Drift, DriftThen } from './schemas.ts';
+
+const DriftQuery = Type.Object({ at: Type.Optional(Moment) }, { additionalProperties: false });
+
+/** Desired against observed, now or then. */
+export function driftRoutes(app: App, context: ApiContext): void {
+  const { log, views, identity, reconcilers } = context;
+
+  app.get(
+    '/v1/drift',
+    { schema: documented({ querystring: DriftQuery }, { 200: Type.Union([Drift, DriftThen]) }) },
+    async (request) => {
+      const { at } = request.query;
+      if (at !== undefined) return driftAt(log, identity.peerId, momentIn(at));
+      const lastPass = new Map(reconcilers.status().map(({ name, last_run_at }) => [name, last_run_at]));
+      const reports = await reconcilers.drift();
+      return {
+        drift: reports.some((report) => report.differences.length > 0),
+        reconcilers: reports.map(({ reconciler, differences }) => ({
+          reconciler,
+          since:
+            differences.length === 0 ? null : driftSince(log, reconciler, lastPass.get(reconciler) ?? null),
+          differences: differences.map((one) => ({ ...one, last_event: lastEventBehind(log, views, one) })),
+        })),
+      };
+    },
+  );
+}
+
+function momentIn(text: string): Parameters<typeof driftAt>[2] {
+  const position = positionIn(text);
+  if (position !== undefined) return { position };
+  const ms = timeIn(text);
+  if (ms === undefined) throw badMoment('at');
+  return { ms };
+}
