@@ -106,6 +106,8 @@ export interface LogReader {
 export interface Log extends LogReader {
   /** Appends events of this host in one durable, signed transaction. Streams follow the catalogue. */
   append(events: readonly AnyNewEvent[], context: AppendContext): readonly AnyEvent[];
+  /** What an append under this idempotency key gave; undefined when there was none in the last 7 days. */
+  recall(idempotencyKey: string): readonly AnyEvent[] | undefined;
   /**
    * Takes events of one origin's `config` stream, in order and without holes, verifies everything, and stores the whole
    * signed transactions. `publicKey` is the 32-byte key pinned for that origin. Duplicates are harmless. The own origin

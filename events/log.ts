@@ -178,16 +178,21 @@ function createLog(opened: Opened, deps: LogDeps): Log {
     position += rows.length;
   };
 
+  const recall = (idempotencyKey: string): readonly AnyEvent[] | undefined => {
+    const span = queries.get<[Position, Position]>(
+      'SELECT first_position, last_position FROM idempotency WHERE key = ?',
+      idempotencyKey,
+    );
+    return span && reads.read({ after: (span[0] - 1) as Position, until: span[1] });
+  };
+
   const repeated = (
     events: readonly AnyNewEvent[],
     context: AppendContext,
   ): readonly AnyEvent[] | undefined => {
     if (context.idempotencyKey !== undefined) {
-      const span = queries.get<[Position, Position]>(
-        'SELECT first_position, last_position FROM idempotency WHERE key = ?',
-        context.idempotencyKey,
-      );
-      if (span !== undefined) return reads.read({ after: (span[0] - 1) as Position, until: span[1] });
+      const earlier = recall(context.idempotencyKey);
+      if (earlier !== undefined) return earlier;
     }
     const given = events.flatMap((event) => (event.id === undefined ? [] : [event.id]));
     if (given.length === 0) return undefined;
@@ -223,6 +228,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
     },
     ...reads,
 
+    recall,
     append(events, context) {
       expectOpen();
       if (events.length === 0) return [];

@@ -206,6 +206,11 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
   undo.add('TCP engine', () => engine.stop(DRAIN_MS));
 
   // What makes the kernel and the engines follow.
+  const tproxy = createTproxyReconciler({
+    engine,
+    desired: () => projections.desired('tproxy'),
+    endpointOf: (peer) => carrierEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
+  });
   const reconcilers = createReconcilers(
     { resyncMs: settings.resyncSeconds * 1_000 },
     {
@@ -234,14 +239,8 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
           watches: ['link', 'address'],
         },
         {
-          passable: passable(
-            createTproxyReconciler({
-              engine,
-              desired: () => projections.desired('tproxy'),
-              endpointOf: (peer) => carrierEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
-            }),
-          ),
-          digest: () => projections.desiredDigest('tproxy'),
+          passable: passable(tproxy),
+          digest: () => tproxy.digest(),
           wakesOn: ['tproxy', 'peers'],
           watches: [],
         },
@@ -339,7 +338,10 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
     await reconcilers.cleanup('shutdown');
   });
   await gossip.start();
-  undo.add('gossip', () => gossip.stop());
+  undo.add('gossip', async () => {
+    await gossip.leave();
+    await gossip.stop();
+  });
   logger.info({ version, peer_id: identity.peerId, port: listening.port }, 'the agent is running');
 
   return {

@@ -95,10 +95,14 @@ export function credentialRoutes(app: App, context: ApiContext): void {
     { schema: documented({}, { 200: RotatedCredential }) },
     (request) => {
       const secret = createSecret(random);
-      const { clientId } = request.caller;
+      const { clientId, scopes } = request.caller;
       const shared = requireSharedCredential(views, clientId);
       const { result } = executor.execute(commandOf(request, shared.client_id), (now, at) =>
-        decideRotateCredential(now, { callerClientId: clientId, secretHash: hashSecret(secret) }, at),
+        decideRotateCredential(
+          now,
+          { callerClientId: clientId, callerScopes: scopes, secretHash: hashSecret(secret) },
+          at,
+        ),
       );
       if (result === undefined) throw shownBefore();
       return {

@@ -77,11 +77,23 @@ export function decideRevokeCredential(
 /** Gives the shared credential a new secret; the old one is taken for another 24 hours. */
 export function decideRotateCredential(
   views: Views,
-  command: { readonly callerClientId: string | null; readonly secretHash: string },
+  command: {
+    readonly callerClientId: string | null;
+    readonly callerScopes: readonly Scope[];
+    readonly secretHash: string;
+  },
   context: DecisionContext,
 ): Decision<{ readonly clientId: ClientId; readonly previousValidUntil: number }> {
   requireWritable(views, context);
-  const { client_id } = requireSharedCredential(views, command.callerClientId);
+  const { client_id, scopes } = requireSharedCredential(views, command.callerClientId);
+  // Who is given the secret is given its scopes: the rule of creation holds here too.
+  const wider = (scopes as readonly Scope[]).filter((scope) => !covers(command.callerScopes, scope));
+  if (wider.length > 0) {
+    throw new ArcticError(
+      'FORBIDDEN',
+      `the shared credential ${client_id} has scopes that yours lacks (${wider.join(', ')}), so its secret cannot be given to you.`,
+    );
+  }
   const previousValidUntil = context.now + ROTATION_GRACE_MS;
   return {
     events: [

@@ -50,7 +50,7 @@ export function createExecutor(deps: {
     execute(request, decide) {
       const { actor, correlationId, idempotencyKey, expected, fence } = request;
       try {
-        const earlier = idempotencyKey === undefined ? undefined : recall(log, idempotencyKey);
+        const earlier = idempotencyKey === undefined ? undefined : log.recall(idempotencyKey);
         if (earlier !== undefined) return { events: earlier, result: undefined };
         // Asked before the decision too: a command that changes nothing must still fail on a stale version.
         if (expected !== undefined) refuseStale(expected, log.entityVersion(expected.entity));
@@ -69,26 +69,6 @@ export function createExecutor(deps: {
       }
     },
   };
-}
-
-/**
- * What an earlier append under this key gave. The question is an append that cannot succeed, for no entity is at
- * version -1: the log answers a known key with its first result before it looks at the version.
- */
-function recall(log: Log, idempotencyKey: string): readonly AnyEvent[] | undefined {
-  const probe = { type: 'agent.stopped', entity: log.origin, data: { reason: 'never appended' } } as const;
-  const actor = { kind: 'system', id: null, address: null } as const;
-  try {
-    return log.append([probe], {
-      actor,
-      correlationId: 'recall',
-      idempotencyKey,
-      expectedVersion: { entity: log.origin, version: -1 },
-    });
-  } catch (error) {
-    if (error instanceof ArcticError && error.code === 'CONFLICT') return undefined;
-    throw error;
-  }
 }
 
 function refuseStale(expected: { readonly entity: string; readonly version: number }, version: number): void {

@@ -75,6 +75,14 @@ t.test('the shared credential is rotated; the old secret lives another day', asy
   t.not(rotated.body.client_secret, first.client_secret);
   await harness.token(first.client_id, rotated.body.client_secret);
   await harness.token(first.client_id, first.client_secret);
+
+  const narrow = await send('POST', '/v1/credentials', { token, body: { scopes: ['credentials.write'] } });
+  const weak = await harness.token(narrow.body.client_id, narrow.body.client_secret);
+  t.match(
+    await send('POST', '/v1/cluster/credentials/rotate', { token: weak }),
+    { status: 403, body: { code: 'FORBIDDEN', error: /admin/ } },
+    'a secret of wider scopes is not given to a narrower caller',
+  );
   t.type(
     (await send('GET', '/v1/cluster/credentials', { token })).body.previous_secret_valid_until,
     'string',
