@@ -7,5 +7,29 @@
       "cflags": ["-Wall", "-Wextra", "-Werror", "-O2", "-fvisibility=hidden"],
       "cflags_cc": ["-std=c++17"]
     }
+  ],
+  "conditions": [
+    # The relay needs the OpenSSL headers that belong to the node binary. Without them the TypeScript relay does its work.
+    ["'<!(test -e <(node_root_dir)/include/node/openssl/evp.h && echo yes || echo no)' == 'yes'", {
+      "targets": [
+        {
+          "target_name": "arctic_relay",
+          "sources": [
+            "relay/binding.cc",
+            "relay/commands.cc",
+            "relay/flow.cc",
+            "relay/frames.cc",
+            "relay/link.cc",
+            "relay/link_keys.cc",
+            "relay/loop.cc",
+            "relay/pool.cc",
+            "relay/relay.cc"
+          ],
+          "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
+          "cflags": ["-Wall", "-Wextra", "-Werror", "-O2", "-fvisibility=hidden"],
+          "cflags_cc": ["-std=c++17"]
+        }
+      ]
+    }]
   ]
 }

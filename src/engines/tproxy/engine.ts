@@ -1,10 +1,13 @@
-/** The TCP engine this host gets: sockets and relay put together. */
+/** The TCP engine this host gets: the native relay where it is built and loads, otherwise the TypeScript one. */
 import type { NativeAddon } from '../../native/addon.ts';
+import type { RelayAddon } from '../../native/relay/addon.ts';
 import type { TproxyEngine } from './contract.ts';
-import { createTypescriptRelay, type RelayDependencies, type RelayOptions } from './relay.ts';
+import { createNativeRelay } from './native-relay.ts';
+import { createTypescriptRelay, type RelayDependencies } from './relay.ts';
+import type { RelayOptions } from './relay-options.ts';
 import { createTransparentSockets, type TransparentSocketsOptions } from './transparent-sockets.ts';
 
-export { DEFAULT_LISTEN_PORT } from './relay.ts';
+export { DEFAULT_LISTEN_PORT } from './relay-options.ts';
 
 export interface TproxyEngineOptions extends RelayOptions {
   readonly sockets: TransparentSocketsOptions;
@@ -12,12 +15,18 @@ export interface TproxyEngineOptions extends RelayOptions {
 
 export interface TproxyEngineDependencies extends Omit<RelayDependencies, 'sockets'> {
   readonly addon: NativeAddon;
+  /** What `loadRelayAddon` found; without `addon` the reason is logged. */
+  readonly relay: { readonly addon: RelayAddon } | { readonly addon: undefined; readonly reason: string };
 }
 
 export function createTproxyEngine(
   options: TproxyEngineOptions,
-  { addon, ...deps }: TproxyEngineDependencies,
+  { addon, relay, ...deps }: TproxyEngineDependencies,
 ): TproxyEngine {
+  if (relay.addon !== undefined) {
+    return createNativeRelay(options, { ...deps, addon, relay: relay.addon });
+  }
+  deps.logger.warn({ reason: relay.reason }, 'the TCP engine falls back to TypeScript and is slower');
   return createTypescriptRelay(options, {
     ...deps,
     sockets: createTransparentSockets(addon, options.sockets),

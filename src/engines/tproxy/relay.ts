@@ -18,29 +18,11 @@ import type { EngineClock, EngineLogger, EngineRandom } from './dependencies.ts'
 import { createEntry } from './entry.ts';
 import { createExit } from './exit.ts';
 import { createFlowTable } from './flow-table.ts';
-import { Link, type LinkDependencies, type LinkOptions } from './link.ts';
-import { createLinkPool, type LinkPool, type PoolOptions } from './link-pool.ts';
+import { Link, type LinkDependencies } from './link.ts';
+import { createLinkPool, type LinkPool } from './link-pool.ts';
 import { createWarnSeldom } from './rate-limited-log.ts';
+import { completeOptions, type RelayOptions } from './relay-options.ts';
 import type { Listener, Sockets } from './sockets.ts';
-
-export interface RelayOptions {
-  /** Port of the transparent listeners, as the firewall names it. Default 61001. */
-  readonly listenPort?: number;
-  /** TPROXY_PORT: where peers' carriers arrive. */
-  readonly carrierPort: number;
-  readonly pool?: Partial<PoolOptions>;
-  readonly link?: Partial<LinkOptions>;
-  /** Milliseconds for a connection to a destination. Default 10,000. */
-  readonly connectTimeout?: number;
-  /** Flows at once, entry and exit together; each takes two descriptors. Default 8,192. */
-  readonly mostFlows?: number;
-  /** Accepted carriers that have not proved themselves yet. Default 512. */
-  readonly mostHandshakes?: number;
-  /** Milliseconds an accepted idle link of a renewed session may still be used by its dialer. Default 5,000. */
-  readonly renewalGrace?: number;
-  /** Milliseconds of silence after which an accepted idle link is closed; dialers send PING. Default 60,000. */
-  readonly silenceTimeout?: number;
-}
 
 export interface RelayDependencies {
   readonly keys: CarrierKeys;
@@ -50,19 +32,6 @@ export interface RelayDependencies {
   readonly sockets: Sockets;
 }
 
-/** Where the engine listens for redirected connections unless told otherwise; the firewall's `tproxy to` names it. */
-export const DEFAULT_LISTEN_PORT = 61_001;
-
-const POOL: PoolOptions = {
-  warm: 8,
-  most: 4_096,
-  waitTimeout: 5_000,
-  idleTimeout: 60_000,
-  pingEvery: 15_000,
-  backoffLeast: 50,
-  backoffMost: 2_000,
-};
-const LINK: LinkOptions = { handshakeTimeout: 5_000, rekeyFrames: 2 ** 20, rekeyAfter: 3_600_000 };
 const EMPTY: TproxyConfig = { entries: [], exits: [], peers: [] };
 
 interface PeerState {
@@ -73,12 +42,9 @@ interface PeerState {
 
 export function createTypescriptRelay(options: RelayOptions, deps: RelayDependencies): TproxyEngine {
   const { keys, clock, random, logger, sockets } = deps;
-  const poolOptions: PoolOptions = { ...POOL, ...options.pool };
-  const linkOptions: LinkOptions = { ...LINK, ...options.link };
-  const renewalGrace = options.renewalGrace ?? 5_000;
-  const silenceTimeout = options.silenceTimeout ?? 60_000;
+  const { renewalGrace, silenceTimeout, ...chosen } = completeOptions(options);
   const warnSeldom = createWarnSeldom(logger, clock);
-  const flows = createFlowTable(options.mostFlows ?? 8_192);
+  const flows = createFlowTable(chosen.mostFlows);
   const peers = new Map<string, PeerState>();
   const links = new Set<Link>();
   const dialFailures = new Map<Link, () => void>();
@@ -107,13 +73,13 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
     warnSeldom,
     sockets,
     flows,
-    connectTimeout: options.connectTimeout ?? 10_000,
+    connectTimeout: chosen.connectTimeout,
   });
 
   function peerState(peerId: string): PeerState {
     let state = peers.get(peerId);
     if (state === undefined) {
-      const pool = createLinkPool(poolOptions, {
+      const pool = createLinkPool(chosen.pool, {
         clock,
         dial: (established, failed) => void dial(peerId, established, failed),
       });
@@ -161,7 +127,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
   }
 
   function linkDependencies(established: (link: Link) => void): LinkDependencies {
-    return { clock, random, options: linkOptions, established, closed: linkClosed };
+    return { clock, random, options: chosen.link, established, closed: linkClosed };
   }
 
   /** A session may have been retired while the link shook hands under it. */
@@ -192,7 +158,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
 
   function acceptCarrier(socket: Socket): void {
     socket.on('error', () => undefined);
-    if (!running || handshakes >= (options.mostHandshakes ?? 512)) {
+    if (!running || handshakes >= chosen.mostHandshakes) {
       refusedCarriers += 1;
       socket.destroy();
       return;
@@ -275,9 +241,9 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
   }
 
   async function openListeners(): Promise<void> {
-    captured = await sockets.listenCaptured(options.listenPort ?? DEFAULT_LISTEN_PORT, entry.accept);
+    captured = await sockets.listenCaptured(chosen.listenPort, entry.accept);
     try {
-      listeners = [...captured, ...(await sockets.listenCarriers(options.carrierPort, acceptCarrier))];
+      listeners = [...captured, ...(await sockets.listenCarriers(chosen.carrierPort, acceptCarrier))];
     } catch (error) {
       await Promise.all(captured.map((listener) => listener.close()));
       captured = [];
@@ -354,7 +320,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
       };
     },
     get listenPort() {
-      return captured[0]?.port ?? options.listenPort ?? DEFAULT_LISTEN_PORT;
+      return captured[0]?.port ?? chosen.listenPort;
     },
   };
   return engine;

@@ -30,6 +30,12 @@ export async function runCompliance(t: Test, entryBy: Implementation, exitBy: Im
   t.teardown(() => lab.stop());
   await until(async () => ((await lab.entry.stats()).carriers['exit']?.idle ?? 0) >= 8, 'links are warm');
 
+  await t.test('each says what it is, and what the carriers run on', async (t) => {
+    t.equal((await lab.entry.stats()).implementation, entryBy);
+    t.equal((await lab.exit.stats()).implementation, exitBy);
+    t.match((await lab.entry.stats()).congestionControl, /^(bbr|cubic|reno)$/);
+  });
+
   for (const family of [4, 6] as const) {
     const server = family === 4 ? SERVER.v4 : SERVER.v6;
     const name = `IPv${family}`;

@@ -4,9 +4,10 @@ import { systemClock } from '../../../events/clock.ts';
 import type { TproxyConfig, TproxyEngine } from '../../../src/engines/tproxy/contract.ts';
 import { createTproxyEngine } from '../../../src/engines/tproxy/engine.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
+import { loadRelayAddon } from '../../../src/native/relay/addon.ts';
 import { createTestKeys } from '../../unit/engines/tproxy/loopback.ts';
 
-export type Implementation = 'typescript';
+export type Implementation = 'typescript' | 'native';
 
 export type HostCall =
   | {
@@ -41,11 +42,15 @@ const logger = { debug: write('debug'), info: write('info'), warn: write('warn')
 const keys = createTestKeys();
 let engine: TproxyEngine | undefined;
 
-function create(_implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
+function create(implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
+  const relay =
+    implementation === 'native' ? loadRelayAddon() : { addon: undefined, reason: 'the test wants it so' };
+  if (implementation === 'native' && relay.addon === undefined) throw new Error(relay.reason);
   return createTproxyEngine(
     { listenPort, carrierPort, sockets: { ownMark: 0x41f0_0001 } },
     {
       addon: loadAddon(),
+      relay,
       keys,
       clock: systemClock,
       random: { bytes: (count) => randomBytes(count) },

@@ -66,6 +66,8 @@ export interface Lab {
 async function startHost(netns: Netns, implementation: Implementation): Promise<EngineHost> {
   const child = spawn('ip', [...netns.prefix, process.execPath, '--import=tsx', HOST, implementation], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    // For a relay built with a sanitizer: its runtime has to be loaded first.
+    env: { ...process.env, LD_PRELOAD: process.env['ENGINE_PRELOAD'] ?? '' },
   });
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   let next = 0;

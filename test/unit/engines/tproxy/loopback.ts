@@ -11,7 +11,8 @@ import type {
   TproxyEngine,
 } from '../../../../src/engines/tproxy/contract.ts';
 import type { Endpoint } from '../../../../src/engines/tproxy/frames.ts';
-import { createTypescriptRelay, type RelayOptions } from '../../../../src/engines/tproxy/relay.ts';
+import { createTypescriptRelay } from '../../../../src/engines/tproxy/relay.ts';
+import type { RelayOptions } from '../../../../src/engines/tproxy/relay-options.ts';
 import { createTransparentSockets } from '../../../../src/engines/tproxy/transparent-sockets.ts';
 import { loadAddon } from '../../../../src/native/addon.ts';
 

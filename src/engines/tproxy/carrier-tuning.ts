@@ -1,0 +1,60 @@
+import { SystemCallError } from '../../native/addon.ts';
+import type { TcpSocketOptions } from '../../native/transparent.ts';
+
+export interface CarrierTuningOptions {
+  /** SO_MARK of everything the relay dials, and of its carriers: never captured again. */
+  readonly ownMark: number;
+  /** TCP_CONGESTION of carriers, used where the kernel has it. Default `bbr`. */
+  readonly congestionControl?: string;
+  /** Send and receive buffer of carriers in bytes. Default 16 MB: a lossy link of 200 Mbit/s and 100 ms needs it. */
+  readonly carrierBuffer?: number;
+  /** TCP_NOTSENT_LOWAT of carriers in bytes. Default 1 MB; without it large buffers were slower and unsteady. */
+  readonly notSentLowWater?: number;
+  /** Milliseconds without an acknowledgement after which a carrier counts as dead. Default 30,000. */
+  readonly userTimeout?: number;
+}
+
+export interface CarrierTuning {
+  readonly options: Required<CarrierTuningOptions>;
+  /** Opens a carrier socket; a kernel without the wanted congestion control keeps its default from then on. */
+  open(open: (tcp: TcpSocketOptions) => number): number;
+}
+
+export function createCarrierTuning(given: CarrierTuningOptions): CarrierTuning {
+  const options = {
+    ownMark: given.ownMark,
+    congestionControl: given.congestionControl ?? 'bbr',
+    carrierBuffer: given.carrierBuffer ?? 16 * 1024 * 1024,
+    notSentLowWater: given.notSentLowWater ?? 1024 * 1024,
+    userTimeout: given.userTimeout ?? 30_000,
+  };
+  const tcp: TcpSocketOptions = {
+    mark: options.ownMark,
+    sendBuffer: options.carrierBuffer,
+    receiveBuffer: options.carrierBuffer,
+    notSentLowWater: options.notSentLowWater,
+    userTimeout: options.userTimeout,
+  };
+  let congestionControl: string | undefined = options.congestionControl;
+  return {
+    options,
+    open(open) {
+      if (congestionControl === undefined) return open(tcp);
+      try {
+        return open({ ...tcp, congestionControl });
+      } catch (error) {
+        if (!isRefusedCongestionControl(error)) throw error;
+        congestionControl = undefined;
+        return open(tcp);
+      }
+    },
+  };
+}
+
+function isRefusedCongestionControl(error: unknown): boolean {
+  return (
+    error instanceof SystemCallError &&
+    error.message.includes('TCP_CONGESTION') &&
+    (error.code === 'ENOENT' || error.code === 'EPERM')
+  );
+}

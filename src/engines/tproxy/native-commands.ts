@@ -1,0 +1,175 @@
+/** Commands to the native relay as bytes; `src/native/relay/commands.cc` decodes them. Integers are big-endian. */
+import { addressBytes } from '../../native/sockaddr.ts';
+import type { CarrierSession, TproxyExit, TproxyPeer, TproxyService } from './contract.ts';
+
+const COMMAND = {
+  limits: 1,
+  configure: 2,
+  setSession: 3,
+  noSession: 4,
+  retire: 5,
+  listen: 6,
+  stopAccepting: 7,
+  resetAll: 8,
+} as const;
+
+/** In the order of `struct Limits`. Milliseconds and bytes. */
+export interface NativeLimits {
+  readonly warm: number;
+  readonly mostLinks: number;
+  readonly waitTimeout: number;
+  readonly idleTimeout: number;
+  readonly pingEvery: number;
+  readonly backoffLeast: number;
+  readonly backoffMost: number;
+  readonly handshakeTimeout: number;
+  readonly rekeyFrames: number;
+  readonly rekeyAfter: number;
+  readonly connectTimeout: number;
+  readonly mostFlows: number;
+  readonly mostHandshakes: number;
+  readonly renewalGrace: number;
+  readonly silenceTimeout: number;
+  readonly ownMark: number;
+  readonly carrierBuffer: number;
+  readonly notSentLowWater: number;
+  readonly userTimeout: number;
+  readonly congestionControl: string;
+}
+
+class Writer {
+  readonly #parts: Buffer[] = [];
+
+  u8(value: number): this {
+    this.#parts.push(Buffer.of(value));
+    return this;
+  }
+
+  u16(value: number): this {
+    const bytes = Buffer.alloc(2);
+    bytes.writeUInt16BE(value);
+    return this.raw(bytes);
+  }
+
+  u32(value: number): this {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32BE(value);
+    return this.raw(bytes);
+  }
+
+  u64(value: number): this {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64BE(BigInt(Math.round(value)));
+    return this.raw(bytes);
+  }
+
+  flag(value: boolean): this {
+    return this.u8(value ? 1 : 0);
+  }
+
+  /** At most 255 bytes; longer is a RangeError of `u8`. */
+  text(value: string): this {
+    const bytes = Buffer.from(value, 'utf8');
+    if (bytes.length > 255) throw new RangeError(`too long for the native relay: ${value}`);
+    return this.u8(bytes.length).raw(bytes);
+  }
+
+  raw(bytes: Buffer): this {
+    this.#parts.push(bytes);
+    return this;
+  }
+
+  address(text: string): this {
+    const bytes = addressBytes(text);
+    return this.u8(bytes.length).raw(bytes);
+  }
+
+  prefix(cidr: string | null): this {
+    if (cidr === null) return this.flag(false);
+    const [address = '', width = ''] = cidr.split('/');
+    if (!/^\d{1,3}$/.test(width)) throw new RangeError(`not a CIDR: ${cidr}`);
+    return this.flag(true).address(address).u8(Number(width));
+  }
+
+  done(): Buffer {
+    return Buffer.concat(this.#parts);
+  }
+}
+
+export function encodeLimits(limits: NativeLimits): Buffer {
+  const out = new Writer().u8(COMMAND.limits);
+  for (const value of [
+    limits.warm,
+    limits.mostLinks,
+    limits.waitTimeout,
+    limits.idleTimeout,
+    limits.pingEvery,
+    limits.backoffLeast,
+    limits.backoffMost,
+    limits.handshakeTimeout,
+    limits.rekeyFrames,
+    limits.rekeyAfter,
+    limits.connectTimeout,
+    limits.mostFlows,
+    limits.mostHandshakes,
+    limits.renewalGrace,
+    limits.silenceTimeout,
+    limits.ownMark,
+    limits.carrierBuffer,
+    limits.notSentLowWater,
+    limits.userTimeout,
+  ]) {
+    out.u32(value);
+  }
+  return out.text(limits.congestionControl).done();
+}
+
+/** `peers` have addresses, not names. Throws RangeError for a malformed CIDR or address. */
+export function encodeConfigure(config: {
+  readonly entries: readonly TproxyService[];
+  readonly exits: readonly TproxyExit[];
+  readonly peers: readonly TproxyPeer[];
+}): Buffer {
+  const out = new Writer().u8(COMMAND.configure);
+  const services = (all: readonly (TproxyService & Partial<Pick<TproxyExit, 'allowed'>>)[]): void => {
+    out.u32(all.length);
+    for (const service of all) {
+      out.text(service.serviceId).text(service.peerId).u32(service.mark).flag(service.fullyTransparent);
+      out.u64(service.limitBitsPerSecond).u32(service.allowed?.length ?? 0);
+      for (const rule of service.allowed ?? []) out.prefix(rule.source).prefix(rule.destination);
+    }
+  };
+  services(config.entries);
+  services(config.exits);
+  out.u32(config.peers.length);
+  for (const peer of config.peers) out.text(peer.peerId).address(peer.host).u16(peer.port);
+  return out.done();
+}
+
+/** The bytes hold the key: overwrite them once they are handed over. */
+export function encodeSetSession(session: CarrierSession, current: boolean): Buffer {
+  const key = Buffer.from(session.key);
+  const bytes = new Writer()
+    .u8(COMMAND.setSession)
+    .raw(Buffer.from(session.sessionId, 'hex'))
+    .raw(key)
+    .text(session.peerId)
+    .flag(session.initiator)
+    .flag(current)
+    .done();
+  key.fill(0);
+  return bytes;
+}
+
+export const encodeNoSession = (sessionId: string): Buffer =>
+  new Writer().u8(COMMAND.noSession).raw(Buffer.from(sessionId, 'hex')).done();
+
+export const encodeRetire = (sessionId: string, removed: boolean): Buffer =>
+  new Writer().u8(COMMAND.retire).raw(Buffer.from(sessionId, 'hex')).flag(removed).done();
+
+/** The relay owns `fd` from then on. */
+export const encodeListen = (fd: number, captured: boolean, port: number): Buffer =>
+  new Writer().u8(COMMAND.listen).u32(fd).flag(captured).u16(port).done();
+
+export const encodeStopAccepting = (): Buffer => new Writer().u8(COMMAND.stopAccepting).done();
+export const encodeResetAll = (): Buffer => new Writer().u8(COMMAND.resetAll).done();

@@ -1,0 +1,229 @@
+/**
+ * The TCP engine's native relay as the rest of Arctic sees it. TypeScript decides: it opens the listeners, hands over
+ * configuration, limits and session keys, and answers when the relay's thread meets a session it does not know.
+ * Bytes, frames and flows are the thread's (`src/native/relay`).
+ */
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { type NativeAddon, READABLE, systemCall } from '../../native/addon.ts';
+import type { RelayAddon } from '../../native/relay/addon.ts';
+import { BACKLOG, type BoundListener, bindCaptured, bindCarriers } from './bound-listeners.ts';
+import { type CarrierTuningOptions, createCarrierTuning } from './carrier-tuning.ts';
+import type { CarrierKeys, TproxyConfig, TproxyEngine, TproxyPeer, TproxyStats } from './contract.ts';
+import { createCounters } from './counters.ts';
+import type { EngineClock, EngineLogger } from './dependencies.ts';
+import { compileExitPolicy } from './exit-policy.ts';
+import {
+  encodeConfigure,
+  encodeLimits,
+  encodeListen,
+  encodeNoSession,
+  encodeResetAll,
+  encodeRetire,
+  encodeSetSession,
+  encodeStopAccepting,
+} from './native-commands.ts';
+import { createEventLog } from './native-events.ts';
+import { parseStats } from './native-stats.ts';
+import { createWarnSeldom } from './rate-limited-log.ts';
+import { completeOptions, type RelayOptions } from './relay-options.ts';
+
+export interface NativeRelayOptions extends RelayOptions {
+  readonly sockets: CarrierTuningOptions;
+}
+
+export interface NativeRelayDependencies {
+  readonly addon: NativeAddon;
+  readonly relay: RelayAddon;
+  readonly keys: CarrierKeys;
+  readonly clock: EngineClock;
+  readonly logger: EngineLogger;
+}
+
+const EMPTY: TproxyConfig = { entries: [], exits: [], peers: [] };
+/** Milliseconds between looks at what is left while stopping. */
+const DRAIN_POLL = 20;
+/** Milliseconds between look-ups of peers that are given by name, when they cannot be dialed. */
+const LOOKUP_EVERY = 5_000;
+
+export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelayDependencies): TproxyEngine {
+  const { addon, relay, keys, clock, logger } = deps;
+  const chosen = completeOptions(options);
+  const carrier = createCarrierTuning(options.sockets);
+  const warnSeldom = createWarnSeldom(logger, clock);
+  const logEvent = createEventLog(logger, warnSeldom);
+  let config: TproxyConfig = EMPTY;
+  let slot: number | undefined;
+  let poll = -1;
+  let listenPort = chosen.listenPort;
+  let unsubscribe: () => void = () => undefined;
+  let lookedUpAt = Number.NEGATIVE_INFINITY;
+  /** Peer of each session the thread has. */
+  const handed = new Map<string, string>();
+
+  function command(bytes: Buffer, wipe = false): void {
+    if (slot === undefined) return;
+    systemCall('relayCommand', relay.relayCommand(slot, bytes));
+    if (wipe) bytes.fill(0);
+  }
+
+  function handOver(sessionId: string): void {
+    const session = keys.byId(sessionId);
+    if (session === undefined) {
+      command(encodeNoSession(sessionId));
+      return;
+    }
+    const current = keys.current(session.peerId)?.sessionId === sessionId;
+    handed.set(sessionId, session.peerId);
+    command(encodeSetSession(session, current), true);
+  }
+
+  function onRetired(sessionId: string, reason: 'renewed' | 'removed'): void {
+    const peerId = handed.get(sessionId);
+    handed.delete(sessionId);
+    // The next one first, so that no flow has to wait for it.
+    const next = peerId === undefined ? undefined : keys.current(peerId);
+    if (next !== undefined && next.sessionId !== sessionId) handOver(next.sessionId);
+    command(encodeRetire(sessionId, reason === 'removed'));
+  }
+
+  function drainEvents(): void {
+    if (slot === undefined) return;
+    for (const line of relay.relayEvents(slot).split('\n')) {
+      const [kind = '', subject = '', ...rest] = line.split('\t');
+      if (kind === 'session') handOver(subject);
+      else if (kind === 'want') {
+        const session = keys.current(subject);
+        if (session !== undefined) handOver(session.sessionId);
+      } else if (kind !== '') {
+        logEvent(kind, subject, rest);
+        if (kind === 'dial') lookUpAgain(subject);
+      }
+    }
+  }
+
+  /** Names are looked up here: the thread knows addresses only. */
+  async function resolvePeer(peer: TproxyPeer): Promise<TproxyPeer | undefined> {
+    try {
+      return { ...peer, host: (await lookup(peer.host)).address };
+    } catch (error) {
+      warnSeldom(
+        `lookup ${peer.peerId}`,
+        { peer: peer.peerId, host: peer.host, err: error },
+        'peer not found',
+      );
+      return undefined;
+    }
+  }
+
+  function sendConfig(wanted: TproxyConfig): void {
+    const addresses = wanted.peers.filter((peer) => isIP(peer.host) !== 0);
+    command(encodeConfigure({ ...wanted, peers: addresses }));
+    if (addresses.length < wanted.peers.length) void sendResolved(wanted);
+  }
+
+  async function sendResolved(wanted: TproxyConfig): Promise<void> {
+    lookedUpAt = clock.monotonic();
+    const found = await Promise.all(
+      wanted.peers.map((peer) => (isIP(peer.host) === 0 ? resolvePeer(peer) : peer)),
+    );
+    if (config !== wanted) return;
+    command(encodeConfigure({ ...wanted, peers: found.filter((peer) => peer !== undefined) }));
+  }
+
+  function lookUpAgain(peerId: string): void {
+    const peer = config.peers.find((one) => one.peerId === peerId);
+    if (peer === undefined || isIP(peer.host) !== 0) return;
+    if (clock.monotonic() - lookedUpAt >= LOOKUP_EVERY) void sendResolved(config);
+  }
+
+  function handListeners(bound: readonly BoundListener[], captured: boolean): void {
+    for (const { fd, port } of bound) {
+      systemCall('listen', addon.listen(fd, BACKLOG));
+      command(encodeListen(fd, captured, port));
+    }
+  }
+
+  async function bindAll(): Promise<{
+    captured: readonly BoundListener[];
+    carriers: readonly BoundListener[];
+  }> {
+    const captured = await bindCaptured(addon, chosen.listenPort, true);
+    try {
+      return { captured, carriers: bindCarriers(addon, chosen.carrierPort, carrier) };
+    } catch (error) {
+      for (const { fd } of captured) addon.close(fd);
+      throw error;
+    }
+  }
+
+  return {
+    async start() {
+      if (slot !== undefined) return;
+      const { captured, carriers } = await bindAll();
+      slot = systemCall('relayStart', relay.relayStart());
+      command(
+        encodeLimits({
+          ...chosen.pool,
+          mostLinks: chosen.pool.most,
+          ...chosen.link,
+          ...chosen,
+          ...carrier.options,
+        }),
+      );
+      sendConfig(config);
+      poll = systemCall(
+        'pollStart',
+        addon.pollStart(relay.relayEventFd(slot), READABLE, () => drainEvents()),
+      );
+      unsubscribe = keys.onRetired(onRetired);
+      listenPort = captured[0]?.port ?? chosen.listenPort;
+      handListeners(carriers, false);
+      handListeners(captured, true);
+    },
+    async stop(graceMs = 0) {
+      if (slot === undefined) return;
+      command(encodeStopAccepting());
+      const end = clock.monotonic() + graceMs;
+      while (clock.monotonic() < end && parseStats(relay.relayStats(slot)).flows > 0) {
+        await new Promise<void>((resolve) => {
+          clock.after(Math.min(DRAIN_POLL, graceMs), resolve);
+        });
+        if (slot === undefined) return;
+      }
+      command(encodeResetAll());
+      unsubscribe();
+      addon.pollStop(poll);
+      const ended = slot;
+      slot = undefined;
+      handed.clear();
+      relay.relayStop(ended);
+    },
+    configure(wanted) {
+      // Before anything is changed: throws RangeError for a malformed CIDR.
+      for (const exit of wanted.exits) compileExitPolicy(exit);
+      for (const service of wanted.entries.filter((one) => one.transport === 'kcp')) {
+        warnSeldom(
+          `kcp ${service.serviceId}`,
+          { service: service.serviceId, peer: service.peerId },
+          'this engine has no KCP: the service is carried over TCP',
+        );
+      }
+      config = wanted;
+      sendConfig(wanted);
+    },
+    configured: () => config,
+    stats(): TproxyStats {
+      const { flows: _, ...stats } = parseStats(slot === undefined ? '' : relay.relayStats(slot));
+      // As the model does: a configured service has counters, also when nothing has happened yet.
+      const services = { ...stats.services };
+      for (const { serviceId } of [...config.entries, ...config.exits]) {
+        services[serviceId] ??= { entry: createCounters(), exit: createCounters() };
+      }
+      return { ...stats, services };
+    },
+    get listenPort() {
+      return listenPort;
+    },
+  };
+}

@@ -1,0 +1,435 @@
+// Links: handshake, sealing, and the frames that arrive. The model is src/engines/tproxy/link.ts.
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+namespace arctic::relay {
+namespace {
+
+constexpr char kHex[] = "0123456789abcdef";
+
+std::string Hex(const SessionId& id) {
+  std::string text;
+  for (const uint8_t byte : id) {
+    text += kHex[byte >> 4];
+    text += kHex[byte & 15];
+  }
+  return text;
+}
+
+constexpr int kKeepaliveSeconds = 10;
+
+}  // namespace
+
+void Loop::TuneCarrier(int fd) {
+  const auto setting = [fd](int force, int ordinary, uint32_t bytes) {
+    if (bytes == 0) return;
+    const int value = static_cast<int>(bytes);
+    if (setsockopt(fd, SOL_SOCKET, force, &value, sizeof value) < 0) SetInt(fd, SOL_SOCKET, ordinary, value);
+  };
+  SetInt(fd, SOL_SOCKET, SO_MARK, static_cast<int>(limits_.own_mark));
+  setting(SO_SNDBUFFORCE, SO_SNDBUF, limits_.carrier_buffer);
+  setting(SO_RCVBUFFORCE, SO_RCVBUF, limits_.carrier_buffer);
+  SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (limits_.not_sent_low_water > 0) SetInt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(limits_.not_sent_low_water));
+  SetInt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(limits_.user_timeout));
+  SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveSeconds);
+  // Refused by a kernel that has it not; the one in force is reported.
+  const std::string& name = limits_.congestion_control;
+  if (!name.empty()) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
+}
+
+void Loop::NoteCongestionControl(int fd) {
+  char name[16] = "";
+  socklen_t length = sizeof name;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0) {
+    shared().SetCongestionControl(std::string(name, strnlen(name, sizeof name)));
+  }
+}
+
+void Loop::OnLink(Link* link, uint32_t events) {
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) link->hangup = true;
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) link->readable = true;
+  if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) link->writable = true;
+  if (link->stage == Link::Stage::kConnect) {
+    if (!link->writable) return;
+    const int error = PendingError(link->fd);
+    if (error != 0) {
+      shared().Emit("dial\t" + link->peer->id + '\t' + std::to_string(error));
+      CloseLink(link, nullptr);
+      return;
+    }
+    StartHello(link);
+  }
+  if (!link->dead) Flush(link);
+  if (!link->dead && link->writable && link->flow != nullptr) ReadLocal(link->flow);
+  if (!link->dead) ReadLink(link);
+}
+
+void Loop::StartHello(Link* link) {
+  RAND_bytes(link->dialer_nonce.data(), static_cast<int>(link->dialer_nonce.size()));
+  uint8_t hello[kHelloLength];
+  EncodeHello(link->session->id, link->dialer_nonce, hello);
+  link->stage = Link::Stage::kWelcome;
+  AppendRaw(link, hello, sizeof hello);
+}
+
+void Loop::ReadLink(Link* link) {
+  size_t budget = kBudget;
+  for (;;) {
+    if (!Parse(link)) return;
+    if (link->stalled || link->stage == Link::Stage::kAwaitSession || !link->readable) break;
+    if (budget == 0) {
+      Queue(link);
+      return;
+    }
+    if (link->in == nullptr) {
+      link->in.reset(new uint8_t[kInput]);
+      link->begin = link->end = 0;
+    }
+    if (kInput - link->end < kMaxFrame) {
+      memmove(link->in.get(), link->in.get() + link->begin, link->end - link->begin);
+      link->end -= link->begin;
+      link->begin = 0;
+    }
+    const size_t room = kInput - link->end;
+    const ssize_t got = recv(link->fd, link->in.get() + link->end, room, 0);
+    if (got > 0) {
+      link->end += static_cast<size_t>(got);
+      link->heard_at = now_us_;
+      budget -= std::min(budget, static_cast<size_t>(got));
+      if (static_cast<size_t>(got) < room && !link->hangup) link->readable = false;
+      continue;
+    }
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) {
+      link->readable = false;
+      break;
+    }
+    CloseLink(link, got == 0 ? "the peer closed the link" : strerror(errno));
+    return;
+  }
+  if (link->begin == link->end && link->flow == nullptr) link->in.reset();
+}
+
+bool Loop::Parse(Link* link) {
+  link->stalled = false;
+  bool progress = true;
+  while (progress && !link->stalled) {
+    if (link->dead) return false;
+    if (link->stage == Link::Stage::kAwaitSession) return true;
+    if (!Step(link, &progress)) return false;
+  }
+  return !link->dead;
+}
+
+// Takes one unit off the received bytes; no progress when it is not complete.
+bool Loop::Step(Link* link, bool* progress) {
+  *progress = false;
+  const size_t have = link->end - link->begin;
+  uint8_t* at = link->in.get() + link->begin;
+  switch (link->stage) {
+    case Link::Stage::kConnect:
+    case Link::Stage::kAwaitSession:
+      return true;
+    case Link::Stage::kHello: {
+      if (have < kHelloLength) return true;
+      if (!DecodeHello(at, &link->wanted_session, &link->dialer_nonce)) {
+        CloseLink(link, "this is not a carrier");
+        return false;
+      }
+      link->begin += kHelloLength;
+      *progress = true;
+      const auto known = sessions_.find(KeyOf(link->wanted_session));
+      if (known != sessions_.end()) {
+        ContinueHello(link, known->second);
+        return !link->dead;
+      }
+      link->stage = Link::Stage::kAwaitSession;
+      shared().Emit("session\t" + Hex(link->wanted_session));
+      return true;
+    }
+    case Link::Stage::kWelcome: {
+      if (have < kWelcomeLength) return true;
+      Nonce acceptor;
+      if (!DecodeWelcome(at, &acceptor)) {
+        CloseLink(link, "the answer is not a carrier");
+        return false;
+      }
+      link->begin += kWelcomeLength;
+      *progress = true;
+      Agree(link, link->session->initiator, acceptor);
+      link->stage = Link::Stage::kConfirm;
+      return true;
+    }
+    case Link::Stage::kConfirm:
+    case Link::Stage::kEstablished:
+      break;
+  }
+  if (have < kHeaderLength) return true;
+  Header header;
+  if (!DecodeHeader(at, &header) || (link->stage == Link::Stage::kConfirm) != (header.type == FrameType::kConfirm)) {
+    CloseLink(link, "a frame that the format does not allow");
+    return false;
+  }
+  const size_t length = kHeaderLength + header.length + kTagLength;
+  if (have < length) return true;
+  // Only delayed on the word of the header, which the tag covers: it is not believed before.
+  if (link->flow != nullptr && Blocked(link->flow) &&
+      (header.type == FrameType::kData || header.type == FrameType::kFinish)) {
+    link->stalled = true;
+    return true;
+  }
+  if (!link->open->OpenFrame(at, header.length)) {
+    CloseLink(link, "a frame does not authenticate");
+    return false;
+  }
+  link->begin += length;
+  *progress = true;
+  const uint8_t* payload = at + kHeaderLength;
+  const bool allowed = link->stage == Link::Stage::kConfirm ? Confirmed(link, payload)
+                                                            : OnFrame(link, header.type, payload, header.length);
+  if (!allowed && !link->dead) CloseLink(link, "a frame that the format does not allow");
+  return !link->dead;
+}
+
+void Loop::ContinueHello(Link* link, std::shared_ptr<Session> session) {
+  link->session = std::move(session);
+  link->peer = PeerOf(link->session->peer);
+  Nonce nonce;
+  RAND_bytes(nonce.data(), static_cast<int>(nonce.size()));
+  const bool awaited = link->stage == Link::Stage::kAwaitSession;
+  link->stage = Link::Stage::kConfirm;
+  Agree(link, !link->session->initiator, nonce);
+  uint8_t welcome[kWelcomeLength];
+  EncodeWelcome(nonce, welcome);
+  AppendRaw(link, welcome, sizeof welcome);
+  Append(link, FrameType::kConfirm, link->transcript.data(), link->transcript.size());
+  Flush(link);
+  if (awaited && !link->dead) ReadLink(link);
+}
+
+void Loop::Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor) {
+  Secrets secrets;
+  DeriveSecrets(link->session->id, link->session->key, dialer_is_initiator, link->dialer_nonce, acceptor, &secrets);
+  const Key& ours = link->dialer ? secrets.to_acceptor : secrets.to_dialer;
+  const Key& theirs = link->dialer ? secrets.to_dialer : secrets.to_acceptor;
+  link->seal = std::make_unique<Direction>(ours, Direction::Use::kSeal);
+  link->open = std::make_unique<Direction>(theirs, Direction::Use::kOpen);
+  link->transcript = secrets.transcript;
+  link->keyed_at = now_us_;
+}
+
+bool Loop::Confirmed(Link* link, const uint8_t* payload) {
+  if (CRYPTO_memcmp(payload, link->transcript.data(), link->transcript.size()) != 0) return false;
+  link->timer.Cancel();
+  NoteCongestionControl(link->fd);
+  if (link->dialer) {
+    Append(link, FrameType::kConfirm, link->transcript.data(), link->transcript.size());
+    link->stage = Link::Stage::kEstablished;
+    Peer* peer = link->peer;
+    peer->dialing -= 1;
+    peer->counters->dialed += 1;
+    if (link->session->retired) link->retiring = true;
+    Flush(link);
+    if (!link->dead) Offer(link);
+    Refill(peer);
+    return true;
+  }
+  handshakes_ -= 1;
+  link->stage = Link::Stage::kEstablished;
+  link->peer->counters->accepted += 1;
+  // Retired between HELLO and CONFIRM.
+  if (link->session->retired) CloseLink(link, "the session of the carrier has been retired");
+  return true;
+}
+
+bool Loop::OnFrame(Link* link, FrameType type, const uint8_t* payload, size_t length) {
+  switch (type) {
+    case FrameType::kPing:
+      // A peer that asks without reading the answers gets no more of them.
+      if (link->out.size() - link->sent < kPongLimit) {
+        Append(link, FrameType::kPong, payload, length);
+        Flush(link);
+      }
+      return true;
+    case FrameType::kPong:
+    case FrameType::kPad:
+    case FrameType::kRekey:
+      return true;
+    default:
+      break;
+  }
+  if (link->flow != nullptr) return OnFlowFrame(link->flow, type, payload, length);
+  if (link->refusing) return OnRefusedFrame(link, type, payload, length);
+  return OnIdleFrame(link, type, payload, length);
+}
+
+bool Loop::OnIdleFrame(Link* link, FrameType type, const uint8_t* payload, size_t length) {
+  if (type == FrameType::kOpen && !link->dialer) return HandleOpen(link, payload, length);
+  // The RESET of a flow that both sides have finished may still be on its way.
+  return type == FrameType::kReset && Load32(payload) == link->number;
+}
+
+bool Loop::OnRefusedFrame(Link* link, FrameType type, const uint8_t* payload, size_t length) {
+  if (type == FrameType::kData) {
+    link->discarded += length;
+    return link->discarded <= kMostDiscarded;
+  }
+  if (type != FrameType::kFinish && type != FrameType::kReset) return false;
+  if (Load32(payload) != link->number) return true;
+  link->refusing = false;
+  link->timer.Cancel();
+  Release(link);
+  return true;
+}
+
+void Loop::AppendRaw(Link* link, const uint8_t* bytes, size_t length) { link->out.insert(link->out.end(), bytes, bytes + length); }
+
+void Loop::Append(Link* link, FrameType type, const uint8_t* payload, size_t length) {
+  if (link->dead) return;
+  if (type != FrameType::kRekey && type != FrameType::kConfirm) RekeyIfDue(link);
+  const size_t at = link->out.size();
+  link->out.resize(at + kHeaderLength + length + kTagLength);
+  if (length > 0) memcpy(link->out.data() + at + kHeaderLength, payload, length);
+  // Cannot fail before the hard limit, which RekeyIfDue keeps far away; nothing unsealed may leave even so.
+  if (!link->seal->Seal(type, link->out.data() + at, static_cast<uint32_t>(length))) {
+    link->out.resize(at);
+    CloseLink(link, "a frame cannot be sealed");
+  }
+}
+
+void Loop::RekeyIfDue(Link* link) {
+  if (link->seal->counter() < limits_.rekey_frames &&
+      now_us_ - link->keyed_at < static_cast<int64_t>(limits_.rekey_after) * 1000) {
+    return;
+  }
+  link->keyed_at = now_us_;
+  Append(link, FrameType::kRekey, nullptr, 0);
+}
+
+void Loop::SendScratch(Link* link, size_t length) {
+  RekeyIfDue(link);
+  if (link->dead) return;
+  if (!link->seal->Seal(FrameType::kData, scratch_.get(), static_cast<uint32_t>(length))) {
+    CloseLink(link, "a frame cannot be sealed");
+    return;
+  }
+  const size_t frame = kHeaderLength + length + kTagLength;
+  const size_t before = link->out.size() - link->sent;
+  iovec parts[2] = {{link->out.data() + link->sent, before}, {scratch_.get(), frame}};
+  msghdr message{};
+  message.msg_iov = before > 0 ? parts : parts + 1;
+  message.msg_iovlen = before > 0 ? 2 : 1;
+  ssize_t sent = 0;
+  do {
+    sent = sendmsg(link->fd, &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    if (errno != EAGAIN) {
+      CloseLink(link, strerror(errno));
+      return;
+    }
+    sent = 0;
+  }
+  const size_t gone = static_cast<size_t>(sent);
+  if (gone == before + frame) {
+    link->out.clear();
+    link->sent = 0;
+    return;
+  }
+  link->writable = false;
+  if (gone < before) {
+    link->sent += gone;
+    AppendRaw(link, scratch_.get(), frame);
+  } else {
+    link->out.assign(scratch_.get() + (gone - before), scratch_.get() + frame);
+    link->sent = 0;
+  }
+}
+
+void Loop::Flush(Link* link) {
+  while (link->writable && !link->dead && link->sent < link->out.size()) {
+    const ssize_t sent = send(link->fd, link->out.data() + link->sent, link->out.size() - link->sent, MSG_NOSIGNAL);
+    if (sent >= 0) {
+      link->sent += static_cast<size_t>(sent);
+    } else if (errno == EAGAIN) {
+      link->writable = false;
+    } else if (errno != EINTR) {
+      CloseLink(link, strerror(errno));
+      return;
+    }
+  }
+  if (link->sent == link->out.size()) {
+    link->out.clear();
+    link->sent = 0;
+    if (link->flow == nullptr && link->out.capacity() > kMaxFrame) link->out.shrink_to_fit();
+  }
+}
+
+// The link has no flow any more.
+void Loop::Release(Link* link) {
+  if (link->dead) return;
+  if (link->dialer) {
+    link->peer->leased -= 1;
+    Offer(link);
+    Refill(link->peer);
+  } else if (link->retiring) {
+    CloseLink(link, nullptr);
+  }
+}
+
+// `reason` is for the log; nullptr when this side wanted it so.
+void Loop::CloseLink(Link* link, const char* reason) {
+  if (link->dead) return;
+  Bury(link);
+  close(link->fd);
+  link->fd = -1;
+  link->timer.Cancel();
+  links_.erase(link);
+  link->in.reset();
+  Flow* flow = link->flow;
+  link->flow = nullptr;
+  const bool established = link->stage == Link::Stage::kEstablished;
+  if (reason != nullptr) {
+    const char* how = flow != nullptr ? "lost" : established ? "idle" : "handshake";
+    shared().Emit(std::string(how) + '\t' + (link->peer == nullptr ? "" : link->peer->id) + '\t' + reason);
+  }
+  Peer* peer = link->peer;
+  if (link->dialer) {
+    if (!established) {
+      peer->dialing -= 1;
+      peer->counters->failed += 1;
+      BackOff(peer);
+    } else if (flow != nullptr) {
+      peer->leased -= 1;
+    } else {
+      const auto found = std::find(peer->idle.begin(), peer->idle.end(), link);
+      if (found != peer->idle.end()) {
+        peer->idle.erase(found);
+        // A peer that accepts links and closes them at once is no better than one that refuses them.
+        if (reason != nullptr && now_us_ - link->idle_since < kYoungUs) BackOff(peer);
+      }
+    }
+  } else if (!established) {
+    handshakes_ -= 1;
+    shared().refused_carriers += 1;
+  }
+  if (flow != nullptr) {
+    flow->link = nullptr;
+    CloseLocal(flow, true);
+    EndFlow(flow);
+  }
+  if (link->dialer && !relay_->quit_) Refill(peer);
+}
+
+}  // namespace arctic::relay

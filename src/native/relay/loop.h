@@ -1,0 +1,271 @@
+// The relay's thread: epoll loop, links, flows and pools. Everything here belongs to that one thread.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "link_keys.h"
+#include "relay.h"
+#include "timers.h"
+#include "token_bucket.h"
+
+namespace arctic::relay {
+
+struct Flow;
+struct Link;
+
+// Something epoll watches, edge-triggered but for listeners. `readable` and `writable` stay until a call says EAGAIN.
+struct Pollable {
+  enum class Kind { kWake, kListener, kLink, kFlow };
+  explicit Pollable(Kind of) : kind(of) {}
+  virtual ~Pollable() = default;
+
+  const Kind kind;
+  int fd = -1;
+  bool readable = false;
+  bool writable = false;
+  // The other side has hung up: an edge may have come together with the last data, so a short read drains nothing.
+  bool hangup = false;
+  // Closed; the object lives until the end of the round, because events of the same batch may name it.
+  bool dead = false;
+  // In the list of those that used up their budget.
+  bool queued = false;
+};
+
+struct Listener : Pollable {
+  Listener() : Pollable(Kind::kListener) {}
+  bool captured = false;
+  uint16_t port = 0;
+  Timer resume;
+};
+
+struct Session {
+  SessionId id;
+  Key key;
+  std::string peer;
+  bool initiator = false;
+  bool retired = false;
+  ~Session();
+};
+
+struct ServiceState {
+  Service service;
+  std::shared_ptr<ServiceCounters> counters;
+  // Limits what this side reads from its local connections.
+  TokenBucket bucket;
+  std::deque<Flow*> waiting;
+  Timer grant;
+};
+
+struct Peer {
+  std::string id;
+  bool configured = false;
+  bool warm = false;
+  Address address;
+  uint16_t port = 0;
+  std::shared_ptr<Session> current;
+  // The one used last at the end.
+  std::deque<Link*> idle;
+  std::deque<Flow*> waiting;
+  size_t leased = 0, dialing = 0;
+  int64_t backoff_us = 0;
+  Timer backoff;
+  std::shared_ptr<PeerCounters> counters;
+};
+
+struct Link : Pollable {
+  enum class Stage { kConnect, kHello, kAwaitSession, kWelcome, kConfirm, kEstablished };
+  Link() : Pollable(Kind::kLink) {}
+
+  bool dialer = false;
+  Stage stage = Stage::kHello;
+  Peer* peer = nullptr;
+  std::shared_ptr<Session> session;
+  SessionId wanted_session;
+  Nonce dialer_nonce;
+  Key transcript;
+  std::unique_ptr<Direction> seal, open;
+  int64_t keyed_at = 0;
+  // Number of the flow on the link or, when idle, of the last one.
+  uint32_t number = 0;
+  Flow* flow = nullptr;
+  // The exit has refused the flow and waits for the entry to end it.
+  bool refusing = false;
+  uint64_t discarded = 0;
+  // Its session was renewed: no further flow.
+  bool retiring = false;
+  bool used = false;
+  // A frame waits in `in` because the local side is blocked.
+  bool stalled = false;
+  int64_t heard_at = 0, idle_since = 0, pinged_at = 0;
+  // Received and not yet taken: in[begin, end). Only there while needed.
+  std::unique_ptr<uint8_t[]> in;
+  size_t begin = 0, end = 0;
+  // Sealed and not yet sent: out from sent on.
+  std::vector<uint8_t> out;
+  size_t sent = 0;
+  // Handshake, then discarding after a refusal.
+  Timer timer;
+};
+
+enum class Ended { kNo, kFinished, kReset };
+enum class Side { kEntry, kExit };
+
+struct Flow : Pollable {
+  Flow() : Pollable(Kind::kFlow) {}
+
+  Side side = Side::kEntry;
+  std::shared_ptr<ServiceState> service;
+  Link* link = nullptr;
+  Open open;
+  bool connecting = false;
+  bool connected = false;
+  bool waiting_link = false;
+  bool throttled = false;
+  bool granted = false;
+  // Our direction and the peer's.
+  Ended sent = Ended::kNo, received = Ended::kNo;
+  // Decrypted and not yet taken by the local socket.
+  std::vector<uint8_t> parked;
+  size_t parked_at = 0;
+  uint64_t discarded = 0;
+  // Waiting for a link, connecting, or discarding after our reset.
+  Timer timer;
+};
+
+class Loop {
+ public:
+  explicit Loop(Relay* relay);
+  ~Loop();
+  void Run();
+
+ private:
+  // Bytes one flow or link moves before the others have their turn.
+  static constexpr size_t kBudget = 512 * 1024;
+  static constexpr size_t kInput = 2 * kMaxFrame;
+  static constexpr uint64_t kMostDiscarded = 4 * 1024 * 1024;
+  static constexpr int64_t kDiscardUs = 2000 * 1000;
+  static constexpr size_t kPongLimit = 256 * 1024;
+  static constexpr size_t kMostDialing = 64;
+  static constexpr int64_t kYoungUs = 1000 * 1000;
+
+  // loop.cc
+  void Dispatch(Pollable* one, uint32_t events);
+  void Watch(Pollable* one);
+  void Queue(Pollable* one);
+  void Bury(Pollable* one);
+  void ObeyAll();
+  void Obey(const Limits& limits);
+  void Obey(const Configure& config);
+  void Obey(const SetSession& session);
+  void Obey(const NoSession& none);
+  void Obey(const Retire& retire);
+  void Obey(const Listen& listen);
+  void Obey(const StopAccepting&);
+  void Obey(const ResetAll&);
+  void Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>* states, const std::vector<Service>& services,
+              Side side);
+  void Accept(Listener* listener);
+  void AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_port);
+  void AcceptCarrier(int fd);
+  void Maintain();
+
+  // pool.cc
+  Peer* PeerOf(const std::string& id);
+  void Lease(Peer* peer, Flow* flow);
+  void Offer(Link* link);
+  void Refill(Peer* peer);
+  void BackOff(Peer* peer);
+  void Dial(Peer* peer);
+  void CloseIdle(Peer* peer, bool retiring_only);
+  void CountPool(Peer* peer);
+
+  // link.cc
+  void OnLink(Link* link, uint32_t events);
+  void ReadLink(Link* link);
+  // False when the link is closed.
+  bool Parse(Link* link);
+  bool Step(Link* link, bool* progress);
+  void StartHello(Link* link);
+  void ContinueHello(Link* link, std::shared_ptr<Session> session);
+  void Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor);
+  bool Confirmed(Link* link, const uint8_t* payload);
+  bool OnFrame(Link* link, FrameType type, const uint8_t* payload, size_t length);
+  bool OnIdleFrame(Link* link, FrameType type, const uint8_t* payload, size_t length);
+  bool OnRefusedFrame(Link* link, FrameType type, const uint8_t* payload, size_t length);
+  // Seals behind what waits in `out`; nothing is sent yet.
+  void Append(Link* link, FrameType type, const uint8_t* payload, size_t length);
+  void AppendRaw(Link* link, const uint8_t* bytes, size_t length);
+  void RekeyIfDue(Link* link);
+  // Seals and sends the `length` bytes at scratch_ + kHeaderLength, after what waits in `out`.
+  void SendScratch(Link* link, size_t length);
+  void Flush(Link* link);
+  void Release(Link* link);
+  void CloseLink(Link* link, const char* reason);
+  void TuneCarrier(int fd);
+  void NoteCongestionControl(int fd);
+
+  // flow.cc
+  void OnFlow(Flow* flow, uint32_t events);
+  void Attach(Flow* flow, Link* link);
+  bool HandleOpen(Link* link, const uint8_t* payload, size_t length);
+  void Refuse(Link* link, int error);
+  int DialDestination(const Service& service, const Open& open, int* fd);
+  int TryDial(const Service& service, const Open& open, bool keep_port, int* fd);
+  void FinishConnect(Flow* flow);
+  bool OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_t length);
+  void ReadLocal(Flow* flow);
+  void WriteLocal(Flow* flow, const uint8_t* bytes, size_t length);
+  void FlushLocal(Flow* flow);
+  bool Blocked(const Flow* flow) const { return flow->connecting || !flow->parked.empty(); }
+  void ResetFlow(Flow* flow, int error);
+  void AbandonWaiting(Flow* flow, const char* why);
+  void CloseLocal(Flow* flow, bool reset);
+  void ReleaseWhenDone(Flow* flow);
+  // The flow is over on both sides.
+  void EndFlow(Flow* flow);
+  void Throttle(Flow* flow);
+  void Grant(ServiceState* service);
+
+  void Now();
+  Shared& shared() { return *relay_->shared_; }
+
+  Relay* relay_;
+  Limits limits_;
+  int epoll_ = -1;
+  Pollable wake_{Pollable::Kind::kWake};
+  int64_t now_us_ = 0;
+  // Before everything that owns a Timer: destroyed last.
+  Timers timers_;
+  Timer maintenance_;
+  std::deque<std::unique_ptr<Timer>> grace_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::unordered_map<std::string, std::shared_ptr<ServiceState>> entries_, exits_;
+  std::unordered_map<uint32_t, std::shared_ptr<ServiceState>> by_mark_;
+  std::unordered_map<std::string, std::shared_ptr<Session>> sessions_;
+  std::unordered_map<std::string, std::unique_ptr<Peer>> peers_;
+  std::unordered_set<Link*> links_;
+  std::unordered_set<Flow*> flows_;
+  size_t handshakes_ = 0;
+  bool accepting_ = true;
+  std::vector<Pollable*> ready_;
+  std::vector<std::unique_ptr<Pollable>> graveyard_;
+  std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kMaxFrame]};
+};
+
+// Shared by the parts.
+void ResetAndClose(int fd);
+int PendingError(int fd);
+void SetInt(int fd, int level, int option, int value);
+socklen_t ToSockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
+void FromSockaddr(const sockaddr_storage& from, Address* address, uint16_t* port);
+std::string KeyOf(const SessionId& id);
+
+}  // namespace arctic::relay

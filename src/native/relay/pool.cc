@@ -1,0 +1,125 @@
+// Warm links to one peer, dialed ahead of need. The model is src/engines/tproxy/link-pool.ts.
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+namespace arctic::relay {
+
+Peer* Loop::PeerOf(const std::string& id) {
+  std::unique_ptr<Peer>& peer = peers_[id];
+  if (peer == nullptr) {
+    peer = std::make_unique<Peer>();
+    peer->id = id;
+    peer->counters = shared().Peer(id);
+  }
+  return peer.get();
+}
+
+void Loop::CountPool(Peer* peer) {
+  peer->counters->idle = peer->idle.size();
+  peer->counters->leased = peer->leased;
+}
+
+void Loop::Lease(Peer* peer, Flow* flow) {
+  if (!peer->idle.empty()) {
+    Link* link = peer->idle.back();
+    peer->idle.pop_back();
+    Attach(flow, link);
+    Refill(peer);
+    return;
+  }
+  flow->waiting_link = true;
+  peer->waiting.push_back(flow);
+  flow->timer.Set(&timers_, now_us_ + static_cast<int64_t>(limits_.wait_timeout) * 1000, [this, flow] {
+    AbandonWaiting(flow, "unreachable");
+  });
+  Refill(peer);
+}
+
+// To the flow that waits longest, or to the idle ones.
+void Loop::Offer(Link* link) {
+  Peer* peer = link->peer;
+  if (link->retiring) {
+    CloseLink(link, nullptr);
+    return;
+  }
+  if (!peer->waiting.empty()) {
+    Flow* flow = peer->waiting.front();
+    peer->waiting.pop_front();
+    flow->waiting_link = false;
+    flow->timer.Cancel();
+    Attach(flow, link);
+    return;
+  }
+  link->idle_since = link->pinged_at = now_us_;
+  peer->idle.push_back(link);
+  CountPool(peer);
+}
+
+void Loop::Refill(Peer* peer) {
+  CountPool(peer);
+  if (!accepting_ || peer->backoff.armed() || !peer->configured) return;
+  const size_t wanted = peer->waiting.size() + (peer->warm ? limits_.warm : 0);
+  while (peer->idle.size() + peer->dialing < wanted && peer->dialing < kMostDialing &&
+         peer->idle.size() + peer->leased + peer->dialing < limits_.most_links && !peer->backoff.armed()) {
+    Dial(peer);
+  }
+}
+
+void Loop::BackOff(Peer* peer) {
+  if (peer->backoff.armed()) return;
+  const int64_t least = static_cast<int64_t>(limits_.backoff_least) * 1000, most = static_cast<int64_t>(limits_.backoff_most) * 1000;
+  const int64_t wait = std::min(most, std::max(least, peer->backoff_us));
+  peer->backoff_us = std::min(most, wait * 2);
+  peer->backoff.Set(&timers_, now_us_ + wait, [this, peer] { Refill(peer); });
+}
+
+void Loop::Dial(Peer* peer) {
+  if (peer->current == nullptr) {
+    // TypeScript answers with the newest session, if there is one.
+    shared().Emit("want\t" + peer->id);
+    BackOff(peer);
+    return;
+  }
+  const int fd = socket(peer->address.width == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int error = fd < 0 ? errno : 0;
+  if (fd >= 0) {
+    TuneCarrier(fd);
+    sockaddr_storage to;
+    const socklen_t length = ToSockaddr(peer->address, peer->port, &to);
+    if (connect(fd, reinterpret_cast<sockaddr*>(&to), length) < 0 && errno != EINPROGRESS) {
+      error = errno;
+      close(fd);
+    }
+  }
+  if (error != 0) {
+    peer->counters->failed += 1;
+    shared().Emit("dial\t" + peer->id + '\t' + std::to_string(error));
+    BackOff(peer);
+    return;
+  }
+  auto* link = new Link();
+  link->fd = fd;
+  link->dialer = true;
+  link->stage = Link::Stage::kConnect;
+  link->peer = peer;
+  link->session = peer->current;
+  link->heard_at = now_us_;
+  peer->dialing += 1;
+  links_.insert(link);
+  Watch(link);
+  link->timer.Set(&timers_, now_us_ + static_cast<int64_t>(limits_.handshake_timeout) * 1000,
+                  [this, link] { CloseLink(link, "the carrier handshake took too long"); });
+}
+
+void Loop::CloseIdle(Peer* peer, bool retiring_only) {
+  const std::vector<Link*> idle(peer->idle.begin(), peer->idle.end());
+  for (Link* link : idle) {
+    if (!link->dead && (!retiring_only || link->retiring)) CloseLink(link, nullptr);
+  }
+}
+
+}  // namespace arctic::relay
