@@ -6,6 +6,7 @@ import { Credentials } from './credentials.ts';
 import { sha256 } from './digest.ts';
 import { License } from './license.ts';
 import { Peers } from './peers.ts';
+import { VIEW_NAMES, type ViewName } from './projection-names.ts';
 import { Routes } from './routes.ts';
 import { SequenceSet } from './sequences.ts';
 import { Services } from './services.ts';
@@ -13,8 +14,7 @@ import { type StampDump, StampReader, StampWriter } from './snapshot-codec.ts';
 import type { Stamp } from './stamp.ts';
 import type { Views } from './views.ts';
 
-export const VIEW_NAMES = ['peers', 'services', 'routes', 'credentials', 'license', 'cluster'] as const;
-export type ViewName = (typeof VIEW_NAMES)[number];
+export { VIEW_NAMES, type ViewName };
 
 /** What a run of events touched, so that only what depends on it is derived again. */
 export interface Touched {

@@ -1,8 +1,9 @@
 import type { Hlc, PeerId, Position } from '../events/brand.ts';
 import type { AnyEvent } from '../events/envelope.ts';
-import type { DesiredName, DesiredState } from './desired/contract.ts';
-import { DESIRED_NAMES, deriveOne } from './desired/derive.ts';
-import { Fold, VIEW_NAMES, type ViewName } from './fold.ts';
+import type { DesiredState } from './desired/contract.ts';
+import { deriveOne } from './desired/derive.ts';
+import { Fold } from './fold.ts';
+import { PROJECTION_NAMES, type ProjectionName } from './projection-names.ts';
 import { later, type Stamp } from './stamp.ts';
 import type {
   ClusterView,
@@ -13,8 +14,7 @@ import type {
   ServiceView,
 } from './views.ts';
 
-export type ProjectionName = ViewName | DesiredName;
-export const PROJECTION_NAMES: readonly ProjectionName[] = [...VIEW_NAMES, ...DESIRED_NAMES];
+export { PROJECTION_NAMES, type ProjectionName };
 
 /** Everything believed and desired at one moment, as plain JSON; with `projection`, that part alone. */
 export type ReplayedState = Partial<

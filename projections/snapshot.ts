@@ -21,7 +21,7 @@ export function storeSnapshot(
 
 /** The newest usable snapshot, or undefined: one of another fold, of a longer log or damaged is not used. */
 export function loadSnapshot(
-  snapshots: Log['snapshots'],
+  snapshots: Pick<Log['snapshots'], 'latest'>,
   head: Position,
   onProblem: (reason: string) => void,
 ): { readonly fold: Fold; readonly position: Position } | undefined {

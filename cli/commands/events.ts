@@ -7,9 +7,9 @@ import { eventFields, eventLine } from '../event-line.ts';
 import { Failure, usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row } from '../fields.ts';
 import type { Input } from '../input.ts';
+import { readMoment } from '../moment.ts';
 import { allNames, peerId } from '../resolve.ts';
 import { readServerSentEvents } from '../server-sent-events.ts';
-import { readMoment } from './replay.ts';
 
 async function filtersOf(input: Input, client: Client): Promise<Query> {
   const origin = input.text('origin');

@@ -1,4 +1,13 @@
+import { PROJECTION_NAMES } from '../../projections/projection-names.ts';
 import type { Flag, Group } from '../command.ts';
+
+export const DB: Flag = {
+  name: 'db',
+  type: 'text',
+  value: 'FILE',
+  summary: 'Read this database (a copy of arctic.db) instead of asking an agent.',
+  completes: 'file',
+};
 
 const FILTERS: readonly Flag[] = [
   { name: 'type', type: 'text', value: 'TYPE', summary: 'Only this type, e.g. service.created.' },
@@ -88,6 +97,9 @@ export const REPLAY: Group = {
     {
       name: 'replay',
       summary: 'Show the desired state as it was at a position or time.',
+      description:
+        'Asks a running agent, or with --db reads a copy of its database, which needs no agent. A time is that of the ' +
+        'cluster clock the events carry; a position is that of the log that is read.',
       flags: [
         {
           name: 'until',
@@ -95,8 +107,30 @@ export const REPLAY: Group = {
           value: 'WHEN',
           summary: 'Position in the log, or a time such as 2026-03-01T12:00:00Z (default: now).',
         },
-        { name: 'projection', type: 'text', value: 'NAME', summary: 'Only this view, e.g. services.' },
-        { name: 'diff-with', type: 'text', value: 'WHEN', summary: 'Show what changed from there instead.' },
+        {
+          name: 'projection',
+          type: 'text',
+          value: 'NAME',
+          summary: 'Only this view or part of the desired state.',
+          choices: PROJECTION_NAMES,
+        },
+        {
+          name: 'diff-with',
+          type: 'text',
+          value: 'WHEN',
+          summary: 'Show what changed from there to --until, and the event that made each change.',
+        },
+        DB,
+        {
+          name: 'verify',
+          type: 'boolean',
+          summary: 'Fold the log from its first event and compare the digests; exit code 7 when they differ.',
+        },
+        {
+          name: 'rebuild',
+          type: 'boolean',
+          summary: 'Put the fold from the first event in the place of the live one, while serving.',
+        },
       ],
       examples: [
         {
@@ -104,6 +138,10 @@ export const REPLAY: Group = {
           says: 'the routes back then',
         },
         { line: 'arctic replay --until 200 --diff-with 150', says: 'what changed between two positions' },
+        {
+          line: 'arctic replay --db arctic.db --verify',
+          says: 'check a copy of a database, without an agent',
+        },
       ],
       load: async () => (await import('../commands/replay.ts')).replay,
     },
@@ -117,9 +155,24 @@ export const DRIFT: Group = {
     {
       name: 'drift',
       summary: 'Compare kernel and engines with the desired state; exit code 7 when they differ.',
-      flags: [{ name: 'watch', type: 'boolean', summary: 'Look again every two seconds until interrupted.' }],
+      description:
+        'Shows each difference with since when it is there, who made it where the kernel tells, and the last event about ' +
+        'the route or service behind it. With --at it says from the local events whether all matched at a time in the past.',
+      flags: [
+        { name: 'watch', type: 'boolean', summary: 'Look again every two seconds until interrupted.' },
+        {
+          name: 'at',
+          type: 'text',
+          value: 'WHEN',
+          summary: 'Whether kernel and engines matched at this position or time.',
+        },
+      ],
       examples: [
         { line: 'arctic drift', says: 'look once' },
+        {
+          line: 'arctic drift --at 2026-03-01T12:00:00Z',
+          says: 'did the kernel match back then, and who changed it',
+        },
         { line: 'arctic drift --json', says: 'for a monitoring script' },
       ],
       load: async () => (await import('../commands/drift.ts')).drift,

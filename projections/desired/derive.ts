@@ -1,5 +1,6 @@
 import type { PeerId } from '../../events/brand.ts';
 import { sha256 } from '../digest.ts';
+import { DESIRED_NAMES } from '../projection-names.ts';
 import type { Views } from '../views.ts';
 import type { DesiredFirewall, DesiredName, DesiredState, RouteClass } from './contract.ts';
 import { deriveFirewall } from './firewall.ts';
@@ -8,7 +9,7 @@ import { deriveIptun } from './iptun.ts';
 import { relevantServices } from './relevant.ts';
 import { deriveTproxy } from './tproxy.ts';
 
-export const DESIRED_NAMES = ['interfaces', 'firewall', 'tproxy', 'iptun'] as const satisfies DesiredName[];
+export { DESIRED_NAMES };
 
 const DERIVE: { readonly [N in DesiredName]: (views: Views, local: PeerId) => DesiredState[N] } = {
   interfaces: (views, local) => deriveInterfaces(relevantServices(views, local)),

@@ -438,6 +438,6 @@ t.test('drift exits 7 when the kernel differs', async (t) => {
   t.equal(result.code, 7);
   t.match(
     result.stdout,
-    /firewall: 1 difference\n {2}table inet arctic\n {4}desired: {2}present\n {4}observed: nothing\n/,
+    /firewall: 1 difference\n {2}since: .*\n {2}table inet arctic\n {4}desired: {2}present\n {4}observed: nothing\n/,
   );
 });

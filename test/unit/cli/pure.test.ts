@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { parseArguments } from '../../../cli/arguments.ts';
-import { compareStates } from '../../../cli/commands/replay.ts';
 import { ago, parseDuration } from '../../../cli/duration.ts';
 import { Failure } from '../../../cli/failure.ts';
 import { manPage } from '../../../cli/man-page.ts';
@@ -192,21 +191,5 @@ t.test('an event stream is read whatever its chunks', async () => {
         ])
       );
     }),
-  );
-});
-
-t.test('two states compare by id, and a state with itself not at all', async (t) => {
-  fc.assert(
-    fc.property(fc.jsonValue(), (value) => compareStates(value, structuredClone(value)).length === 0),
-  );
-  t.same(
-    compareStates(
-      { s: [{ id: 'a', n: 1 }, { id: 'b' }] },
-      { s: [{ id: 'b' }, { id: 'a', n: 2 }, { id: 'c' }] },
-    ),
-    [
-      { kind: 'changed', path: '/s/a/n', before: 1, after: 2 },
-      { kind: 'added', path: '/s/c', after: { id: 'c' } },
-    ],
   );
 });

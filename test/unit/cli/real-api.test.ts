@@ -100,7 +100,7 @@ t.test('an operator takes a bare agent through its life', async (t) => {
   await update;
   t.equal(followed.stdout.split('bandwidth_limit_mbps=7\n').length, 2, `streamed once\n${followed.stderr}`);
   t.match(await good('replay', '--projection', 'services'), /name: web/);
-  t.match(await good('replay', '--projection', 'services', '--diff-with', '1'), /^\+ /m);
+  t.match(await good('replay', '--projection', 'services', '--diff-with', '1'), /^ {2}\+ service /m);
   t.equal((await run('drift')).code, 7);
 
   t.match(await good('health', '--url', url), /: ok\n$/);
