@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { arcticCommand, operatorEnvironment } from '../lab/agent.ts';
 import { createLab, type Lab, ROOT } from '../lab/lab.ts';
 import { keptLabs } from '../lab/namespaces.ts';
-import { type DemoState, STEPS } from './steps.ts';
+import { type DemoState, longLink, STEPS } from './steps.ts';
 
 const LOG_TAIL = 25;
 
@@ -89,8 +89,18 @@ async function main(): Promise<void> {
     say(`Note: an earlier lab, ${prefix}, still stands; node --import=tsx ops/lab/remove.ts`);
 
   say('Arctic: client -- entry == exit -- server, each a network namespace of its own.');
-  const lab = await createLab();
-  const state: DemoState = { lab, peerIds: {}, serviceId: '', routeId: '', sha256: '' };
+  const link = longLink();
+  const lab = await createLab(link === undefined ? {} : { link });
+  const state: DemoState = {
+    lab,
+    link,
+    directRate: 0,
+    before: 0,
+    peerIds: {},
+    serviceId: '',
+    routeId: '',
+    sha256: '',
+  };
   let result: Awaited<ReturnType<typeof showAll>>;
   try {
     result = await showAll(state);

@@ -3,20 +3,49 @@
  * system (curl, nft, ip), and throws when what it claims is not so.
  */
 import { createHash, randomFillSync } from 'node:crypto';
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Lab } from '../lab/lab.ts';
+import { compileTool } from '../lab/build-tools.ts';
+import type { Lab, LinkOptions } from '../lab/lab.ts';
 import { deleteRule, readRules, type TableRule } from './ruleset.ts';
 
 export const FILE_BYTES = 20 * 1024 * 1024;
+/** What is fetched without Arctic: 20 MiB would take most of a minute over the link below. */
+const SAMPLE_BYTES = 1024 * 1024;
 const PORT = 8000;
 const SERVER_NETWORK = '10.91.3.0/24';
 /** Nobody's: traffic to the server matches no route while it stands there (RFC 5737). */
 const ELSEWHERE = '192.0.2.0/24';
 
+/** Such as between two continents: 100 ms there and back, one packet in a hundred lost. */
+const LONG_LINK: LinkOptions = { rateMbit: 100, delayMs: 50, lossPercent: 1, queueMs: 50 };
+
+/** The emulated link needs /dev/net/tun; without it (some containers) the hosts are joined by a plain wire. */
+export function longLink(): LinkOptions | undefined {
+  try {
+    accessSync('/dev/net/tun', constants.R_OK | constants.W_OK);
+    return LONG_LINK;
+  } catch {
+    return undefined;
+  }
+}
+
 export interface DemoState {
   readonly lab: Lab;
+  readonly link: LinkOptions | undefined;
+  /** Megabits a second of the sample without Arctic. */
+  directRate: number;
+  /** Position in the entry's log before its route was changed. */
+  before: number;
   peerIds: Record<string, string>;
   serviceId: string;
   routeId: string;
@@ -67,12 +96,12 @@ interface Fetched {
   readonly seenFrom: string;
 }
 
-/** Fetches the file in the client by a plain curl; the server says in a header of its answer who asked. */
-async function fetchFile(lab: Lab): Promise<Fetched> {
+/** Fetches a file in the client by a plain curl; the server says in a header of its answer who asked. */
+async function fetchFile(lab: Lab, name: 'file.bin' | 'sample.bin' = 'file.bin'): Promise<Fetched> {
   const { directory } = lab.host('client');
   const file = join(directory, 'fetched.bin');
   const headers = join(directory, 'headers.txt');
-  const url = `http://${lab.host('server').address.ipv4}:${PORT}/file.bin`;
+  const url = `http://${lab.host('server').address.ipv4}:${PORT}/${name}`;
   const format = '%{size_download} %{time_total}';
   const argv = ['curl', '-sS', '--fail', '--max-time', '60', '-D', headers, '-o', file, '-w', format, url];
   const { stdout } = await lab.exec('client', argv, { timeout: 90_000 });
@@ -82,9 +111,11 @@ async function fetchFile(lab: Lab): Promise<Fetched> {
   return { sha256, bytes, seconds, seenFrom: seen.replace('::ffff:', '') };
 }
 
+const rateOf = (fetched: Fetched): number => (fetched.bytes * 8) / fetched.seconds / 1e6;
+
 function describe(fetched: Fetched): string {
-  const mbit = (fetched.bytes * 8) / fetched.seconds / 1e6;
-  return `${(fetched.bytes / 1024 / 1024).toFixed(0)} MiB in ${fetched.seconds.toFixed(2)} s (${mbit.toFixed(0)} Mbit/s), the server saw ${fetched.seenFrom}`;
+  const size = (fetched.bytes / 1024 / 1024).toFixed(0);
+  return `${size} MiB in ${fetched.seconds.toFixed(2)} s (${rateOf(fetched).toFixed(1)} Mbit/s), the server saw ${fetched.seenFrom}`;
 }
 
 /** The exit's address towards the server: what the server sees of an accelerated connection. */
@@ -122,6 +153,12 @@ async function statusOf(state: DemoState, host: string): Promise<ReconcilerStatu
   return service.status;
 }
 
+/** Position of the newest event in the entry's log. */
+async function headOf(lab: Lab): Promise<number> {
+  const events = await arcticJson<{ position: number }[]>(lab, 'entry', 'events', 'list');
+  return Math.max(...events.map(({ position }) => position));
+}
+
 async function kernelMentions(lab: Lab, prefix: string): Promise<boolean> {
   const { stdout } = await lab.exec('entry', ['nft', 'list', 'table', 'inet', 'arctic']);
   return stdout.includes(prefix.replace(/\/\d+$/, ''));
@@ -129,10 +166,11 @@ async function kernelMentions(lab: Lab, prefix: string): Promise<boolean> {
 
 const withoutArctic: Step = {
   title: 'A client and a server, far apart',
-  does: 'Serves a 20 MiB file of random bytes and fetches it with curl; no agent runs yet.',
-  proves: 'the path works without Arctic, and the server then sees the client itself.',
+  does: 'Serves random bytes from an ordinary host (cubic) and fetches 1 MiB with curl; no agent runs yet.',
+  proves:
+    'the path works without Arctic, as slowly as TCP does on it, and the server sees the client itself.',
   async run(state) {
-    const { lab } = state;
+    const { lab, link } = state;
     const { directory } = lab.host('server');
     const file = join(directory, 'file.bin');
     const script = join(directory, 'serve.mjs');
@@ -143,23 +181,34 @@ const withoutArctic: Step = {
       script,
       `import { createReadStream } from 'node:fs';
 import { createServer } from 'node:http';
+const SIZES = { '/file.bin': ${FILE_BYTES}, '/sample.bin': ${SAMPLE_BYTES} };
 createServer((request, response) => {
   console.log(request.method, request.url, 'asked by', request.socket.remoteAddress);
   response.setHeader('x-seen-from', request.socket.remoteAddress);
-  response.setHeader('content-length', ${FILE_BYTES});
-  createReadStream(${JSON.stringify(file)}).pipe(response);
+  const size = SIZES[request.url];
+  if (size === undefined) return response.writeHead(404).end();
+  response.setHeader('content-length', size);
+  createReadStream(${JSON.stringify(file)}, { end: size - 1 }).pipe(response);
 }).listen(${PORT}, '::', () => console.log('ready'));
 `,
     );
-    const server = lab.spawn('server', [process.execPath, script]);
+    // This machine's default may be BBR; an ordinary server's is cubic.
+    const cubic = { LD_PRELOAD: await compileTool('congestion'), TCP_CC: 'cubic' };
+    const server = lab.spawn('server', [process.execPath, script], cubic);
     await until('the file server starts', async () => server.output().includes('ready'));
-    const fetched = await fetchFile(lab);
-    expect(fetched.sha256 === state.sha256, 'the file arrived changed');
+    const fetched = await fetchFile(lab, 'sample.bin');
+    const sample = createHash('sha256').update(content.subarray(0, SAMPLE_BYTES)).digest('hex');
+    expect(fetched.sha256 === sample, 'the sample arrived changed');
+    state.directRate = rateOf(fetched);
     expect(
       fetched.seenFrom === lab.host('client').address.ipv4,
       `the server saw ${fetched.seenFrom}, not the client`,
     );
-    return [describe(fetched)];
+    const path =
+      link === undefined
+        ? 'a plain wire: without /dev/net/tun there is no emulated link here, and nothing to accelerate'
+        : `${link.rateMbit} Mbit/s, ${2 * link.delayMs} ms there and back, ${link.lossPercent} % loss`;
+    return [`the path: ${path}`, describe(fetched)];
   },
 };
 
@@ -293,10 +342,10 @@ const service: Step = {
 
 const accelerated: Step = {
   title: 'The connection, accelerated',
-  does: 'Fetches the same file with the same plain curl, which knows nothing of Arctic.',
+  does: 'Fetches 20 MiB with the same plain curl over the same path; client and server know nothing of Arctic.',
   proves: 'the bytes went through both engines, the server sees the exit, and not one bit changed.',
   async run(state) {
-    const { lab } = state;
+    const { lab, link } = state;
     const hosts = ['entry', 'exit'];
     const before = await Promise.all(hosts.map((host) => engineBytes(lab, host)));
     const fetched = await fetchFile(lab);
@@ -311,8 +360,10 @@ const accelerated: Step = {
       carried = after.map((bytes, index) => bytes - (before[index] ?? 0));
       return carried.every((bytes) => bytes >= FILE_BYTES);
     });
+    const times = rateOf(fetched) / state.directRate;
     return [
       describe(fetched),
+      ...(link === undefined ? [] : [`${times.toFixed(1)} times the rate without Arctic`]),
       `bytes counted by the engines: ${hosts.map((host, index) => `${host} ${carried[index]}`).join(', ')}`,
       `sha256 ${fetched.sha256}, as served`,
     ];
@@ -325,19 +376,20 @@ const routeChange: Step = {
   proves: 'the kernel holds what the log says: traffic leaves Arctic and comes back with one command each.',
   async run(state) {
     const { lab } = state;
+    state.before = await headOf(lab);
     const update = ['routes', 'update', state.routeId, '--service', state.serviceId, '--dest-cidr'];
     await arctic(lab, 'entry', ...update, ELSEWHERE, '--json');
     const away = await until('the kernel follows', async () => {
       return (await kernelMentions(lab, ELSEWHERE)) && !(await kernelMentions(lab, SERVER_NETWORK));
     });
-    const direct = await fetchFile(lab);
+    const direct = await fetchFile(lab, 'sample.bin');
     expect(
       direct.seenFrom === lab.host('client').address.ipv4,
       `the server saw ${direct.seenFrom}, not the client`,
     );
     await arctic(lab, 'entry', ...update, SERVER_NETWORK, '--json');
     const back = await until('the kernel follows back', () => kernelMentions(lab, SERVER_NETWORK));
-    const again = await fetchFile(lab);
+    const again = await fetchFile(lab, 'sample.bin');
     expect(again.seenFrom === exitAddress(lab), `the server saw ${again.seenFrom}, not the exit`);
     return [
       `${SERVER_NETWORK} -> ${ELSEWHERE} in the kernel after ${away} ms: the server saw ${direct.seenFrom}`,
@@ -356,7 +408,7 @@ const repair: Step = {
     await deleteRule(lab, victim);
     const same = (rule: TableRule): boolean => rule.chain === victim.chain && rule.text === victim.text;
     const took = await until('the rule comes back', async () => (await readRules(lab)).some(same), 10_000);
-    const fetched = await fetchFile(lab);
+    const fetched = await fetchFile(lab, 'sample.bin');
     expect(fetched.seenFrom === exitAddress(lab), `the server saw ${fetched.seenFrom}, not the exit`);
     await until('the log tells of it', async () => {
       const events = await arcticJson<{ type: string }[]>(
@@ -373,6 +425,42 @@ const repair: Step = {
       `chain ${victim.chain}: "${victim.text}"`,
       `was back ${took} ms later; the next connection went through it`,
     ];
+  },
+};
+
+const replay: Step = {
+  title: 'Back in time',
+  does: 'Replays the log to just before the route was changed, and compares that with just after.',
+  proves: 'any past state can be had again, and every difference names the event that made it.',
+  async run(state) {
+    const { lab, before } = state;
+    const events = await arcticJson<{ position: number; type: string }[]>(lab, 'entry', 'events', 'list');
+    const change = events.find((event) => event.position > before && event.type === 'route.updated');
+    if (change === undefined) throw new Error('the log holds no route.updated after the change');
+    const then = await arctic(
+      lab,
+      'entry',
+      'replay',
+      '--until',
+      String(before),
+      '--projection',
+      'routes',
+      '--json',
+    );
+    expect(then.includes(SERVER_NETWORK), `position ${before} does not have the route to ${SERVER_NETWORK}`);
+    const difference = await arctic(
+      lab,
+      'entry',
+      'replay',
+      '--until',
+      String(change.position),
+      '--diff-with',
+      String(before),
+      '--projection',
+      'routes',
+    );
+    expect(difference.includes(ELSEWHERE), `the difference does not name ${ELSEWHERE}`);
+    return difference.trimEnd().split('\n');
   },
 };
 
@@ -405,5 +493,6 @@ export const STEPS: readonly Step[] = [
   accelerated,
   routeChange,
   repair,
+  replay,
   history,
 ];
