@@ -79,13 +79,13 @@ export interface NativeAddon {
   pollRef(slot: number, keep: number): number;
 }
 
-const BUILT_AT = join('src', 'native', 'build', 'Release', 'arctic_native.node');
+const BUILT_IN = join('src', 'native', 'build', 'Release');
 
-/** The path of the built add-on, looked for upwards from this module, so that `src/` and `dist/` both find it. */
-export function findAddon(): string | undefined {
+/** The path of a built binary, looked for upwards from this module, so that `src/` and `dist/` both find it. */
+function findBinary(file: string): string | undefined {
   let directory = dirname(fileURLToPath(import.meta.url));
   for (;;) {
-    const candidate = join(directory, BUILT_AT);
+    const candidate = join(directory, BUILT_IN, file);
     if (existsSync(candidate)) return candidate;
     const parent = dirname(directory);
     if (parent === directory) return undefined;
@@ -93,12 +93,11 @@ export function findAddon(): string | undefined {
   }
 }
 
-/** Loads the add-on; throws a plain Error when it is not built or was built for another Node. */
-export function loadAddon(): NativeAddon {
-  const path = findAddon();
-  if (path === undefined) throw new Error('the native add-on is not built: run `npm run build`');
+/** Loads a binary of our build; throws a plain Error when it is not built or was built for another Node. */
+export function loadBinary(file: string, path = findBinary(file)): unknown {
+  if (path === undefined) throw new Error(`the native add-on ${file} is not built: run \`npm run build\``);
   try {
-    return createRequire(import.meta.url)(path) as NativeAddon;
+    return createRequire(import.meta.url)(path);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Error(`the native add-on ${path} does not load: ${reason}; rebuild it with \`npm run build\``, {
@@ -106,6 +105,14 @@ export function loadAddon(): NativeAddon {
     });
   }
 }
+
+const ADDON = 'arctic_native.node';
+
+/** The path of the built add-on. */
+export const findAddon = (): string | undefined => findBinary(ADDON);
+
+/** Loads the add-on; throws as `loadBinary`. */
+export const loadAddon = (): NativeAddon => loadBinary(ADDON) as NativeAddon;
 
 /** A refused system call. `code` is the errno name, `errno` is positive. */
 export class SystemCallError extends Error {

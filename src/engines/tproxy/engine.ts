@@ -1,6 +1,6 @@
 /** The TCP engine this host gets: the native relay where it is built and loads, otherwise the TypeScript one. */
 import type { NativeAddon } from '../../native/addon.ts';
-import type { RelayAddon } from '../../native/relay/addon.ts';
+import type { LoadedRelay } from '../../native/relay/addon.ts';
 import type { TproxyEngine } from './contract.ts';
 import { createNativeRelay } from './native-relay.ts';
 import { createTypescriptRelay, type RelayDependencies } from './relay.ts';
@@ -16,7 +16,7 @@ export interface TproxyEngineOptions extends RelayOptions {
 export interface TproxyEngineDependencies extends Omit<RelayDependencies, 'sockets'> {
   readonly addon: NativeAddon;
   /** What `loadRelayAddon` found; without `addon` the reason is logged. */
-  readonly relay: { readonly addon: RelayAddon } | { readonly addon: undefined; readonly reason: string };
+  readonly relay: LoadedRelay;
 }
 
 export function createTproxyEngine(

@@ -1,8 +1,5 @@
 /** The typed loader of the native relay (`build/Release/arctic_relay.node`), a binary of its own beside the add-on. */
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { loadBinary } from '../addon.ts';
 
 /** Numbers are n >= 0 or -errno. */
 export interface RelayAddon {
@@ -20,28 +17,16 @@ export interface RelayAddon {
   relayStop(slot: number): number;
 }
 
-const BUILT_AT = join('src', 'native', 'build', 'Release', 'arctic_relay.node');
+/** Without `addon` the reason: the TypeScript relay takes over then. */
+export type LoadedRelay =
+  | { readonly addon: RelayAddon }
+  | { readonly addon: undefined; readonly reason: string };
 
-/** Undefined with the reason when it is not built or does not load: the TypeScript relay takes over then. */
-export function loadRelayAddon(
-  path = process.env['ARCTIC_RELAY_ADDON'] ?? findRelay(),
-): { readonly addon: RelayAddon } | { readonly addon: undefined; readonly reason: string } {
-  if (path === undefined) return { addon: undefined, reason: 'the native relay is not built' };
+/** Never throws. `path` is for a build somewhere else, such as one with a sanitizer. */
+export function loadRelayAddon(path?: string): LoadedRelay {
   try {
-    return { addon: createRequire(import.meta.url)(path) as RelayAddon };
+    return { addon: loadBinary('arctic_relay.node', path) as RelayAddon };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return { addon: undefined, reason: `the native relay ${path} does not load: ${reason}` };
-  }
-}
-
-function findRelay(): string | undefined {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const candidate = join(directory, BUILT_AT);
-    if (existsSync(candidate)) return candidate;
-    const parent = dirname(directory);
-    if (parent === directory) return undefined;
-    directory = parent;
+    return { addon: undefined, reason: error instanceof Error ? error.message : String(error) };
   }
 }

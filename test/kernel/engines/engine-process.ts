@@ -44,7 +44,9 @@ let engine: TproxyEngine | undefined;
 
 function create(implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
   const relay =
-    implementation === 'native' ? loadRelayAddon() : { addon: undefined, reason: 'the test wants it so' };
+    implementation === 'native'
+      ? loadRelayAddon(process.env['ARCTIC_RELAY_ADDON'])
+      : { addon: undefined, reason: 'the test wants it so' };
   if (implementation === 'native' && relay.addon === undefined) throw new Error(relay.reason);
   return createTproxyEngine(
     { listenPort, carrierPort, sockets: { ownMark: 0x41f0_0001 } },
