@@ -3,7 +3,7 @@ import type { Flag, Group } from './command.ts';
 import { GLOBAL_FLAGS } from './global-flags.ts';
 import { flagText, flagUsage, usageLine } from './help.ts';
 
-const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   success: 'Success.',
   general: 'General failure.',
   usage: 'The command line or the request is wrong.',
@@ -14,7 +14,7 @@ const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   different: 'There are differences (drift, diff).',
 };
 
-const ENVIRONMENT: readonly (readonly [string, string])[] = [
+export const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ['ARCTIC_CONFIG', 'Configuration file; --config wins.'],
   ['ARCTIC_URL', 'Agent to ask; --url wins.'],
   ['ARCTIC_TOKEN', 'Access token; --token wins.'],
