@@ -5,7 +5,7 @@ import type { TproxyService } from './contract.ts';
 import type { EngineClock, EngineLogger } from './dependencies.ts';
 import { Flow } from './flow.ts';
 import type { FlowTable } from './flow-table.ts';
-import { encodeOpen, FRAME } from './frames.ts';
+import { type Endpoint, encodeOpen, FRAME } from './frames.ts';
 import type { Link } from './link.ts';
 import type { LinkPool } from './link-pool.ts';
 import type { WarnSeldom } from './rate-limited-log.ts';
@@ -63,6 +63,13 @@ export function createEntry(deps: EntryDependencies): Entry {
       client.destroy();
       return;
     }
+    const { remoteAddress, remotePort } = client;
+    if (remoteAddress === undefined || remotePort === undefined) {
+      // It has reset before it was accepted.
+      client.destroy();
+      return;
+    }
+    const source = { address: remoteAddress, port: remotePort };
     const state = mark === 0 ? undefined : byMark.get((mark & SERVICE_BITS) >>> 0);
     const destination = sockets.destinationOf(client);
     // Someone who dials the listener itself would be sent round in circles.
@@ -101,7 +108,7 @@ export function createEntry(deps: EntryDependencies): Entry {
         sockets.reset(client);
         return;
       }
-      open(link, client, state, destination);
+      open(link, client, state, source, destination);
     });
     if (leftEarly) waiting.set(client, { serviceId: service.serviceId, withdraw });
   }
@@ -118,7 +125,8 @@ export function createEntry(deps: EntryDependencies): Entry {
     link: Link,
     client: Socket,
     state: ServiceState<TproxyService>,
-    destination: { readonly address: string; readonly port: number },
+    source: Endpoint,
+    destination: Endpoint,
   ): void {
     const { service, counters, bucket } = state;
     link.flow += 1;
@@ -128,7 +136,7 @@ export function createEntry(deps: EntryDependencies): Entry {
         flow: link.flow,
         serviceId: service.serviceId,
         destination,
-        source: { address: client.remoteAddress ?? '', port: client.remotePort ?? 0 },
+        source,
       }),
     );
     const flow = new Flow({
@@ -151,7 +159,7 @@ export function createEntry(deps: EntryDependencies): Entry {
     flows.add({ flow, link, serviceId: service.serviceId, peerId: service.peerId, side: 'entry' });
     client.resume();
     logger.debug(
-      { service: service.serviceId, peer: service.peerId, client: client.remoteAddress, ...destination },
+      { service: service.serviceId, peer: service.peerId, client: source.address, ...destination },
       'flow opened',
     );
   }

@@ -22,6 +22,17 @@ async function activeFlows(lab: Lab): Promise<number> {
   return count;
 }
 
+/** Whole numbers below a bound, the same ones in each run (mulberry32). */
+function createRandom(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+}
+
 const whenQuiet = (lab: Lab): Promise<void> =>
   until(async () => (await activeFlows(lab)) === 0, 'no flow is left');
 
@@ -291,6 +302,55 @@ export async function runCompliance(t: Test, entryBy: Implementation, exitBy: Im
       async () => (await descriptors(lab.exit)) <= before.exit,
       'the exit has closed its descriptors',
     );
+    listener.close();
+  });
+
+  await t.test('random traffic: every byte right, every reset seen, nothing hangs', async (t) => {
+    const random = createRandom(20_240_601);
+    const listener = await lab.serve(4, 5_035, (socket) => {
+      // The first byte says what the server does with this flow.
+      socket.once('data', (first) => {
+        if (first[0] === 1) setTimeout(() => resetSocket(socket), random(30));
+        socket.write(first);
+        socket.pipe(socket);
+      });
+    });
+    const flow = async (index: number): Promise<string> => {
+      const fate = ['echo', 'server resets', 'client resets', 'slow reader'][index % 4];
+      const sent = randomBytes(1 + random(400_000));
+      sent[0] = fate === 'server resets' ? 1 : 0;
+      const client = lab.dial(SERVER.v4, 5_035);
+      const ended = readAll(client);
+      ended.catch(() => undefined);
+      if (fate === 'slow reader') {
+        const halt = (): void => {
+          client.pause();
+          setTimeout(() => client.resume(), random(20));
+        };
+        client.on('data', () => random(4) === 0 && halt());
+      }
+      for (let at = 0; at < sent.length && !client.destroyed; ) {
+        const size = random(3) === 0 ? 1 + random(3) : 1 + random(60_000);
+        client.write(sent.subarray(at, at + size));
+        at += size;
+        if (random(3) === 0) await sleep(random(5));
+        if (fate === 'client resets' && at > sent.length / 2) {
+          resetSocket(client);
+          return fate;
+        }
+      }
+      client.end();
+      try {
+        const got = await ended;
+        return got.equals(sent) ? 'echo' : `${fate}: ${got.length} of ${sent.length} bytes`;
+      } catch {
+        return fate === 'server resets' ? fate : `${fate} was reset`;
+      }
+    };
+    const outcomes = await Promise.all(Array.from({ length: 120 }, (_, index) => flow(index)));
+    const wrong = outcomes.filter((outcome) => !['echo', 'server resets', 'client resets'].includes(outcome));
+    t.same(wrong, []);
+    await whenQuiet(lab);
     listener.close();
   });
 

@@ -48,6 +48,12 @@ export interface EngineHost {
 }
 
 export interface Lab {
+  readonly spaces: {
+    readonly client: Netns;
+    readonly entry: Netns;
+    readonly exit: Netns;
+    readonly server: Netns;
+  };
   readonly entry: EngineHost;
   readonly exit: EngineHost;
   /** A connecting socket of the client, half-open allowed. */
@@ -273,6 +279,7 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
       carrierPort: CARRIER_PORT,
     });
     return {
+      spaces: { client, entry, exit, server },
       entry: left,
       exit: right,
       dial(address, port, sourcePort) {
