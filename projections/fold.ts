@@ -1,4 +1,4 @@
-import type { PeerId, ServiceId } from '../events/brand.ts';
+import type { PeerId, RouteKey, ServiceId } from '../events/brand.ts';
 import { CATALOGUE, isKnownType } from '../events/catalogue.ts';
 import type { AnyEvent } from '../events/envelope.ts';
 import { Cluster } from './cluster.ts';
@@ -22,10 +22,11 @@ export interface Touched {
   /** Services whose own settings were written, and services one of whose routes was. */
   readonly services: Set<ServiceId>;
   readonly routesOf: Set<ServiceId>;
+  readonly routes: Set<RouteKey>;
 }
 
 /** Raise when the meaning of the fold changes; snapshots of another meaning are then not used. */
-const REVISION = 1;
+const REVISION = 2;
 /**
  * Version of the fold as it stands in snapshots: its revision and the versions of the events it understands, because an event
  * of a newer version is passed over until an upgrade, and has to be folded then.
@@ -97,11 +98,12 @@ export class Fold implements Views {
    * does in the log, so that `If-Match` means the same on both.
    */
   #dispatch(event: AnyEvent, stamp: Stamp): void {
-    const { views, services, routesOf } = this.#touched;
+    const { views, services, routesOf, routes } = this.#touched;
     const { entity } = event;
     if (entity.startsWith('rte_')) {
       const service = this.routes.apply(event, stamp);
       if (service) routesOf.add(service);
+      routes.add(entity as RouteKey);
       views.add('routes');
     } else if (entity.startsWith('svc_')) {
       this.services.apply(event, stamp);
@@ -187,7 +189,12 @@ export class Fold implements Views {
   }
 }
 
-const nothingTouched = (): Touched => ({ views: new Set(), services: new Set(), routesOf: new Set() });
+const nothingTouched = (): Touched => ({
+  views: new Set(),
+  services: new Set(),
+  routesOf: new Set(),
+  routes: new Set(),
+});
 
 /** An event of a version newer than ours is counted, not read: its data may mean something else. */
 const readable = (event: AnyEvent): AnyEvent =>

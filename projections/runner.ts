@@ -3,8 +3,9 @@ import type { PeerId, Position, ServiceId } from '../events/brand.ts';
 import type { Clock } from '../events/clock.ts';
 import type { AnyEvent } from '../events/envelope.ts';
 import type { Log } from '../events/log-contract.ts';
-import type { DesiredName, DesiredState } from './desired/contract.ts';
+import type { DesiredName, DesiredState, RouteChanges } from './desired/contract.ts';
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
+import { FirewallIndex } from './desired/firewall-index.ts';
 import { compareMoments, type StateDifference } from './difference.ts';
 import { explainConflict, type FieldOutcome } from './explain.ts';
 import { FOLD_VERSION, Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
@@ -59,6 +60,8 @@ export interface Projections {
   /** One part of this host's desired state; the same object until what it depends on changes. */
   desired<N extends DesiredName>(name: N): DesiredState[N];
   desiredState(): DesiredState;
+  /** How the classes of the firewall's part came from an earlier revision (0: any) to what they are. */
+  firewallChanges(since: number): RouteChanges;
   /** SHA-256 of the views, or of one: the same on every peer that holds the same config events. */
   digest(view?: ViewName): string;
   /** SHA-256 of one part of this host's desired state. */
@@ -94,6 +97,8 @@ class Runner implements Projections {
   readonly #every: number;
   readonly #deps: ProjectionsDeps;
   #fold = new Fold();
+  #firewall: FirewallIndex | undefined;
+  #nextRevision = 1;
   #position = 0 as Position;
   #caughtUp = false;
   #unsubscribe: (() => void) | undefined;
@@ -170,9 +175,21 @@ class Runner implements Projections {
   desired<N extends DesiredName>(name: N): DesiredState[N] {
     const known = this.#desired.get(name) as DesiredState[N] | undefined;
     if (known !== undefined) return known;
-    const made = deriveOne(name, this.#fold, this.#local);
+    const made = (
+      name === 'firewall' ? this.#firewallIndex().desired() : deriveOne(name, this.#fold, this.#local)
+    ) as DesiredState[N];
     this.#desired.set(name, made);
     return made;
+  }
+
+  firewallChanges(since: number): RouteChanges {
+    return this.#firewallIndex().changesSince(since);
+  }
+
+  /** Made at the first question: an offline reader never asks. */
+  #firewallIndex(): FirewallIndex {
+    this.#firewall ??= new FirewallIndex(this.#fold, this.#local, this.#nextRevision);
+    return this.#firewall;
   }
 
   desiredState(): DesiredState {
@@ -263,14 +280,21 @@ class Runner implements Projections {
     const all = (): void => {
       for (const name of DESIRED_NAMES) stale.add(name);
     };
+    let services = false;
     if (touched.views.has('peers')) {
       const membership = this.#fingerprint();
-      if (membership !== this.#membership) all();
+      if (membership !== this.#membership) {
+        all();
+        services = true;
+      }
       this.#membership = membership;
     }
     for (const id of touched.services) {
       const isOurs = this.#isOurs(id);
-      if (isOurs || this.#ours.has(id)) all();
+      if (isOurs || this.#ours.has(id)) {
+        all();
+        services = true;
+      }
       if (isOurs) this.#ours.add(id);
       else this.#ours.delete(id);
     }
@@ -278,6 +302,8 @@ class Runner implements Projections {
       if (!this.#ours.has(id)) continue;
       stale.add(this.views.services.get(id)?.source_peer_id === this.#local ? 'firewall' : 'tproxy');
     }
+    if (services) this.#firewall?.servicesChanged();
+    if (touched.routes.size > 0) this.#firewall?.routesChanged(touched.routes);
     return stale;
   }
 
@@ -311,6 +337,8 @@ class Runner implements Projections {
   }
 
   #forgetAll(): void {
+    if (this.#firewall) this.#nextRevision = this.#firewall.revision + 1;
+    this.#firewall = undefined;
     this.#desired.clear();
     this.#digests.clear();
   }

@@ -19,6 +19,7 @@ export const SERVICE_FIELDS = [
   'desired_ipv6_cidr',
   'fully_transparent',
   'bandwidth_limit_mbps',
+  'on_failure',
 ] as const satisfies readonly (keyof Fields)[];
 
 interface Entry {
@@ -152,14 +153,15 @@ export class Services implements Collection<ServiceId, ServiceView> {
 
 const isLive = (entry: Entry): boolean => entry.created !== undefined && entry.deleted === undefined;
 
-/** The row of a live entry: its creation has written every field. Spelt out, so that every row has one shape and order. */
+/** The row of a live entry: its creation has written every field but those of later versions. Spelt out, so that every row has one shape and order. */
 function row(entry: Entry): ServiceView {
   if (entry.row) return entry.row;
   const created = entry.created as Stamp;
   const values = entry.registers.values as Omit<
     ServiceView,
-    'id' | 'created_at' | 'updated_at' | 'created_hlc' | 'version'
-  >;
+    'id' | 'on_failure' | 'created_at' | 'updated_at' | 'created_hlc' | 'version'
+  > &
+    Pick<Fields, 'on_failure'>;
   entry.row = {
     id: entry.id,
     name: values.name,
@@ -171,6 +173,7 @@ function row(entry: Entry): ServiceView {
     desired_ipv6_cidr: values.desired_ipv6_cidr,
     fully_transparent: values.fully_transparent,
     bandwidth_limit_mbps: values.bandwidth_limit_mbps,
+    on_failure: values.on_failure ?? 'direct',
     created_at: timeOf(created.hlc),
     updated_at: timeOf((entry.latest ?? created).hlc),
     created_hlc: created.hlc,

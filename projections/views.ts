@@ -48,6 +48,8 @@ export interface ServiceView {
   readonly desired_ipv6_cidr: Cidr | null;
   readonly fully_transparent: boolean;
   readonly bandwidth_limit_mbps: number;
+  /** While nothing carries its connections: sent on directly, or refused. */
+  readonly on_failure: 'direct' | 'reject';
   readonly created_at: string;
   readonly updated_at: string;
   readonly created_hlc: Hlc;

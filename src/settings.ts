@@ -15,6 +15,10 @@ export interface Settings {
   readonly parentInterface: string | undefined;
   readonly resyncSeconds: number;
   readonly heartbeatSeconds: number;
+  /** Claim the kernel's owner flag for our nftables tables, where the kernel has it. */
+  readonly firewallOwner: boolean;
+  /** Report what differs from the desired state and change nothing. */
+  readonly observeOnly: boolean;
   /** `host:port` given to other peers; undefined: derived from the parent interface and the API port. */
   readonly advertiseAddress: string | undefined;
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
@@ -95,6 +99,8 @@ export function readSettings(env: Environment): Settings {
     ),
     resyncSeconds: integer(env, 'RESYNC_SECONDS', 60, 1, 86_400),
     heartbeatSeconds: integer(env, 'HEARTBEAT_SECONDS', 5, 1, 3_600),
+    firewallOwner: oneOf(env, 'FIREWALL_OWNER', '1', ['1', '0']) === '1',
+    observeOnly: oneOf(env, 'OBSERVE_ONLY', '0', ['1', '0']) === '1',
     advertiseAddress: pattern(
       env,
       'ADVERTISE_ADDRESS',

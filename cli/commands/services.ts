@@ -74,6 +74,7 @@ function describe(row: Row, names: Names, output: Output): string {
     ['Transport', show(row, 'transport_type')],
     ['Transparent', yesNo(row, 'fully_transparent')],
     ['Bandwidth', limit > 0 ? `${limit} Mbit/s (bandwidth_limit_mbps)` : 'unlimited'],
+    ['On Failure', show(row, 'on_failure')],
     ['Requires Interface', yesNo(row, 'requires_interface')],
   ];
   if (row['requires_interface'] === true)
@@ -127,6 +128,7 @@ async function settings(input: Input, client: Client): Promise<Record<string, un
     desired_ipv6_cidr: ipv6 === undefined ? undefined : orNull(ipv6),
     fully_transparent: input.toggle('fully-transparent'),
     bandwidth_limit_mbps: input.number('bandwidth-limit'),
+    on_failure: input.text('on-failure'),
   };
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
 }

@@ -39,6 +39,13 @@ const SETTINGS: readonly Flag[] = [
     value: 'MBPS',
     summary: 'Limit in Mbit/s in each direction; 0 is none.',
   },
+  {
+    name: 'on-failure',
+    type: 'text',
+    value: 'WHAT',
+    choices: ['direct', 'reject'],
+    summary: 'New connections while no agent takes them: sent on directly, or refused.',
+  },
 ];
 
 export const SERVICES: Group = {

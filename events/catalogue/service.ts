@@ -16,10 +16,14 @@ const settings = {
   /** Megabits (10^6) a second in each direction; 0 is unlimited. */
   bandwidth_limit_mbps: Type.Number({ minimum: 0, maximum: 1_000_000 }),
 };
+/** What becomes of captured connections while no engine takes them: sent on as if there were no service, or refused. */
+export const OnFailure = Type.Union([Type.Literal('direct'), Type.Literal('reject')]);
+/** Settings of later versions: events written before them do not carry them. */
+const laterSettings = { on_failure: Type.Optional(OnFailure) };
 
-export const ServiceCreated = Type.Object(settings, { additionalProperties: false });
+export const ServiceCreated = Type.Object({ ...settings, ...laterSettings }, { additionalProperties: false });
 /** Only the fields that changed; each is a last-writer-wins register of its own. */
-export const ServiceUpdated = Type.Partial(Type.Object(settings), {
+export const ServiceUpdated = Type.Partial(Type.Object({ ...settings, ...laterSettings }), {
   additionalProperties: false,
   minProperties: 1,
 });

@@ -50,11 +50,28 @@ export interface DesiredFirewall {
     readonly service_id: ServiceId;
     readonly mark: number;
     readonly interface_name: string | null;
+    /** What becomes of its new connections while no engine takes them. */
+    readonly on_failure: 'direct' | 'reject';
   }[];
   /** Duplicate (source, destination) pairs are resolved already: a class holds one route a pair. */
   readonly classes: readonly RouteClass[];
   /** Whether this host serves as an exit with transparent services (it then needs the divert path for replies). */
   readonly transparent_exit: boolean;
+}
+
+/** One pair of prefixes leads elsewhere now; `route` is null when it leads nowhere any more. */
+export interface RouteChange extends Omit<RouteClass, 'routes'> {
+  readonly source_cidr: Cidr | null;
+  readonly dest_cidr: Cidr | null;
+  readonly route: ClassRoute | null;
+}
+
+/** How the classes came from one state to the present one, so that a change costs what it changes, not what there is. */
+export interface RouteChanges {
+  /** Counts changes of the classes; hand it back to ask again. */
+  readonly revision: number;
+  /** In order; a pair may come more than once. Undefined: too long ago, look at the classes themselves. */
+  readonly changes: readonly RouteChange[] | undefined;
 }
 
 export interface DesiredTproxyService {

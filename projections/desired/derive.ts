@@ -2,8 +2,9 @@ import type { PeerId } from '../../events/brand.ts';
 import { sha256 } from '../digest.ts';
 import { DESIRED_NAMES } from '../projection-names.ts';
 import type { Views } from '../views.ts';
-import type { DesiredFirewall, DesiredName, DesiredState, RouteClass } from './contract.ts';
+import type { DesiredFirewall, DesiredName, DesiredState } from './contract.ts';
 import { deriveFirewall } from './firewall.ts';
+import { firewallDigest } from './firewall-digest.ts';
 import { deriveInterfaces } from './interfaces.ts';
 import { deriveIptun } from './iptun.ts';
 import { relevantServices } from './relevant.ts';
@@ -30,21 +31,5 @@ export const deriveDesired = (views: Views, local: PeerId): DesiredState => ({
 });
 
 /** SHA-256 of a part of the desired state: equal when, and only when, the same things are desired. */
-export function desiredDigest<N extends DesiredName>(name: N, desired: DesiredState[N]): string {
-  if (name !== 'firewall') return sha256(JSON.stringify(desired));
-  const { services, classes, transparent_exit } = desired as DesiredFirewall;
-  return sha256(JSON.stringify([services, classes.map(classDigest), transparent_exit]));
-}
-
-const classDigests = new WeakMap<RouteClass, string>();
-
-/** Kept with the class, which is immutable: the only part that grows with the number of routes. */
-function classDigest(routeClass: RouteClass): string {
-  const known = classDigests.get(routeClass);
-  if (known) return known;
-  const { family, source_length, dest_length, routes } = routeClass;
-  const lines = routes.map((r) => `${r.key} ${r.service_id} ${r.number} ${r.source_cidr} ${r.dest_cidr}`);
-  const digest = sha256([family, source_length, dest_length, ...lines].join('\n'));
-  classDigests.set(routeClass, digest);
-  return digest;
-}
+export const desiredDigest = <N extends DesiredName>(name: N, desired: DesiredState[N]): string =>
+  name === 'firewall' ? firewallDigest(desired as DesiredFirewall) : sha256(JSON.stringify(desired));

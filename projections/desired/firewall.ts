@@ -1,4 +1,4 @@
-import type { Cidr, ServiceId } from '../../events/brand.ts';
+import type { ServiceId } from '../../events/brand.ts';
 import type { RouteView, Views } from '../views.ts';
 import { type ClassRoute, type DesiredFirewall, MARK, type RouteClass } from './contract.ts';
 import { interfaceName } from './interfaces.ts';
@@ -12,16 +12,22 @@ export const serviceMarks = ({ entries, exits }: Relevant): ReadonlyMap<ServiceI
   return new Map([...numbers].map(([id, number]) => [id, markOf(MARK.service, number)]));
 };
 
-interface OpenClass {
-  readonly family: RouteClass['family'];
-  readonly source_length: number | null;
-  readonly dest_length: number | null;
+type ClassHead = Omit<RouteClass, 'routes'>;
+
+interface OpenClass extends ClassHead {
   /** By (source, destination): of the routes that name one pair, the one that wins. */
   readonly winners: Map<string, RouteView>;
 }
 
-/** What the kernel has to classify on this host. */
-export function deriveFirewall(views: Views, relevant: Relevant): DesiredFirewall {
+/** What the kernel has to classify on this host, from nothing; `FirewallIndex` keeps the same current. */
+export const deriveFirewall = (views: Views, relevant: Relevant): DesiredFirewall => {
+  const { services, transparent_exit } = firewallServices(relevant);
+  const classes = deriveClasses(relevant.entries.map((service) => views.routes.ofService(service.id)));
+  return { services, classes, transparent_exit };
+};
+
+/** All but the routes. */
+export function firewallServices(relevant: Relevant): Omit<DesiredFirewall, 'classes'> {
   const marks = serviceMarks(relevant);
   const named = new Set<string>();
   return {
@@ -34,9 +40,9 @@ export function deriveFirewall(views: Views, relevant: Relevant): DesiredFirewal
         service_id: service.id,
         mark: marks.get(service.id) ?? 0,
         interface_name: first ? name : null,
+        on_failure: service.on_failure,
       };
     }),
-    classes: deriveClasses(relevant.entries.map((service) => views.routes.ofService(service.id))),
     transparent_exit: relevant.exits.some((service) => service.fully_transparent),
   };
 }
@@ -48,14 +54,20 @@ export function deriveClasses(routesByService: readonly (readonly RouteView[])[]
     for (const route of routes) {
       const { source_cidr: source, dest_cidr: dest } = route;
       if (source === null && dest === null) continue;
-      const { winners } = classOf(open, source, dest);
+      const head = classOfRoute(route);
+      const key = classKey(head);
+      let one = open.get(key);
+      if (one === undefined) {
+        one = { ...head, winners: new Map() };
+        open.set(key, one);
+      }
       const pair = `${source ?? ''} ${dest ?? ''}`;
-      const held = winners.get(pair);
-      if (held === undefined || compareEqualPrefixes(route, held) < 0) winners.set(pair, route);
+      const held = one.winners.get(pair);
+      if (held === undefined || compareEqualPrefixes(route, held) < 0) one.winners.set(pair, route);
     }
   }
   return [...open.values()]
-    .sort((a, b) => (a.family === b.family ? compareClasses(a, b) : a.family === 'ipv4' ? -1 : 1))
+    .sort(compareRouteClasses)
     .map(({ family, source_length, dest_length, winners }) => ({
       family,
       source_length,
@@ -64,24 +76,26 @@ export function deriveClasses(routesByService: readonly (readonly RouteView[])[]
     }));
 }
 
-function classOf(open: Map<string, OpenClass>, source: Cidr | null, dest: Cidr | null): OpenClass {
-  const family = (source ?? dest ?? '').includes(':') ? 'ipv6' : 'ipv4';
-  const sourceLength = source === null ? null : prefixLength(source);
-  const destLength = dest === null ? null : prefixLength(dest);
-  const key = `${family} ${sourceLength} ${destLength}`;
-  const known = open.get(key);
-  if (known) return known;
-  const made: OpenClass = {
-    family,
-    source_length: sourceLength,
-    dest_length: destLength,
-    winners: new Map(),
+/** Order of evaluation; the families never meet. */
+export const compareRouteClasses = (a: ClassHead, b: ClassHead): number =>
+  a.family === b.family ? compareClasses(a, b) : a.family === 'ipv4' ? -1 : 1;
+
+/** The class a route belongs to. */
+export function classOfRoute({
+  source_cidr: source,
+  dest_cidr: dest,
+}: Pick<RouteView, 'source_cidr' | 'dest_cidr'>): ClassHead {
+  return {
+    family: (source ?? dest ?? '').includes(':') ? 'ipv6' : 'ipv4',
+    source_length: source === null ? null : prefixLength(source),
+    dest_length: dest === null ? null : prefixLength(dest),
   };
-  open.set(key, made);
-  return made;
 }
 
-const toClassRoute = (route: RouteView): ClassRoute => ({
+export const classKey = ({ family, source_length, dest_length }: ClassHead): string =>
+  `${family} ${source_length} ${dest_length}`;
+
+export const toClassRoute = (route: RouteView): ClassRoute => ({
   key: route.key,
   number: route.id,
   service_id: route.service_id,

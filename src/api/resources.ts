@@ -3,6 +3,7 @@ import { requireLicense } from '../commands/gate.ts';
 import { licenseStateAt, nextLicenseChange } from '../commands/license-state.ts';
 import { isMember } from '../commands/peers.ts';
 import { interfaceNameOf } from '../commands/services.ts';
+import type { Finding } from '../health/contract.ts';
 import { type ApiContext, isoTime } from './context.ts';
 
 /** Resources as SPEC section 4 has them: what the log says, joined with what this host observes. */
@@ -80,6 +81,7 @@ export function serviceResource(context: ApiContext, service: ServiceView) {
     interface_ipv6_cidr: isUp ? service.desired_ipv6_cidr : null,
     fully_transparent: service.fully_transparent,
     bandwidth_limit_mbps: service.bandwidth_limit_mbps,
+    on_failure: service.on_failure,
     route_count: routes.length,
     routes: routes.map(routeResource),
     created_at: service.created_at,
@@ -132,3 +134,13 @@ export const lockResource = (lock: LockView | undefined) =>
         expires_at: isoTime(lock.expires_at_ms),
         peer_id: lock.peer_id,
       };
+
+/** A health condition that holds. */
+export const conditionResource = ({ code, severity, area, subject, text, remedy }: Finding) => ({
+  code,
+  severity,
+  area,
+  subject: subject ?? null,
+  text,
+  remedy,
+});

@@ -13,7 +13,7 @@ import {
   ServiceIdField,
 } from '../../events/catalogue/fields.ts';
 import { LicenseDocument, LicenseState } from '../../events/catalogue/license.ts';
-import { TransportType } from '../../events/catalogue/service.ts';
+import { OnFailure, TransportType } from '../../events/catalogue/service.ts';
 import { EventEnvelope } from '../../events/schema-check.ts';
 
 const strict = { additionalProperties: false } as const;
@@ -113,6 +113,7 @@ export const Service = Type.Object(
     interface_ipv6_cidr: Nullable(CidrText),
     fully_transparent: Type.Boolean(),
     bandwidth_limit_mbps: Type.Number({ minimum: 0, description: 'Each direction; 0 is unlimited.' }),
+    on_failure: OnFailure,
     route_count: Type.Integer({ minimum: 0 }),
     routes: Type.Array(Route),
     created_at: Time,
@@ -134,6 +135,7 @@ const serviceSettings = {
   desired_ipv6_cidr: Type.Optional(Nullable(CidrText)),
   fully_transparent: Type.Optional(Type.Boolean()),
   bandwidth_limit_mbps: Type.Optional(Type.Number({ minimum: 0, maximum: 1_000_000 })),
+  on_failure: Type.Optional(OnFailure),
 };
 export const ServiceParams = Type.Object({ id: ServiceIdField }, strict);
 export const CreateServiceBody = Type.Object({ ...serviceSettings, target_peer_id: PeerIdField }, strict);
@@ -294,6 +296,17 @@ export const AcquireLockBody = Type.Object(
   },
   strict,
 );
+const HealthCondition = Type.Object(
+  {
+    code: Type.String(),
+    severity: Type.Union([Type.Literal('critical'), Type.Literal('warning'), Type.Literal('info')]),
+    area: Type.String(),
+    subject: Nullable(Type.String()),
+    text: Type.String({ description: 'What is the matter.' }),
+    remedy: Type.String({ description: 'What to do about it.' }),
+  },
+  strict,
+);
 export const ClusterStatus = Type.Object(
   {
     cluster_id: ClusterIdField,
@@ -307,6 +320,7 @@ export const ClusterStatus = Type.Object(
     log_head: Type.Integer({ minimum: 0 }),
     projection_digest: Type.String(),
     lock: Nullable(Lock),
+    conditions: Type.Array(HealthCondition, { description: 'Health conditions that hold, the worst first.' }),
     peers: Type.Array(PeerStatus),
   },
   strict,

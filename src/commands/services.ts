@@ -19,6 +19,7 @@ export interface ServiceSettings {
   readonly desired_ipv6_cidr?: string | null;
   readonly fully_transparent?: boolean;
   readonly bandwidth_limit_mbps?: number;
+  readonly on_failure?: 'direct' | 'reject';
 }
 
 type Settings = EventData['service.created'];
@@ -54,6 +55,8 @@ export function decideCreateService(
     desired_ipv6_cidr: canonicalOrNull(command.desired_ipv6_cidr, 'ipv6'),
     fully_transparent: command.fully_transparent ?? false,
     bandwidth_limit_mbps: command.bandwidth_limit_mbps ?? 0,
+    // The default is left out, so that agents of before it read the event.
+    ...(command.on_failure === 'reject' ? { on_failure: command.on_failure } : {}),
   };
   checkRules(views, id, settings, new Set(['source_peer_id', 'target_peer_id', 'name']));
   return { events: [{ type: 'service.created', entity: id, data: settings }], result: id };
@@ -195,4 +198,5 @@ const settingsOf = (service: ServiceView): Settings => ({
   desired_ipv6_cidr: service.desired_ipv6_cidr,
   fully_transparent: service.fully_transparent,
   bandwidth_limit_mbps: service.bandwidth_limit_mbps,
+  on_failure: service.on_failure,
 });

@@ -179,6 +179,7 @@ export function desiredOf(
       service_id: serviceId(n),
       mark: (MARK.service | n) >>> 0,
       interface_name: interfaces[n] ?? null,
+      on_failure: 'direct',
     })),
     classes: deriveClasses([routeViews(routes)]),
     transparent_exit: false,

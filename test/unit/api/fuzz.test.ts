@@ -44,6 +44,7 @@ const field = fc.constantFrom(
   'desired_ipv4_cidr',
   'fully_transparent',
   'bandwidth_limit_mbps',
+  'on_failure',
   'routes',
   'priority',
   'dest_cidr',

@@ -47,6 +47,7 @@ const service = {
   interface_ipv6_cidr: null,
   fully_transparent: true,
   bandwidth_limit_mbps: 50,
+  on_failure: 'direct',
   route_count: 1,
   routes: [{ id: 1, service_id: SERVICE, priority: 100, source_cidr: null, dest_cidr: '192.168.7.0/24' }],
   created_at: '2026-01-01T00:00:00.000Z',
