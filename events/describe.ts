@@ -38,7 +38,9 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
   'peer.updated': (d, entity, name) => `peer ${name(entity)} updated: ${settings(d)}`,
   'peer.left': (d, _, name) => `peer ${name(d.peer_id)} left the cluster`,
   'peer.removed': (d, _, name) =>
-    `peer ${name(d.peer_id)} removed; its history stands up to event ${d.last_seq}`,
+    d.extends === undefined
+      ? `peer ${name(d.peer_id)} removed; its history stands up to event ${d.last_seq}`
+      : `peer ${name(d.peer_id)} stays removed; its history stands up to event ${d.last_seq}, which had been received before`,
   'service.created': (d, _, name) =>
     `service ${d.name} created: ${name(d.source_peer_id)} -> ${name(d.target_peer_id)} over ${d.transport_type}`,
   'service.updated': (d, entity, name) => `service ${name(entity)} updated: ${settings(d)}`,

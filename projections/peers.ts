@@ -27,6 +27,8 @@ interface Departure {
   readonly kind: 'left' | 'removed';
   readonly stamp: Stamp;
   readonly last_seq: number | undefined;
+  /** Removals this one only completes with a later `last_seq`: whatever undoes them undoes it. */
+  readonly completes: readonly EventId[];
 }
 
 interface Entry {
@@ -101,9 +103,15 @@ export class Peers implements Collection<PeerId, PeerView> {
     } else if (event.type === 'peer.updated') {
       write(entry.registers, PEER_FIELDS, event.data as Partial<Fields>, stamp);
     } else if (event.type === 'peer.left') {
-      entry.departures.set(stamp.id, { kind: 'left', stamp, last_seq: undefined });
+      entry.departures.set(stamp.id, { kind: 'left', stamp, last_seq: undefined, completes: [] });
     } else if (event.type === 'peer.removed') {
-      entry.departures.set(stamp.id, { kind: 'removed', stamp, last_seq: event.data.last_seq });
+      const { last_seq, extends: completes = [] } = event.data;
+      entry.departures.set(stamp.id, {
+        kind: 'removed',
+        stamp,
+        last_seq,
+        completes: completes.map((id) => id as EventId),
+      });
     }
   }
 
@@ -150,6 +158,7 @@ export class Peers implements Collection<PeerId, PeerView> {
         d.kind,
         stamps.index(d.stamp),
         d.last_seq ?? -1,
+        d.completes,
       ]);
       out.push(
         entry.id,
@@ -177,9 +186,11 @@ export class Peers implements Collection<PeerId, PeerView> {
       entry.registered = stamps.at(from[at++] as number);
       entry.registeredCluster = (from[at++] as string | null) ?? undefined;
       entry.admitted = stamps.at(from[at++] as number);
-      for (const [kind, index, lastSeq] of from[at++] as [Departure['kind'], number, number][]) {
+      type Row = [Departure['kind'], number, number, EventId[]];
+      for (const [kind, index, lastSeq, completes] of from[at++] as Row[]) {
         const stamp = stamps.need(index);
-        entry.departures.set(stamp.id, { kind, stamp, last_seq: lastSeq < 0 ? undefined : lastSeq });
+        const last_seq = lastSeq < 0 ? undefined : lastSeq;
+        entry.departures.set(stamp.id, { kind, stamp, last_seq, completes });
       }
       for (const id of from[at++] as EventId[]) entry.readmitted.add(id);
       at = loadRegisters(entry.registers, PEER_FIELDS, stamps, from, at);
@@ -229,12 +240,19 @@ function pinKey(entry: Entry, publicKey: string, stamp: Stamp): void {
     entry.key = { stamp, public_key: publicKey };
 }
 
-/** Departures no admission has undone, earliest first. */
-const standing = (entry: Entry): readonly Departure[] =>
-  [...entry.departures]
-    .filter(([id]) => !entry.readmitted.has(id))
+/** Departures no admission has undone, earliest first. What only completes others goes with them. */
+function standing(entry: Entry): readonly Departure[] {
+  const undone = new Set(entry.readmitted);
+  for (let before = -1; before !== undone.size; ) {
+    before = undone.size;
+    for (const [id, { completes }] of entry.departures)
+      if (completes.length > 0 && completes.every((one) => undone.has(one))) undone.add(id);
+  }
+  return [...entry.departures]
+    .filter(([id]) => !undone.has(id))
     .map(([, departure]) => departure)
     .sort((a, b) => compareStamps(a.stamp, b.stamp));
+}
 
 /**
  * Since when a peer counts against the node cap. The founder of the cluster in force joined by its own registration; everyone

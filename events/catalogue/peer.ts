@@ -63,6 +63,11 @@ export const PeerRemoved = Type.Object(
     peer_id: PeerIdField,
     /** Last `config` sequence number of the removed peer that stands; later ones are refused everywhere. */
     last_seq: Type.Integer({ minimum: 0 }),
+    /**
+     * Removals this one only completes: a member that held later events of the peer when it learned of the removal says so, and
+     * everybody takes them in. It is undone together with them.
+     */
+    extends: Type.Optional(Type.Array(EventIdField, { minItems: 1, maxItems: 64 })),
   },
   { additionalProperties: false },
 );

@@ -77,6 +77,9 @@ export const retryUnknown = (heartbeat: number): number => Math.max(200, heartbe
 /** How long the larger peer id waits for the smaller one's handshake before it starts its own, ms. */
 export const yieldToSmaller = (heartbeat: number): number => heartbeat / 2;
 
+/** How long a member must go on holding more of a removed peer than its removal lets stand before that is taken in, ms. */
+export const beyondPatience = (heartbeat: number): number => 4 * heartbeat;
+
 /** At a start, appends wait at most this long for the first word of a member (own-history rule), ms. */
 export const SETTLE_LIMIT = 15_000;
 /** How long `addPeer` waits for both logs to agree, ms. */

@@ -13,6 +13,8 @@ export interface ExchangeDeps {
   readonly links: ReadonlyMap<PeerId, Link>;
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
   readonly pushAllLimit: number;
+  /** How long a member must hold on to events of a removed peer before they are taken in, ms. */
+  readonly beyondPatience: number;
   /** An origin's events come from a clock this far ahead, ms. */
   readonly onAhead: (origin: PeerId, ms: number) => void;
 }
@@ -55,6 +57,25 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   };
   const state = () => ({ digest: history.digest(), head: log.head, projection: projectionDigest() });
 
+  /**
+   * A member that goes on holding more of a removed peer than we let stand cannot learn of the removal: its author was removed
+   * itself, on the other side of a partition. Its word counts then, or the two would differ for ever.
+   */
+  const granted = (link: Link): ReadonlySet<PeerId> => {
+    const since = deps.machine.clock.monotonic() - deps.beyondPatience;
+    return new Set([...link.beyond].flatMap(([origin, seen]) => (seen <= since ? [origin] : [])));
+  };
+  const noteBeyond = (link: Link, theirs: Tips): void => {
+    const member = deps.machine.views.peers.get(link.peer)?.membership === 'member';
+    const now = deps.machine.clock.monotonic();
+    const seen = new Map<PeerId, number>();
+    if (member)
+      for (const [origin, tip] of theirs)
+        if (tip.seq > history.limitOf(origin)) seen.set(origin, link.beyond.get(origin) ?? now);
+    link.beyond.clear();
+    for (const [origin, at] of seen) link.beyond.set(origin, at);
+  };
+
   const raise = (link: Link, origin: PeerId, seq: number, hash: string): void => {
     if ((link.known.get(origin)?.seq ?? 0) < seq) link.known.set(origin, { seq, hash });
   };
@@ -66,7 +87,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     const origin = batch.origin as PeerId;
     if (last !== undefined) raise(link, origin, last.seq, last.hash);
     try {
-      const outcome = history.apply(batch);
+      const outcome = history.apply(batch, by === 'pull' ? granted(link) : undefined);
       if (outcome.kind === 'refused')
         report('warn', 'events of a peer were refused', {
           from: link.peer,
@@ -83,7 +104,9 @@ export function createExchange(deps: ExchangeDeps): Exchange {
 
   /** Fetches range after range until nothing is wanted or nothing moves. */
   const pull = (link: Link, done: () => void): void => {
-    const wants = link.pulling ? [] : history.wants(link.known, claimed).slice(0, PULL_ORIGINS);
+    const wants = link.pulling
+      ? []
+      : history.wants(link.known, claimed, granted(link)).slice(0, PULL_ORIGINS);
     link.pullAgain ||= link.pulling;
     if (wants.length === 0) {
       done();
@@ -203,6 +226,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       }
       const theirs = tipsOf(reply.vector);
       link.known = theirs;
+      noteBeyond(link, theirs);
       pull(link, () => {
         if (lagOf(history.tips(), link.known) === 0) return done('differs', result);
         deps.call(link, { kind: 'offer', vector: history.vector() }, () => done('differs', result));

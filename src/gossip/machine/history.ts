@@ -30,15 +30,22 @@ export interface History {
   /** SHA-256 (hex) over the vector. Two hosts with equal digests hold the same events. */
   digest(): string;
   held(origin: PeerId): number;
-  /** Which events to ask of a peer with these tips; `claimed` origins are under way from elsewhere. */
-  wants(theirs: Tips, claimed: ReadonlySet<PeerId>): [PeerId, number][];
+  /**
+   * Which events to ask of a peer with these tips; `claimed` origins are under way from elsewhere, and those of `granted` are
+   * taken in beyond the end a removal gave them.
+   */
+  wants(theirs: Tips, claimed: ReadonlySet<PeerId>, granted?: ReadonlySet<PeerId>): [PeerId, number][];
   /** Whole transactions after the given numbers, within PULL_EVENTS and PULL_BYTES, at least one transaction. */
   batches(wants: readonly (readonly [PeerId, number])[]): Batch[];
-  apply(batch: Batch): Applied;
+  apply(batch: Batch, granted?: ReadonlySet<PeerId>): Applied;
   quarantined(origin: PeerId): boolean;
+  /** Last sequence number of the origin that stands; infinite for whoever was not removed. */
+  limitOf(origin: PeerId): number;
   /** To be called for every event the log appended. */
   appended(events: readonly AnyEvent[]): void;
 }
+
+const NONE: ReadonlySet<PeerId> = new Set();
 
 export const tipsOf = (vector: Vector): Map<PeerId, Tip> =>
   new Map(vector.map(([origin, seq, hash]) => [origin as PeerId, { seq, hash }]));
@@ -141,13 +148,15 @@ export function createHistory(deps: MachineDeps): History {
     vector: () => [...current().tips].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
     digest: () => current().digest,
     held,
-    wants(theirs, claimed) {
+    limitOf,
+    wants(theirs, claimed, granted = NONE) {
       const wanted: [PeerId, number][] = [];
       for (const [origin, tip] of theirs) {
         if (claimed.has(origin) || quarantine.has(origin) || pinnedKey(origin) === undefined) continue;
         const ours = current().tips.get(origin);
         const have = ours?.seq ?? 0;
-        if (Math.min(tip.seq, limitOf(origin)) > have) {
+        const limit = granted.has(origin) ? Number.POSITIVE_INFINITY : limitOf(origin);
+        if (Math.min(tip.seq, limit) > have) {
           // Our own lost events come first: until they are back this host must not write.
           if (origin === deps.identity.peerId) wanted.unshift([origin, have]);
           else wanted.push([origin, have]);
@@ -187,13 +196,14 @@ export function createHistory(deps: MachineDeps): History {
       }
       return result;
     },
-    apply(batch) {
+    apply(batch, granted = NONE) {
       const origin = batch.origin as PeerId;
       const events = batch.events as unknown as readonly AnyEvent[];
       const key = pinnedKey(origin);
       if (key === undefined) return { kind: 'unknown' };
       const last = events.at(-1);
-      if (last === undefined || quarantine.has(origin) || last.seq > limitOf(origin))
+      const closed = quarantine.has(origin) || (last !== undefined && last.seq > limitOf(origin));
+      if (last === undefined || (closed && (quarantine.has(origin) || !granted.has(origin))))
         return { kind: 'closed' };
       const outcome = log.receive(origin, key, events);
       if (outcome.kind === 'equivocation') setQuarantine(origin, outcome);

@@ -36,6 +36,8 @@ export interface Link {
   /** What the peer held by its last word. */
   known: Map<PeerId, Tip>;
   remote: State | undefined;
+  /** Removed origins of which the peer holds more than the removal lets stand, and since when that is seen (monotonic ms). */
+  readonly beyond: Map<PeerId, number>;
   pushing: boolean;
   pulling: boolean;
   /** Another pull is due when this one ends. */
@@ -65,6 +67,7 @@ export const createLink = (peer: PeerId): Link => ({
   endpointsKey: '',
   known: new Map(),
   remote: undefined,
+  beyond: new Map(),
   pushing: false,
   pulling: false,
   pullAgain: false,

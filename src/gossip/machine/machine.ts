@@ -4,7 +4,13 @@ import type { ArcticError } from '../../../events/errors.ts';
 import { createIds, newCorrelationId } from '../../../events/ids.ts';
 import type { PeerObservation, PeerRequest, PeerResponse } from '../contract.ts';
 import type { Request } from '../messages.ts';
-import { HANDSHAKE_TIMEOUT, PUSH_ALL_LIMIT, requestTimeout, SETTLE_LIMIT } from '../parameters.ts';
+import {
+  beyondPatience,
+  HANDSHAKE_TIMEOUT,
+  PUSH_ALL_LIMIT,
+  requestTimeout,
+  SETTLE_LIMIT,
+} from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
@@ -14,6 +20,7 @@ import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
 import { createReception } from './reception.ts';
+import { createRemovals } from './removals.ts';
 
 export interface MachineOptions {
   /** HEARTBEAT_SECONDS in milliseconds. */
@@ -92,6 +99,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     links,
     call,
     pushAllLimit,
+    beyondPatience: beyondPatience(heartbeat),
     onAhead(origin, ms) {
       if (aheadReported.has(origin)) return;
       aheadReported.add(origin);
@@ -116,6 +124,13 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       : `this host has just started and compares its log with its peers' (still to answer: ${open})`;
   };
 
+  const removals = createRemovals({
+    machine: deps,
+    record,
+    holdReason,
+    quarantined: history.quarantined,
+    patience: heartbeat,
+  });
   const reception = createReception({
     machine: deps,
     ids,
@@ -131,6 +146,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const onAppended = (events: readonly AnyEvent[]): void => {
     history.appended(events);
     exchange.note(events);
+    removals.changed();
     if (flushDue || !events.some((event) => event.stream === 'config')) return;
     flushDue = true;
     // After the append's own tick: the folds have seen the events, and a burst travels together.
@@ -147,6 +163,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     if (leaving) return;
     reception.sweep();
     membership.tick();
+    removals.review();
     exchange.flush();
     cancelTick = clock.after(Math.min(1_000, Math.max(20, heartbeat / 5)), tick);
   };
