@@ -7,14 +7,15 @@ const ROOMS = {
   events: [],
   projections: ['events'],
   'src/commands': ['events', 'projections'],
-  'src/api': ['events', 'projections', 'src/commands', 'src/identity'],
+  'src/health': ['events'],
+  'src/api': ['events', 'projections', 'src/commands', 'src/identity', 'src/health'],
   'src/gossip': ['events', 'projections', 'src/commands', 'src/identity'],
   'src/reconcilers': ['events', 'projections', 'src/kernel', 'src/engines'],
   'src/kernel': ['src/native'],
   'src/engines': ['src/kernel', 'src/native'],
   'src/native': [],
   'src/identity': ['events'],
-  cli: ['events', 'projections', 'src/identity', 'src/settings.ts'],
+  cli: ['events', 'projections', 'src/identity', 'src/health', 'src/settings.ts'],
 };
 
 const AGENT = '^src/agent\\.ts$';

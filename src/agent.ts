@@ -307,15 +307,6 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
       advertise,
       peerSide: gossip,
       reconcilers,
-      readiness: () =>
-        reconcilers
-          .status()
-          .filter(({ name }) => name !== 'iptun')
-          .map(({ name, state, last_error }) => ({
-            name: `reconciler ${name}`,
-            ok: state !== 'failed',
-            detail: state === 'failed' ? (last_error ?? 'failed') : state,
-          })),
       dispatcher,
       registry,
     },

@@ -7,8 +7,10 @@ import {
   liveLock,
 } from '../commands/cluster.ts';
 import { notBootstrapped } from '../commands/gate.ts';
+import { evaluate } from '../health/evaluate.ts';
+import { factsOf } from './conditions.ts';
 import { type ApiContext, type App, commandOf, documented } from './context.ts';
-import { licenseResource, lockResource, peerStatus } from './resources.ts';
+import { conditionResource, licenseResource, lockResource, peerStatus } from './resources.ts';
 import {
   AcquireLockBody,
   ClusterIdentity,
@@ -56,6 +58,7 @@ export function clusterRoutes(app: App, context: ApiContext): void {
       log_head: log.head,
       projection_digest: projections.digest(),
       lock: lockResource(liveLock(views, clock.now())),
+      conditions: evaluate(factsOf(context)).findings.map(conditionResource),
       peers: views.peers.list().map((peer) => peerStatus(context, peer)),
     };
   });

@@ -1,5 +1,8 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
 import { isMember } from '../commands/peers.ts';
+import { evaluate } from '../health/evaluate.ts';
+import { CONDITIONS } from '../health/table.ts';
+import { factsOf } from './conditions.ts';
 import type { ApiContext, App } from './context.ts';
 import { peerResource } from './resources.ts';
 
@@ -67,6 +70,20 @@ export function metricRoutes(app: App, context: ApiContext): void {
     collect() {
       for (const one of context.reconcilers.status())
         this.set({ reconciler: one.name }, one.consecutive_failures);
+    },
+  });
+  new Gauge({
+    name: 'arctic_condition',
+    help: 'Health conditions that this agent judges: how often each holds now, 0 when all is well.',
+    labelNames: ['code', 'severity'],
+    registers,
+    collect() {
+      this.reset();
+      const { findings, judged } = evaluate(factsOf(context));
+      for (const { code, severity } of CONDITIONS) {
+        if (judged.has(code))
+          this.set({ code, severity }, findings.filter((one) => one.code === code).length);
+      }
     },
   });
   const answers = new Counter({

@@ -41,18 +41,10 @@ export interface ApiDeps {
   readonly advertise: () => { readonly address: string; readonly endpoints: readonly string[] };
   readonly peerSide: PeerSide;
   readonly reconcilers: ReconcilerSide;
-  /** What must be true before the agent is ready, besides what the API knows itself. */
-  readonly readiness: () => readonly ReadinessCheck[];
   /** Where forwarded requests go out. Owned by the caller. */
   readonly dispatcher: Dispatcher;
   /** The agent's own; the API adds its metrics to it. */
   readonly registry: Registry;
-}
-
-export interface ReadinessCheck {
-  readonly name: string;
-  readonly ok: boolean;
-  readonly detail: string;
 }
 
 /** What the API needs of gossip; `Gossip` of src/gossip/contract.ts is one. */

@@ -17,7 +17,7 @@ import { createIds, newPeerId } from '../../../events/ids.ts';
 import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { createProjections } from '../../../projections/runner.ts';
-import type { ApiOptions, PeerSide, ReadinessCheck, ReconcilerSide } from '../../../src/api/ports.ts';
+import type { ApiOptions, PeerSide, ReconcilerSide } from '../../../src/api/ports.ts';
 import { ErrorAnswer } from '../../../src/api/schemas.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
 import { createExecutor } from '../../../src/commands/execute.ts';
@@ -93,7 +93,8 @@ export interface Harness {
   readonly recoveryFile: string;
   readonly lines: string[];
   readonly messages: unknown[];
-  readonly readiness: ReadinessCheck[];
+  /** Reconcilers that fail, and why. */
+  readonly failing: Map<string, string>;
   /** What the next handshakes fail with. */
   failHandshakes(error: Error): void;
   license(terms?: Partial<{ customer: string; nodes: number; services: number; days: number }>): License;
@@ -140,7 +141,7 @@ export function createHarness(
   const recoveryFile = join(directory, 'recovery.token');
   const lines: string[] = [];
   const messages: unknown[] = [];
-  const readiness: ReadinessCheck[] = [];
+  const failing = new Map<string, string>();
   const dispatcher = new Agent({ connectTimeout: 1_000 });
 
   const admit: Harness['admit'] = (name, options = {}) => {
@@ -194,9 +195,9 @@ export function createHarness(
     status: () => [
       {
         name: 'firewall',
-        state: 'applied',
+        state: failing.has('firewall') ? 'failed' : 'applied',
         last_run_at: null,
-        last_error: null,
+        last_error: failing.get('firewall') ?? null,
         next_run_at: null,
         applied_digest: null,
         applied_position: null,
@@ -230,7 +231,6 @@ export function createHarness(
       advertise: () => ({ address: '192.0.2.1:8080', endpoints: ['http://192.0.2.1:8080'] }),
       peerSide,
       reconcilers,
-      readiness: () => readiness,
       dispatcher,
       registry: new Registry(),
     },
@@ -305,7 +305,7 @@ export function createHarness(
     recoveryFile,
     lines,
     messages,
-    readiness,
+    failing,
     failHandshakes: (error) => {
       handshakeFailure = error;
     },

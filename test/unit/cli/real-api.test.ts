@@ -105,10 +105,10 @@ t.test('an operator takes a bare agent through its life', async (t) => {
 
   t.match(await good('health', '--url', url), /: ok\n$/);
   t.equal((await run('health', '--readyz')).code, 0);
-  agent.readiness.push({ name: 'firewall', ok: false, detail: 'not applied yet' });
+  agent.failing.set('firewall', 'the table is owned by another program');
   const unready = await run('health', '--readyz');
   t.equal(unready.code, 1);
-  t.match(unready.stdout, /firewall: +failed \(not applied yet\)/);
+  t.match(unready.stdout, /reconciler firewall: +failed \(the firewall reconciler fails: the table is owned/);
 
   t.match(await good('routes', 'delete', '1', '--service', 'web', '--yes'), /^Route 1 of svc_/);
   t.match(await good('services', 'delete', 'web', '--yes'), /^Service web \(svc_.*\) deleted/);

@@ -1,0 +1,95 @@
+import { ArcticError } from '../../events/errors.ts';
+import { liveLock } from '../commands/cluster.ts';
+import { isMember } from '../commands/peers.ts';
+import type { Facts } from '../health/facts.ts';
+import { type ApiContext, isoTime } from './context.ts';
+import { licenseResource, peerStatus } from './resources.ts';
+
+const RECONCILERS = ['network', 'firewall', 'tproxy', 'iptun'] as const;
+
+/** What this agent knows of its own health, for the table of conditions. Does not look at the kernel: that is drift's. */
+export function factsOf(context: ApiContext): Facts {
+  const { views, projections, clock, options, identity } = context;
+  const { cluster_id } = views.cluster();
+  const agent = {
+    url: `port ${options.port}`,
+    silence: undefined,
+    caughtUp: projections.caughtUp,
+    position: projections.position,
+    bootstrapped: cluster_id !== undefined,
+    ...(cluster_id === undefined ? {} : { clusterId: cluster_id }),
+  };
+  const common: Facts = {
+    now: clock.now(),
+    agent,
+    api: { bind: options.host, tls: options.tls !== undefined },
+    reconcilers: context.reconcilers.status().map((one) => ({
+      name: one.name,
+      state: one.state,
+      error: one.last_error,
+      failures: one.consecutive_failures,
+    })),
+  };
+  if (cluster_id === undefined || views.license() === undefined) return common;
+
+  const license = licenseResource(context);
+  const lock = liveLock(views, clock.now());
+  return {
+    ...common,
+    license: {
+      licenseId: license.license_id,
+      state: license.state,
+      expiresAt: license.expires_at,
+      maxNodes: license.max_nodes,
+      maxServices: license.max_services,
+      nodes: license.nodes,
+      services: license.services,
+    },
+    trust: trustFacts(context),
+    lock:
+      lock === undefined
+        ? null
+        : { holder: lock.holder, purpose: lock.purpose, expiresAt: isoTime(lock.expires_at_ms) },
+    peers: views.peers
+      .list()
+      .filter((peer) => isMember(peer) && peer.id !== identity.peerId)
+      .map((peer) => {
+        const status = peerStatus(context, peer);
+        return {
+          id: peer.id,
+          name: peer.name,
+          address: peer.address,
+          state: status.state,
+          reason: status.reason,
+          lag: status.lag,
+          clockSkewMs: status.clock_skew_ms,
+          version: status.agent_version,
+        };
+      }),
+    services: views.services.list().map((service) => {
+      const status = context.reconcilers.serviceStatus(service.id);
+      return {
+        id: service.id,
+        name: service.name,
+        fromHere: service.source_peer_id === identity.peerId,
+        routes: views.routes.ofService(service.id).length,
+        requiresInterface: service.requires_interface,
+        limitMbps: service.bandwidth_limit_mbps,
+        failed: RECONCILERS.flatMap((name) =>
+          status[name].state === 'failed'
+            ? [{ reconciler: name, reason: status[name].reason ?? 'no reason given' }]
+            : [],
+        ),
+      };
+    }),
+  };
+}
+
+function trustFacts({ trustRoots }: ApiContext): NonNullable<Facts['trust']> {
+  try {
+    return { directory: 'trust-roots/', roots: trustRoots().length, fault: undefined };
+  } catch (error) {
+    if (!(error instanceof ArcticError)) throw error;
+    return { directory: 'trust-roots/', roots: 0, fault: error.message };
+  }
+}
