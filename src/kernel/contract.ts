@@ -85,12 +85,49 @@ export interface NftSnapshot {
   readonly table: NftTable | undefined;
 }
 
+/** An element that is looked up by the 100,000 when a table is compared: each comparison leaves its mark in `seen`. */
+export interface NftExpectedElement extends NftElement {
+  seen: object | undefined;
+}
+
+/** A set as it should be, its elements by key. */
+export interface NftExpectedSet extends Omit<NftSet, 'elements'> {
+  readonly elements: ReadonlyMap<string, NftExpectedElement>;
+}
+
+/** How the elements of one set differ from what is expected. */
+export interface NftDeviation {
+  readonly set: string;
+  readonly missing: readonly NftElement[];
+  /** What the kernel holds and should not, also under an expected key with another value. */
+  readonly foreign: readonly NftElement[];
+}
+
+export interface NftComparison {
+  readonly generation: number;
+  /** As read; sets of `expected` with the same types stand without their elements. Undefined: no such table. */
+  readonly table: NftTable | undefined;
+  /** Of those sets, where they differ. */
+  readonly deviations: readonly NftDeviation[];
+}
+
 export interface NftCommit {
   readonly generation: number;
 }
 
 export interface Nft {
   readTable(family: NftTable['family'], name: string): Promise<NftSnapshot>;
+  /**
+   * Reads a table and compares the elements of the sets given while they arrive, so that 100,000 are neither collected nor
+   * sorted, and the event loop has its turn every few milliseconds.
+   */
+  compareTable(
+    family: NftTable['family'],
+    name: string,
+    expected: ReadonlyMap<string, NftExpectedSet>,
+  ): Promise<NftComparison>;
+  /** Whether the table is there and ours alone by the owner flag: then nobody else can have changed it. */
+  ownsTable(family: NftTable['family'], name: string): Promise<boolean>;
   /** Replaces the whole table in one transaction. `generation`: refuse with ESTALE when the ruleset moved on since. */
   replaceTable(table: NftTable, options?: { readonly generation?: number }): Promise<NftCommit>;
   /** Applies steps to an existing table in one transaction. */

@@ -14,7 +14,7 @@ import {
   type Rtnetlink,
 } from './contract.ts';
 import { canonicalTable } from './nft/canonical.ts';
-import { modelChange, modelReplace } from './nft/model.ts';
+import { modelChange, modelCompare, modelReplace } from './nft/model.ts';
 import { createFakeNetwork } from './rt/rtnetlink.fake.ts';
 import { sysctlPath } from './sysctl.ts';
 
@@ -135,6 +135,14 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
       listTables: async () =>
         [...tables.values()].map(({ table }) => ({ family: table.family, name: table.name })),
       readTable: async (family, name) => ({ generation, table: tables.get(key(family, name))?.table }),
+
+      compareTable: async (family, name, expected) => {
+        const table = tables.get(key(family, name))?.table;
+        return table === undefined
+          ? { generation, table, deviations: [] }
+          : { generation, ...modelCompare(table, expected) };
+      },
+      ownsTable: async (family, name) => tables.get(key(family, name))?.owner === who,
 
       replaceTable: async (table, lock) => {
         checkLock(table.family, table.name, lock?.generation);

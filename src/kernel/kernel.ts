@@ -55,6 +55,8 @@ export function createKernel(options: KernelOptions = {}): Kernel {
 
   const nft: Nft = {
     readTable: async (family, name) => running().nft.readTable(family, name),
+    compareTable: async (family, name, expected) => running().nft.compareTable(family, name, expected),
+    ownsTable: async (family, name) => running().nft.ownsTable(family, name),
     replaceTable: async (table, lock) => running().nft.replaceTable(table, lock),
     changeTable: async (table, changes, lock) => running().nft.changeTable(table, changes, lock),
     deleteTable: async (family, name) => running().nft.deleteTable(family, name),

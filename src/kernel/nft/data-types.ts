@@ -1,5 +1,5 @@
 /** nft's data types of set keys and map values (nftables include/datatype.h); the kernel only stores the numbers. */
-import type { NftDataType } from '../contract.ts';
+import type { NftDataType, NftSet } from '../contract.ts';
 
 interface DataType {
   readonly id: number;
@@ -65,3 +65,10 @@ export function dataTypeName(type: number): NftDataType | 'verdict' | `type ${nu
 
 /** NFTA_SET_DATA_TYPE of a verdict map. */
 export const NFT_DATA_VERDICT = 0xffffff00;
+
+/** Whether two sets hold the same kind of elements. */
+export const isSameKind = (
+  a: Pick<NftSet, 'keyTypes' | 'dataType' | 'flags'>,
+  b: Pick<NftSet, 'keyTypes' | 'dataType' | 'flags'>,
+): boolean =>
+  a.keyTypes.join() === b.keyTypes.join() && a.dataType === b.dataType && (a.flags ?? 0) === (b.flags ?? 0);

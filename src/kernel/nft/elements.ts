@@ -116,25 +116,27 @@ export function elementText(element: NftElement): string {
 }
 
 /**
- * Appends the elements of one NEWSETELEM message (attributes between the offsets) to `into`. An interval of another
+ * Hands on the elements of one NEWSETELEM message (attributes between the offsets). An interval of another
  * program reads as `key-end`, its end marker as `key!`, a verdict as `verdict:` and its bytes: none equals one of ours.
  */
-export function readElements(bytes: Buffer, from: number, to: number, into: NftElement[]): void {
+type OnElement = (element: NftElement) => void;
+
+export function readElements(bytes: Buffer, from: number, to: number, onElement: OnElement): void {
   for (let at = from; at + ATTRIBUTE_HEADER <= to; ) {
     const length = readHost16(bytes, at);
     if (length < ATTRIBUTE_HEADER || at + length > to) return;
     if ((readHost16(bytes, at + 2) & NLA_TYPE_MASK) === NFTA_SET_ELEM_LIST_ELEMENTS) {
-      readList(bytes, at + ATTRIBUTE_HEADER, at + length, into);
+      readList(bytes, at + ATTRIBUTE_HEADER, at + length, onElement);
     }
     at += align4(length);
   }
 }
 
-function readList(bytes: Buffer, from: number, to: number, into: NftElement[]): void {
+function readList(bytes: Buffer, from: number, to: number, onElement: OnElement): void {
   for (let at = from; at + ATTRIBUTE_HEADER <= to; ) {
     const length = readHost16(bytes, at);
     if (length < ATTRIBUTE_HEADER || at + length > to) return;
-    into.push(readElement(bytes, at + ATTRIBUTE_HEADER, at + length));
+    onElement(readElement(bytes, at + ATTRIBUTE_HEADER, at + length));
     at += align4(length);
   }
 }

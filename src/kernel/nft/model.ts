@@ -1,7 +1,16 @@
 /** What a transaction does to a table, and why the kernel would refuse it: the model behind the fake kernel. */
-import { KernelError, type NftChange, type NftElement, type NftSet, type NftTable } from '../contract.ts';
+import {
+  KernelError,
+  type NftChange,
+  type NftComparison,
+  type NftDeviation,
+  type NftElement,
+  type NftExpectedSet,
+  type NftSet,
+  type NftTable,
+} from '../contract.ts';
 import { canonicalTable } from './canonical.ts';
-import { dataType, keyLayout } from './data-types.ts';
+import { dataType, isSameKind, keyLayout } from './data-types.ts';
 import { elementText } from './elements.ts';
 
 const ENOENT = 2;
@@ -22,6 +31,29 @@ export function modelReplace(table: NftTable): NftTable {
   for (const set of result.sets) checkConflicts(set);
   checkReferences(result);
   return result;
+}
+
+/** The table without the elements of expected sets, and how those differ. */
+export function modelCompare(
+  table: NftTable,
+  expected: ReadonlyMap<string, NftExpectedSet>,
+): Pick<NftComparison, 'deviations'> & { readonly table: NftTable } {
+  const deviations: NftDeviation[] = [];
+  const sets = table.sets.map((set) => {
+    const wanted = expected.get(set.name);
+    if (wanted === undefined || !isSameKind(set, wanted)) return set;
+    const held = new Map(set.elements.map((element) => [element.key, element.data]));
+    const foreign = set.elements.filter(({ key, data }) => {
+      const other = wanted.elements.get(key);
+      return other === undefined || other.data !== data;
+    });
+    const missing = [...wanted.elements.values()].filter(
+      ({ key, data }) => !held.has(key) || held.get(key) !== data,
+    );
+    if (foreign.length + missing.length > 0) deviations.push({ set: set.name, missing, foreign });
+    return { ...set, elements: [] };
+  });
+  return { table: { ...table, sets }, deviations };
 }
 
 /** Applies the steps in order to `table`, or throws KernelError and has changed nothing. */

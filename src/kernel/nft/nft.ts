@@ -12,7 +12,14 @@ import { refusal } from '../netlink/error-text.ts';
 import { type NetlinkSocket, openNetlinkSocket } from '../netlink/socket.ts';
 import { IPPROTO_TCP, matchL4Protocol, tproxyTo } from './expressions.ts';
 import { NETLINK_NETFILTER } from './schema.ts';
-import { readGeneration, readSnapshot, readTables, tableExists } from './snapshot.ts';
+import {
+  compareSnapshot,
+  ownsTable,
+  readGeneration,
+  readSnapshot,
+  readTables,
+  tableExists,
+} from './snapshot.ts';
 import { type TableFamily, Transaction } from './transaction.ts';
 
 /** Commits without a generation of the caller's are repeated when another program was faster. */
@@ -58,7 +65,8 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   const hasDestroy = () => (destroy ??= rehearse(socket, (transaction) => transaction.destroyTable()));
 
   async function commitOnce(transaction: Transaction, generation: number): Promise<NftCommit> {
-    const datagram = transaction.encode({ generation, acknowledge: (await hasEndAck()) ? 'end' : 'last' });
+    const acknowledge = (await hasEndAck()) ? 'end' : 'last';
+    const datagram = await transaction.encodeInTurns({ generation, acknowledge });
     const bulk = datagram.length > BULK_BYTES;
     if (bulk) silence.begin();
     // What the ruleset is at when nobody else committed; the kernel leaves 0 out.
@@ -110,6 +118,8 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   return {
     portId: socket.portId,
     readTable: (family, name) => readSnapshot(socket, family, name),
+    compareTable: (family, name, expected) => compareSnapshot(socket, family, name, expected),
+    ownsTable: (family, name) => ownsTable(socket, family, name),
     generation: () => readGeneration(socket),
     listTables: () => readTables(socket),
 

@@ -1,11 +1,21 @@
 /** Reads a table as the contract describes it, consistent although a read takes many dumps. */
-import type { NftBaseChain, NftChain, NftElement, NftRule, NftSet, NftTable } from '../contract.ts';
+import type {
+  NftBaseChain,
+  NftChain,
+  NftComparison,
+  NftDeviation,
+  NftElement,
+  NftExpectedSet,
+  NftRule,
+  NftSet,
+  NftTable,
+} from '../contract.ts';
 import { KernelError } from '../contract.ts';
 import { decodeAttributes, type Of, type Schema } from '../netlink/codec.ts';
 import { Datagram, NLM_F_ACK, NLM_F_DUMP } from '../netlink/datagram.ts';
 import type { NetlinkSocket, ReceivedMessage } from '../netlink/socket.ts';
 import { canonicalElements, canonicalTable } from './canonical.ts';
-import { dataTypeName, keyTypeNames } from './data-types.ts';
+import { dataTypeName, isSameKind, keyTypeNames } from './data-types.ts';
 import { readElements } from './elements.ts';
 import {
   chainSchema,
@@ -74,13 +84,45 @@ export async function readSnapshot(
   family: TableFamily,
   name: string,
 ): Promise<{ readonly generation: number; readonly table: NftTable | undefined }> {
+  const { generation, result } = await consistently(socket, family, name, () =>
+    readOnce(socket, family, name, readAll),
+  );
+  return { generation, table: result === undefined ? undefined : canonicalTable(result) };
+}
+
+/** Reads like `readSnapshot`, but hands the elements of expected sets to a comparison instead of keeping them. */
+export async function compareSnapshot(
+  socket: NetlinkSocket,
+  family: TableFamily,
+  name: string,
+  expected: ReadonlyMap<string, NftExpectedSet>,
+): Promise<NftComparison> {
+  const { generation, result } = await consistently(socket, family, name, async () => {
+    const deviations: NftDeviation[] = [];
+    const table = await readOnce(socket, family, name, async (source) => {
+      const wanted = expected.get(source.head.name ?? '');
+      if (wanted === undefined || !isSameKind(setOf(source.head, []), wanted)) return readAll(source);
+      const deviation = await compareElementsOf(source, wanted);
+      if (deviation !== undefined) deviations.push(deviation);
+      return [];
+    });
+    return { table, deviations };
+  });
+  const { table, deviations } = result;
+  return { generation, table: table && canonicalTable(table), deviations };
+}
+
+async function consistently<T>(
+  socket: NetlinkSocket,
+  family: TableFamily,
+  name: string,
+  read: () => Promise<T>,
+): Promise<{ readonly generation: number; readonly result: T }> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
     const generation = await readGeneration(socket);
     try {
-      const table = await readOnce(socket, family, name);
-      if ((await readGeneration(socket)) === generation) {
-        return { generation, table: table === undefined ? undefined : canonicalTable(table) };
-      }
+      const result = await read();
+      if ((await readGeneration(socket)) === generation) return { generation, result };
     } catch (error) {
       // Objects may vanish between two dumps; then the generation has moved on too.
       const moved =
@@ -96,6 +138,12 @@ export async function readSnapshot(
     `read table ${family} ${name}`,
     `the ruleset changed during each of ${ATTEMPTS} reads`,
   );
+}
+
+/** Whether the table has the owner flag and its owner is this socket. */
+export async function ownsTable(socket: NetlinkSocket, family: TableFamily, name: string): Promise<boolean> {
+  const head = await readTableHead(socket, family, name);
+  return head !== undefined && ((head.flags ?? 0) & NFT_TABLE_F_OWNER) !== 0 && head.owner === socket.portId;
 }
 
 function isInterrupted(error: unknown): boolean {
@@ -127,10 +175,21 @@ async function readTableHead(
   return head;
 }
 
+/** Where the elements of one set are read. */
+interface SetSource {
+  readonly socket: NetlinkSocket;
+  readonly family: number;
+  readonly table: string;
+  readonly head: Of<typeof setSchema>;
+  /** How many elements there are, where the kernel tells. */
+  readonly count: number | undefined;
+}
+
 async function readOnce(
   socket: NetlinkSocket,
   family: TableFamily,
   name: string,
+  elementsOf: (source: SetSource) => Promise<readonly NftElement[]>,
 ): Promise<NftTable | undefined> {
   const head = await readTableHead(socket, family, name);
   if (head === undefined) return undefined;
@@ -167,13 +226,8 @@ async function readOnce(
   for (const set of heads) {
     // Interval sets count pairs, timed ones what has expired.
     const plain = ((set.flags ?? 0) & ~NFT_SET_MAP & ~NFT_SET_ANONYMOUS & ~NFT_SET_CONSTANT) === 0;
-    const elements = await readElementsOf(
-      socket,
-      number,
-      name,
-      set.name ?? '',
-      plain ? set.count : undefined,
-    );
+    const count = plain ? set.count : undefined;
+    const elements = await elementsOf({ socket, family: number, table: name, head: set, count });
     sets.push(setOf(set, elements));
   }
 
@@ -192,23 +246,64 @@ async function readOnce(
  * (it does so some time after a commit) the order changes: elements come twice and as many not at all, and no flag says
  * so. So a dump counts only when no key came twice and, where the kernel tells (6.16), the number is right.
  */
-async function readElementsOf(
-  socket: NetlinkSocket,
-  family: number,
-  table: string,
-  set: string,
-  count: number | undefined,
-): Promise<readonly NftElement[]> {
-  const subject = `read elements of set ${set}`;
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+async function readAll(source: SetSource): Promise<readonly NftElement[]> {
+  return untilSettled(source, async (each) => {
     const elements: NftElement[] = [];
-    await dump(socket, NFT_MSG.getSetElements, family, subject, elementsSchema, { table, set }, (message) => {
-      readElements(message.bytes, message.start + GENERIC_HEADER, message.end, elements);
-    });
+    await each((element) => elements.push(element));
     const unique = canonicalElements(elements);
-    if (unique.length === elements.length && (count === undefined || count === unique.length)) return unique;
+    const complete = unique.length === elements.length && (source.count ?? unique.length) === unique.length;
+    return complete ? unique : undefined;
+  });
+}
+
+/** Undefined: as expected. */
+async function compareElementsOf(
+  source: SetSource,
+  expected: NftExpectedSet,
+): Promise<NftDeviation | undefined> {
+  const { deviation } = await untilSettled(source, async (each) => {
+    const pass = {};
+    const foreign = new Map<string, NftElement>();
+    let right = 0;
+    let twice = false;
+    let count = 0;
+    await each((element) => {
+      count += 1;
+      const wanted = expected.elements.get(element.key);
+      if (wanted !== undefined && wanted.data === element.data) {
+        if (wanted.seen === pass) twice = true;
+        wanted.seen = pass;
+        right += 1;
+      } else {
+        if (foreign.has(element.key)) twice = true;
+        foreign.set(element.key, element);
+      }
+    });
+    if (twice || (source.count ?? count) !== count) return undefined;
+    if (foreign.size === 0 && right === expected.elements.size) return { deviation: undefined };
+    const missing: NftElement[] = [];
+    for (const element of expected.elements.values()) if (element.seen !== pass) missing.push(element);
+    return { deviation: { set: expected.name, missing, foreign: [...foreign.values()] } };
+  });
+  return deviation;
+}
+
+/** Reads the elements until a dump was whole, as `attempt` judges (undefined: it was not). */
+async function untilSettled<T>(
+  { socket, family, table, head }: SetSource,
+  attempt: (each: (onElement: (element: NftElement) => void) => Promise<void>) => Promise<T | undefined>,
+): Promise<T> {
+  const set = head.name ?? '';
+  const subject = `read elements of set ${set}`;
+  for (let tries = 1; tries <= ATTEMPTS; tries += 1) {
+    const result = await attempt((onElement) =>
+      dump(socket, NFT_MSG.getSetElements, family, subject, elementsSchema, { table, set }, (message) => {
+        readElements(message.bytes, message.start + GENERIC_HEADER, message.end, onElement);
+      }),
+    );
+    if (result !== undefined) return result;
     // The generation may have moved on as well; the reader above finds out.
-    await new Promise((resolve) => setTimeout(resolve, REHASH_PAUSE * attempt));
+    await new Promise((resolve) => setTimeout(resolve, REHASH_PAUSE * tries));
   }
   throw new KernelError('EINTR', 4, subject, 'the set is being reorganised');
 }

@@ -64,6 +64,9 @@ export interface TransactionOptions {
   readonly acknowledge: 'end' | 'last' | 'rehearse';
 }
 
+/** Encoded before the event loop gets its turn: some 8,000 elements. */
+const BYTES_PER_TURN = 256 * 1024;
+
 /** Steps are encoded when given, except that the one which shall acknowledge is only known at the end. */
 export class Transaction {
   readonly #steps: ((datagram: Datagram, flags: number) => void)[] = [];
@@ -228,24 +231,46 @@ export class Transaction {
 
   /** The whole transaction as one datagram: the kernel takes a batch only in one send. */
   encode(options: TransactionOptions): Datagram {
-    const datagram = new Datagram(this.#bytes + 16 * 1024);
-    // Batch messages carry the subsystem in res_id and no family.
-    const header = nfgenmsg(0, NFNL_SUBSYS_NFTABLES);
-    const subject = `transaction on table ${this.#family} ${this.#table}`;
-    datagram.add({ type: NFNL_MSG_BATCH_BEGIN, flags: 0, header, subject }, batchSchema, {
-      generation: options.generation,
-    });
-    this.#steps.forEach((step, index) => {
-      const asks =
-        options.acknowledge === 'rehearse' ||
-        (options.acknowledge === 'last' && index === this.#steps.length - 1);
-      step(datagram, asks ? NLM_F_ACK : 0);
-    });
-    if (options.acknowledge !== 'rehearse') {
-      const flags = options.acknowledge === 'end' ? NLM_F_ACK : 0;
-      datagram.add({ type: NFNL_MSG_BATCH_END, flags, header, subject }, batchSchema, {});
+    const datagram = this.#begin(options);
+    for (let index = 0; index < this.#steps.length; index += 1) this.#step(datagram, index, options);
+    return this.#end(datagram, options);
+  }
+
+  /** The same; a large one lets the event loop have its turn every few milliseconds. */
+  async encodeInTurns(options: TransactionOptions): Promise<Datagram> {
+    const datagram = this.#begin(options);
+    let turn = BYTES_PER_TURN;
+    for (let index = 0; index < this.#steps.length; index += 1) {
+      this.#step(datagram, index, options);
+      if (datagram.length < turn) continue;
+      turn = datagram.length + BYTES_PER_TURN;
+      await new Promise((resolve) => setImmediate(resolve));
     }
+    return this.#end(datagram, options);
+  }
+
+  #begin(options: TransactionOptions): Datagram {
+    const datagram = new Datagram(this.#bytes + 16 * 1024);
+    datagram.add(this.#boundary(NFNL_MSG_BATCH_BEGIN, 0), batchSchema, { generation: options.generation });
     return datagram;
+  }
+
+  #step(datagram: Datagram, index: number, { acknowledge }: TransactionOptions): void {
+    const last = index === this.#steps.length - 1;
+    const asks = acknowledge === 'rehearse' || (acknowledge === 'last' && last);
+    this.#steps[index]?.(datagram, asks ? NLM_F_ACK : 0);
+  }
+
+  #end(datagram: Datagram, { acknowledge }: TransactionOptions): Datagram {
+    if (acknowledge === 'rehearse') return datagram;
+    datagram.add(this.#boundary(NFNL_MSG_BATCH_END, acknowledge === 'end' ? NLM_F_ACK : 0), batchSchema, {});
+    return datagram;
+  }
+
+  /** Batch messages carry the subsystem in res_id and no family. */
+  #boundary(type: number, flags: number) {
+    const subject = `transaction on table ${this.#family} ${this.#table}`;
+    return { type, flags, header: nfgenmsg(0, NFNL_SUBSYS_NFTABLES), subject };
   }
 }
 

@@ -143,7 +143,7 @@ t.test('elements: the fast writer and the schema agree, whatever the lengths', a
           elements,
         );
         const read: NftElement[] = [];
-        readElements(Buffer.from(writer.bytes), 0, writer.length, read);
+        readElements(Buffer.from(writer.bytes), 0, writer.length, (element) => read.push(element));
         t.strictSame(read, elements);
       },
     ),
