@@ -145,11 +145,13 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       throw new ArcticError('UNAVAILABLE', `the event log ${path} is closed; the agent is stopping`);
   };
 
+  // Made once: better-sqlite3 builds four functions for each.
+  const transaction = db.transaction((run: () => void) => run());
   /** Runs in one durable transaction, or not at all; whatever SQLite refuses becomes a sentence. */
-  const durably = <T>(run: () => T): T => {
+  const durably = (run: () => void): void => {
     expectOpen();
     try {
-      return db.transaction(run).immediate();
+      transaction.immediate(run);
     } catch (error) {
       throw logError(path, 'write to', error);
     }

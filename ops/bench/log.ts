@@ -1,6 +1,6 @@
 /**
- * The event log against bare SQLite and emmett. Every pair of figures is taken operation by operation in turn, so that
- * what else the machine does falls on both alike.
+ * The event log against bare SQLite and emmett. What is compared is measured in turn, in
+ * short blocks, so that what else the machine does falls on all alike.
  *
  *   node --import=tsx ops/bench/log.ts [--events 1000000] [--rounds 5] [--dir DIR] [--emmett DIR] [--no-emmett]
  *
@@ -35,7 +35,9 @@ const { values: given } = parseArgs({
 const EVENTS = Number(given.events);
 const ROUNDS = Number(given.rounds);
 /** Appends a round. */
-const SINGLES = 200;
+const SINGLES = 400;
+/** Operations of one kind before it is the next one's turn. */
+const BLOCK = 40;
 const BATCH = 100;
 const BATCHES = 20;
 /** Rows the folded view ends with. */
@@ -82,18 +84,21 @@ const open = (path: string, verify: 'tail' | 'none' = 'tail'): Log =>
 /** A body as long as those the log writes, with its hash and signature, so that the bare row carries the same bytes. */
 const bareBody = (n: number): string => String(n).padEnd(700, 'x');
 
-/** Seconds that each of several works took, each repeated in turn with the others. */
+/**
+ * Seconds that each of several works took, in turn with the others: in blocks, so that each runs on warm caches as it would
+ * alone, and short ones, so that what else the machine does falls on all alike.
+ */
 async function inTurn<K extends string>(
   repeats: number,
   works: Readonly<Record<K, (n: number) => void | Promise<void>>>,
 ): Promise<Record<K, number>> {
   const entries = Object.entries(works) as [K, (n: number) => void | Promise<void>][];
   const seconds = Object.fromEntries(entries.map(([name]) => [name, 0])) as Record<K, number>;
-  for (let n = 0; n < repeats; n += 1) {
+  for (let from = 0; from < repeats; from += BLOCK) {
     for (const [name, work] of entries) {
-      const from = performance.now();
-      await work(n);
-      seconds[name] += (performance.now() - from) / 1_000;
+      const started = performance.now();
+      for (let n = from; n < Math.min(from + BLOCK, repeats); n += 1) await work(n);
+      seconds[name] += (performance.now() - started) / 1_000;
     }
   }
   return seconds;
