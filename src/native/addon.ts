@@ -77,6 +77,22 @@ export interface NativeAddon {
   pollStop(slot: number): number;
   /** Whether the watch keeps the process alive (1) or not (0). */
   pollRef(slot: number, keep: number): number;
+  /** Starts the tunnel's two threads over a bound UDP socket, of which they keep a descriptor of their own; a slot or -errno. */
+  tunnelOpen(fd: number): number;
+  /** Ends the threads and wipes every key. */
+  tunnelClose(slot: number): number;
+  /** Makes an encoded snapshot (native/tunnel/table.h) what the threads work by; 0 or -errno, then nothing has changed. */
+  tunnelApply(slot: number, snapshot: Uint8Array): number;
+  /** Defines (native/tunnel/policy.h) or forgets a policy that later snapshots may name. */
+  tunnelPolicy(slot: number, id: number, policy?: Uint8Array): number;
+  /** Sends a datagram without records to a peer. */
+  tunnelKeepalive(slot: number, peer: number): number;
+  /** Writes the counters (engines/iptun/totals.ts) if they fit; answers the bytes they need. */
+  tunnelRead(slot: number, totals: Uint8Array): number;
+  /** Turns a TUN descriptor's checksum and segmentation offloads on; 1 with those of UDP, 0 without, or -errno. */
+  tunnelPrepareTun(fd: number): number;
+  /** Whether this processor has AES instructions. */
+  tunnelHasAes(): number;
 }
 
 const BUILT_IN = join('src', 'native', 'build', 'Release');

@@ -2,7 +2,11 @@
   "targets": [
     {
       "target_name": "arctic_native",
-      "sources": ["addon.cc", "sockets.cc", "poller.cc", "namespaces.cc"],
+      "sources": [
+        "addon.cc", "sockets.cc", "poller.cc", "namespaces.cc",
+        "tunnel/addon_tunnel.cc", "tunnel/aead.cc", "tunnel/datagram.cc", "tunnel/egress.cc", "tunnel/ingress.cc",
+        "tunnel/loop.cc", "tunnel/packet.cc", "tunnel/policy.cc", "tunnel/table.cc"
+      ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags": ["-Wall", "-Wextra", "-Werror", "-O2", "-fvisibility=hidden"],
       "cflags_cc": ["-std=c++17"]

@@ -98,6 +98,7 @@ inline void Export(napi_env env, napi_value exports, const char* name, napi_call
 // Each part adds its functions to the exports of the add-on.
 void RegisterSockets(napi_env env, napi_value exports);
 void RegisterNamespaces(napi_env env, napi_value exports);
+void RegisterTunnel(napi_env env, napi_value exports);
 bool RegisterPoller(napi_env env, napi_value exports);
 
 }  // namespace arctic

@@ -5,12 +5,7 @@
  */
 import { hkdfSync } from 'node:crypto';
 import type { TunnelKeySource } from './contract.ts';
-import {
-  AES_256_GCM,
-  CHACHA20_POLY1305,
-  type SnapshotReceiveKey,
-  type SnapshotSendKey,
-} from './snapshot.ts';
+import { AES_256_GCM, CHACHA20_POLY1305, type SnapshotReceiveKey, type SnapshotSendKey } from './snapshot.ts';
 
 export interface KeyringOptions {
   /** Age at which a key is replaced, ms. */

@@ -1,0 +1,175 @@
+#include <errno.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "loop.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+namespace arctic::tunnel {
+namespace {
+
+void Add(std::atomic<uint64_t>& counter, uint64_t value) { counter.fetch_add(value, std::memory_order_relaxed); }
+
+constexpr size_t kControl = CMSG_SPACE(sizeof(int)) * 3;
+
+void ReadControl(msghdr* message, uint8_t* tos, size_t* segment) {
+  for (cmsghdr* item = CMSG_FIRSTHDR(message); item != nullptr; item = CMSG_NXTHDR(message, item)) {
+    if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) {
+      int value = 0;
+      memcpy(&value, CMSG_DATA(item), sizeof value);
+      if (value > 0) *segment = static_cast<size_t>(value);
+    } else if (item->cmsg_level == SOL_IP && item->cmsg_type == IP_TOS) {
+      *tos = *CMSG_DATA(item);
+    } else if (item->cmsg_level == SOL_IPV6 && item->cmsg_type == IPV6_TCLASS) {
+      int value = 0;
+      memcpy(&value, CMSG_DATA(item), sizeof value);
+      *tos = static_cast<uint8_t>(value);
+    }
+  }
+}
+
+sockaddr_in6 Mapped(const sockaddr_in6& from) {
+  if (from.sin6_family != AF_INET) return from;
+  sockaddr_in ipv4;
+  memcpy(&ipv4, &from, sizeof ipv4);
+  sockaddr_in6 mapped{};
+  mapped.sin6_family = AF_INET6;
+  mapped.sin6_port = ipv4.sin_port;
+  mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xff;
+  memcpy(mapped.sin6_addr.s6_addr + 12, &ipv4.sin_addr, 4);
+  return mapped;
+}
+
+}  // namespace
+
+Ingress::Ingress(int socket, SocketTotals* totals)
+    : socket_(socket), totals_(totals), buffers_(static_cast<size_t>(kBatch) * kBuffer) {}
+
+void Ingress::Run() {
+  mmsghdr messages[kBatch];
+  iovec parts[kBatch];
+  sockaddr_in6 names[kBatch];
+  alignas(cmsghdr) uint8_t controls[kBatch][kControl];
+  pollfd watched[2] = {{socket_, POLLIN, 0}, {slot.fd(), POLLIN, 0}};
+  while (!slot.stopped()) {
+    if (poll(watched, 2, -1) < 0 && errno != EINTR) return;
+    if ((watched[1].revents & POLLIN) != 0) slot.Drain();
+    slot.Take(&table_);
+    if ((watched[0].revents & (POLLIN | POLLERR)) == 0) continue;
+    for (;;) {
+      for (int i = 0; i < kBatch; ++i) {
+        parts[i] = {buffers_.data() + static_cast<size_t>(i) * kBuffer, kBuffer};
+        memset(&messages[i], 0, sizeof messages[i]);
+        memset(&names[i], 0, sizeof names[i]);
+        messages[i].msg_hdr.msg_name = &names[i];
+        messages[i].msg_hdr.msg_namelen = sizeof names[i];
+        messages[i].msg_hdr.msg_iov = &parts[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+        messages[i].msg_hdr.msg_control = controls[i];
+        messages[i].msg_hdr.msg_controllen = kControl;
+      }
+      const int count = recvmmsg(socket_, messages, kBatch, MSG_DONTWAIT, nullptr);
+      if (count <= 0) break;
+      for (int i = 0; i < count; ++i) {
+        if ((messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+          Add(totals_->foreign, 1);
+          continue;
+        }
+        const size_t length = messages[i].msg_len;
+        uint8_t tos = 0;
+        size_t segment = length;
+        ReadControl(&messages[i].msg_hdr, &tos, &segment);
+        const sockaddr_in6 from = Mapped(names[i]);
+        uint8_t* bytes = static_cast<uint8_t*>(parts[i].iov_base);
+        for (size_t at = 0; at < length; at += segment)
+          Datagram(bytes + at, length - at < segment ? length - at : segment, tos, from);
+      }
+      // The buffers are used again.
+      unpacker_.Flush();
+      if (slot.Take(&table_)) entry_ = nullptr;
+      if (count < kBatch || slot.stopped()) break;
+    }
+    entry_ = nullptr;
+  }
+}
+
+void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from) {
+  DatagramHeader header;
+  if (!table_ || !ReadHeader(bytes, length, &header)) {
+    Add(totals_->foreign, 1);
+    return;
+  }
+  const auto [begin, end] = table_->receiving.equal_range(header.index);
+  if (begin == end) {
+    Add(totals_->unknown, 1);
+    return;
+  }
+  const bool several = std::next(begin) != end;
+  const size_t text = length - kOverhead;
+  uint8_t spare[kBuffer];
+  if (several) memcpy(spare, bytes, length);
+  for (auto it = begin; it != end; ++it) {
+    const PeerEntry& entry = table_->peers[it->second.entry];
+    ReceiveKey& key = *it->second.key;
+    Totals& totals = entry.peer->totals;
+    if (!key.window.MayAccept(header.counter)) {
+      Add(totals.replayed, 1);
+      continue;
+    }
+    Cipher* cipher = key.Of(header.aead);
+    if (cipher == nullptr || !cipher->Open(header.counter, bytes, kHeaderLength, bytes + kHeaderLength, text)) {
+      if (std::next(it) == end) {
+        Add(totals.forged, 1);
+        Add(totals_->forged, 1);
+      } else {
+        memcpy(bytes, spare, length);
+      }
+      continue;
+    }
+    const bool newest = header.counter > key.window.highest();
+    totals.lost.fetch_add(key.window.Accept(header.counter), std::memory_order_relaxed);
+    Add(key.received, 1);
+    Add(totals.received_datagrams, 1);
+    Add(totals.received_wire_bytes, length);
+    // The peer is where its newest datagram came from.
+    if (newest) {
+      sockaddr_in6 known;
+      if (!entry.peer->endpoint(&known) || known.sin6_port != from.sin6_port ||
+          memcmp(&known.sin6_addr, &from.sin6_addr, sizeof known.sin6_addr) != 0)
+        entry.peer->set_endpoint(from);
+    }
+    if (!entry.tun || text == 0) return;
+    if (entry_ != &entry) unpacker_.Flush();
+    entry_ = &entry;
+    const Unpacker::Result result = unpacker_.Feed(bytes + kHeaderLength, text, tos);
+    if (result.malformed != 0) Add(totals.malformed, result.malformed);
+    if (result.refused != 0) Add(totals.refused, result.refused);
+    if (result.congested != 0) Add(totals.congested, result.congested);
+    return;
+  }
+}
+
+bool Ingress::MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) {
+  return entry_->policy && entry_->policy->MayArrive(packet, bytes, length);
+}
+
+void Ingress::Deliver(const iovec* parts, int count, size_t packets, size_t bytes) {
+  Totals& totals = entry_->peer->totals;
+  ssize_t written;
+  do {
+    written = writev(entry_->tun->fd(), parts, count);
+  } while (written < 0 && errno == EINTR);
+  if (written < 0) {
+    Add(totals.undelivered, packets);
+    return;
+  }
+  Add(totals.received_packets, packets);
+  Add(totals.received_bytes, bytes);
+}
+
+}  // namespace arctic::tunnel

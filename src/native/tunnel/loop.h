@@ -1,0 +1,138 @@
+// The two threads: egress reads TUN devices and sends, ingress receives and writes TUN devices. They never enter V8.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "datagram.h"
+#include "table.h"
+
+namespace arctic::tunnel {
+
+struct SocketTotals {
+  // Datagrams that are none of ours, name no key we hold, or do not open.
+  std::atomic<uint64_t> foreign{0}, unknown{0}, forged{0};
+};
+
+// Hands the newest table to a thread that looks for it between batches.
+class TableSlot {
+ public:
+  TableSlot();
+  ~TableSlot();
+  TableSlot(const TableSlot&) = delete;
+  TableSlot& operator=(const TableSlot&) = delete;
+
+  void Put(std::shared_ptr<const Table> table);
+  void Stop();
+  // Wakes the thread without a new table.
+  void Wake();
+  // True when there is another table than `held`, which then is it. The caller's old one may die with this call.
+  bool Take(std::shared_ptr<const Table>* held);
+  // Readable when something is to be taken.
+  int fd() const { return fd_; }
+  void Drain();
+  bool stopped() const { return stopped_.load(std::memory_order_acquire); }
+
+ private:
+  int fd_;
+  std::atomic<bool> stopped_{false};
+  std::atomic<uint64_t> version_{0};
+  uint64_t taken_ = 0;
+  std::mutex mutex_;
+  std::shared_ptr<const Table> table_;
+};
+
+class Egress {
+ public:
+  explicit Egress(int socket);
+  ~Egress();
+  void Run();
+  TableSlot slot;
+
+ private:
+  // What one visit to a TUN device takes: enough for a full UDP_SEGMENT send, little enough to be fair to the other peers.
+  static constexpr int kMostFrames = 128;
+  static constexpr size_t kMostBytes = 60 * 1024;
+
+  void Adopt();
+  void Visit(const PeerEntry& entry);
+  void Frame(const PeerEntry& entry, size_t length);
+  void Shape(const PeerEntry& entry, uint64_t now);
+  void Append(const PeerEntry& entry, const uint8_t* packet, size_t length, bool needs_csum, uint8_t tos);
+  void Flush(const PeerEntry& entry);
+  void SendRuns(const PeerEntry& entry, const sockaddr_in6& endpoint);
+  void SendSingly(const PeerEntry& entry, const sockaddr_in6& endpoint, size_t first, size_t count);
+  int Timeout() const;
+
+  int socket_;
+  bool ipv4_only_ = false;
+  bool gso_ = true;
+  int epoll_ = -1;
+  std::shared_ptr<const Table> table_;
+  // Places of the peers that have limits.
+  std::vector<uint32_t> limited_;
+  std::vector<uint8_t> frame_;
+  Packer packer_;
+};
+
+class Ingress : private Receiver {
+ public:
+  Ingress(int socket, SocketTotals* totals);
+  void Run();
+  TableSlot slot;
+
+ private:
+  static constexpr int kBatch = 8;
+  static constexpr size_t kBuffer = 65536;
+
+  void Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from);
+  bool MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) override;
+  void Deliver(const iovec* parts, int count, size_t packets, size_t bytes) override;
+
+  int socket_;
+  SocketTotals* totals_;
+  std::shared_ptr<const Table> table_;
+  const PeerEntry* entry_ = nullptr;
+  Unpacker unpacker_{this};
+  std::vector<uint8_t> buffers_;
+};
+
+// Both threads over one bound UDP socket, of which it holds its own descriptor.
+class Loop {
+ public:
+  // 0 or -errno.
+  int Start(int socket);
+  void Stop();
+  ~Loop() { Stop(); }
+
+  int Apply(const uint8_t* bytes, size_t length);
+  bool SetPolicy(uint32_t id, const uint8_t* bytes, size_t length) { return builder_.SetPolicy(id, bytes, length); }
+  void DropPolicy(uint32_t id) { builder_.DropPolicy(id); }
+  // An empty datagram under the sending key. False when the peer is not known.
+  bool Keepalive(uint32_t peer);
+  // Counters of everything, in the layout of src/engines/iptun/totals.ts; answers the bytes needed.
+  size_t Read(uint8_t* to, size_t room) const;
+
+ private:
+  int socket_ = -1;
+  bool running_ = false;
+  SocketTotals totals_;
+  TableBuilder builder_;
+  std::unique_ptr<Egress> egress_;
+  std::unique_ptr<Ingress> ingress_;
+  std::thread egress_thread_, ingress_thread_;
+};
+
+// Readies a TUN descriptor opened with IFF_VNET_HDR: header length, checksum and segmentation offloads. 1 with UDP segmentation,
+// 0 without, or -errno.
+int PrepareTun(int fd);
+
+// Readies a bound UDP socket: GRO, ECN, path MTU discovery. 0 or -errno.
+int PrepareSocket(int fd);
+
+}  // namespace arctic::tunnel

@@ -1,0 +1,126 @@
+/** A tunnel engine in a process of its own, inside its namespace, led by its parent over IPC. */
+
+import { systemClock } from '../../../events/clock.ts';
+import { MARK } from '../../../projections/desired/contract.ts';
+import type { TunnelConfig, TunnelEngine } from '../../../src/engines/iptun/contract.ts';
+import { createTunnelEngine } from '../../../src/engines/iptun/engine.ts';
+import { type Direction, derivePairKeys, type PairKeys } from '../../../src/identity/key-schedule.ts';
+import { createKernel } from '../../../src/kernel/kernel.ts';
+import { loadAddon } from '../../../src/native/addon.ts';
+
+export type HostCall =
+  | { readonly verb: 'start'; readonly port: number; readonly rekeyAfterMs: number | undefined }
+  | { readonly verb: 'configure'; readonly config: TunnelConfig }
+  /** A session with a peer, made of a shared secret (hex); answers its id. */
+  | {
+      readonly verb: 'session';
+      readonly peerId: string;
+      readonly secret: string;
+      readonly side: Direction;
+    }
+  | { readonly verb: 'retire'; readonly sessionId: string }
+  | { readonly verb: 'stats' }
+  | { readonly verb: 'devices' }
+  | { readonly verb: 'usage' }
+  | { readonly verb: 'stop' };
+
+export interface HostReply {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly error?: string;
+}
+
+const addon = loadAddon();
+const kernel = createKernel({ addon });
+const sessions = new Map<
+  string,
+  { readonly peerId: string; readonly side: Direction; readonly keys: PairKeys }
+>();
+const newest = new Map<string, string>();
+const listeners = new Set<(sessionId: string) => void>();
+let engine: TunnelEngine | undefined;
+
+const write = (level: string) => (fields: object, text: string) => {
+  if (process.env['ENGINE_LOG'] !== undefined) console.error(level, text, fields);
+};
+
+async function answer(call: HostCall): Promise<unknown> {
+  switch (call.verb) {
+    case 'start':
+      await kernel.start();
+      engine = createTunnelEngine(
+        {
+          port: call.port,
+          ownMark: MARK.own,
+          ...(call.rekeyAfterMs === undefined ? {} : { rekeyAfterMs: call.rekeyAfterMs }),
+        },
+        {
+          addon,
+          rt: kernel.rt,
+          clock: systemClock,
+          logger: { info: write('info'), warn: write('warn') },
+          keys: {
+            current: (peerId) => {
+              const sessionId = newest.get(peerId);
+              return sessionId === undefined ? undefined : { sessionId };
+            },
+            tunnelKeys: (peerId, epoch) => {
+              const sessionId = newest.get(peerId);
+              const session = sessionId === undefined ? undefined : sessions.get(sessionId);
+              if (sessionId === undefined || session === undefined) return undefined;
+              const other = session.side === 'initiator' ? 'responder' : 'initiator';
+              return {
+                sessionId,
+                send: session.keys.tunnel(session.side, epoch),
+                receive: session.keys.tunnel(other, epoch),
+              };
+            },
+            onRetired: (listener) => {
+              listeners.add(listener);
+              return () => listeners.delete(listener);
+            },
+          },
+        },
+      );
+      await engine.start();
+      return undefined;
+    case 'session': {
+      const keys = derivePairKeys(Buffer.from(call.secret, 'hex'), Buffer.alloc(32, 7));
+      sessions.set(keys.sessionId, { peerId: call.peerId, side: call.side, keys });
+      newest.set(call.peerId, keys.sessionId);
+      return keys.sessionId;
+    }
+    case 'retire': {
+      const session = sessions.get(call.sessionId);
+      sessions.delete(call.sessionId);
+      if (session !== undefined && newest.get(session.peerId) === call.sessionId)
+        newest.delete(session.peerId);
+      for (const listener of listeners) listener(call.sessionId);
+      return undefined;
+    }
+    case 'configure':
+      return engine?.configure(call.config);
+    case 'stats':
+      return engine?.stats();
+    case 'devices':
+      return [...(engine?.devices() ?? [])];
+    case 'usage':
+      return process.resourceUsage();
+    case 'stop':
+      await engine?.stop();
+      await kernel.stop();
+      return undefined;
+  }
+}
+
+process.on('message', ({ id, call }: { id: number; call: HostCall }) => {
+  answer(call).then(
+    (result) => process.send?.({ id, result } satisfies HostReply),
+    (error: unknown) =>
+      process.send?.({
+        id,
+        error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      } satisfies HostReply),
+  );
+});
+process.on('disconnect', () => process.exit());
