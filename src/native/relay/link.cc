@@ -70,6 +70,10 @@ void Loop::OnLink(Link* link, uint32_t events) {
     }
     StartHello(link);
   }
+  if (link->stage == Link::Stage::kAwaitSession && link->hangup) {
+    CloseLink(link, "the peer closed the link");
+    return;
+  }
   if (!link->dead) Flush(link);
   if (!link->dead && link->writable && link->flow != nullptr) ReadLocal(link->flow);
   if (!link->dead) ReadLink(link);

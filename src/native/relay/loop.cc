@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
@@ -340,6 +341,8 @@ void Loop::Obey(const Retire& retire) {
 
 void Loop::Obey(const Listen& listen) {
   auto listener = std::make_unique<Listener>();
+  // accept4 runs until EAGAIN.
+  fcntl(listen.fd, F_SETFL, fcntl(listen.fd, F_GETFL) | O_NONBLOCK);
   listener->fd = listen.fd;
   listener->captured = listen.captured;
   listener->port = listen.port;
