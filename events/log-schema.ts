@@ -1,7 +1,18 @@
-import { chmodSync, closeSync, existsSync, fchmodSync, openSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import {
+  chmodSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fchmodSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
-import { damaged, LogError, logError } from './log-errors.ts';
+import { damaged, LogError, logError, sqliteCode } from './log-errors.ts';
 
 /** 'ARCT', in the header of the file: `file arctic.db` names it, and we know our own from other databases. */
 const APPLICATION_ID = 0x41524354;
@@ -132,11 +143,31 @@ function openForReading(path: string): Database.Database {
     return db;
   } catch (error) {
     db.close();
-    // A WAL database needs its -shm file; where that cannot be made and there is no -wal, nothing can change under us.
-    if (existsSync(`${path}-wal`)) throw error;
-    return new Database(`file:${encodeURI(path).replaceAll('?', '%3f').replaceAll('#', '%23')}?immutable=1`, {
-      readonly: true,
-    });
+    const code = sqliteCode(error) ?? '';
+    if (!code.startsWith('SQLITE_CANTOPEN') && !code.startsWith('SQLITE_READONLY')) throw error;
+    return openCopy(path);
+  }
+}
+
+/**
+ * SQLite reads a database in WAL mode only where it can make the -shm file beside it, so one on read-only media is read
+ * from a private copy. On media that cannot be written nothing changes while it is copied. The copy has no name any more
+ * once it is open, so it goes with the process, however that ends.
+ */
+function openCopy(path: string): Database.Database {
+  const directory = mkdtempSync(join(tmpdir(), 'arctic-log-'));
+  try {
+    const copy = join(directory, 'arctic.db');
+    for (const suffix of ['', '-wal']) {
+      if (!existsSync(path + suffix)) continue;
+      copyFileSync(path + suffix, copy + suffix);
+      chmodSync(copy + suffix, OWNER_ONLY);
+    }
+    const db = new Database(copy, { readonly: true });
+    db.pragma('user_version');
+    return db;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 

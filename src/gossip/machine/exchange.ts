@@ -97,6 +97,11 @@ export function createExchange(deps: ExchangeDeps): Exchange {
         });
       else if (outcome.kind === 'ahead') deps.onAhead(origin, outcome.aheadMs);
       return outcome;
+    } catch (error) {
+      // A full disk, most likely. The sender keeps its events, and the next digest brings them again.
+      const reason = error instanceof Error ? error.message : String(error);
+      report('warn', 'events of a peer could not be stored', { from: link.peer, origin, reason });
+      return { kind: 'closed' };
     } finally {
       receivingFrom = undefined;
     }

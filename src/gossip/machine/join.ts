@@ -53,8 +53,14 @@ export function admit(
   if (deps.views.peers.get(candidate.peer_id)?.membership === 'member') return undefined;
   const decision = deps.admit(candidate, context);
   if (decision instanceof ArcticError) return admissionFailure(decision);
-  if (decision.length > 0) deps.log.append(decision, context);
-  return undefined;
+  if (decision.length === 0) return undefined;
+  try {
+    deps.log.append(decision, context);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ArcticError) return admissionFailure(error);
+    throw error;
+  }
 }
 
 /** `peers add`: up to three tries of the handshake, admission, then both logs are brought together. */

@@ -79,8 +79,17 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   let unsubscribe = (): void => {};
   let flushDue = false;
 
+  /** A log that cannot be written (a full disk) must not end the process from within a timer: the sessions and the data plane go on. */
   const record = (events: readonly AnyNewEvent[]): void => {
-    log.append(events, { actor: SYSTEM, correlationId: newCorrelationId(ids) });
+    try {
+      log.append(events, { actor: SYSTEM, correlationId: newCorrelationId(ids) });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      deps.report('warn', 'could not record events', {
+        reason,
+        types: events.map((event) => event.type).join(' '),
+      });
+    }
   };
 
   const call = (link: Link, request: Request, done: (result: CallResult) => void): void => {
