@@ -212,7 +212,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
     endpointOf: (peer) => carrierEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
   });
   const reconcilers = createReconcilers(
-    { resyncMs: settings.resyncSeconds * 1_000 },
+    { resyncMs: settings.resyncSeconds * 1_000, observeOnly: settings.observeOnly },
     {
       clock,
       random,
@@ -247,10 +247,11 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
         {
           passable: passable(
             createFirewallReconciler(
-              { listenPort: () => engine.listenPort },
+              { listenPort: () => engine.listenPort, firewallOwner: settings.firewallOwner },
               {
                 kernel,
                 desired: () => projections.desired('firewall'),
+                changes: (since) => projections.firewallChanges(since),
                 serviceName: (id) => serviceName(views, id),
                 memory: log.meta,
               },

@@ -249,7 +249,9 @@ const bootstrap: Step = {
   proves: 'an agent has its own identity and its own log from its first moment.',
   async run(state) {
     const { lab } = state;
-    const agents = await Promise.all(['entry', 'exit'].map((host) => lab.startAgent(host)));
+    const agents = await Promise.all(
+      ['entry', 'exit'].map((host) => lab.startAgent(host, { env: { FIREWALL_OWNER: '0' } })),
+    );
     const seen: string[] = [];
     for (const { host, url } of agents) {
       const argv = [

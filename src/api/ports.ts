@@ -94,6 +94,7 @@ export interface ReconcilerSide {
     readonly applied_digest: string | null;
     readonly applied_position: number | null;
     readonly consecutive_failures: number;
+    readonly condition: string | null;
   }[];
   serviceStatus(service: ServiceId): Readonly<Record<'network' | 'firewall' | 'tproxy' | 'iptun', Status>>;
   drift(): Promise<

@@ -352,6 +352,9 @@ export const Reconciler = Type.Object(
     applied_digest: Nullable(Type.String()),
     applied_position: Nullable(Type.Integer()),
     consecutive_failures: Type.Integer({ minimum: 0 }),
+    condition: Nullable(
+      Type.String({ description: 'What an operator should know although nothing failed.' }),
+    ),
   },
   strict,
 );

@@ -105,7 +105,10 @@ export interface NftDeviation {
 
 export interface NftComparison {
   readonly generation: number;
-  /** As read; sets of `expected` with the same types stand without their elements. Undefined: no such table. */
+  /**
+   * As read; sets of `expected` with the same types stand without their elements. `owned` only where this process is the
+   * owner. Undefined: no such table.
+   */
   readonly table: NftTable | undefined;
   /** Of those sets, where they differ. */
   readonly deviations: readonly NftDeviation[];

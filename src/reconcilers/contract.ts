@@ -15,13 +15,21 @@ export interface Plan {
   readonly differences: readonly Difference[];
 }
 
+/** `notice`: what others may have changed since the last pass; `full`: everything, whatever is remembered. */
+export type ObserveScope = 'full' | 'notice';
+
 /** Three idempotent verbs (after cilium/statedb's reconciler); the runner owns time, retries and reports. */
 export interface Reconciler<Desired, Observed, P extends Plan> {
   readonly name: ReconcilerName;
   desired(): Desired;
-  observe(): Promise<Observed>;
-  /** Pure. */
+  observe(scope?: ObserveScope): Promise<Observed>;
+  /** Decides what to do; touches nothing outside the process. */
   plan(desired: Desired, observed: Observed): P;
+  /**
+   * The plan for what is desired now, from what the last pass left in place and without observing; undefined when that is
+   * not known (any more), or does not suffice.
+   */
+  change?(desired: Desired): P | undefined;
   apply(plan: P): Promise<void>;
   /** Status a service has with this reconciler after a pass that applied, from what was observed; default `applied`. */
   serviceStatus?(service: ServiceId): ServiceReconcileStatus | undefined;
@@ -43,6 +51,8 @@ export interface ReconcilerStatus {
   readonly applied_digest: string | null;
   readonly applied_position: Position | null;
   readonly consecutive_failures: number;
+  /** What an operator should know although nothing failed: a fight, observe-only. */
+  readonly condition: string | null;
 }
 
 export interface DriftReport {

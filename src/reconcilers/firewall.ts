@@ -1,14 +1,20 @@
-import type { DesiredFirewall } from '../../projections/desired/contract.ts';
+import type { DesiredFirewall, RouteChanges } from '../../projections/desired/contract.ts';
 import {
   type IpFamily,
   type Kernel,
   KernelError,
-  type NftSnapshot,
+  type NftComparison,
   type NftTable,
 } from '../kernel/contract.ts';
 import { canonicalTable } from '../kernel/nft/canonical.ts';
-import type { Plan, Reconciler } from './contract.ts';
-import { compareTables, elementNames, type TableStep } from './firewall/difference.ts';
+import type { Difference, ObserveScope, Plan, Reconciler } from './contract.ts';
+import {
+  compareTables,
+  elementNames,
+  type HeldTable,
+  heldOf,
+  type TableStep,
+} from './firewall/difference.ts';
 import {
   applyRouting,
   type ObservedRouting,
@@ -16,7 +22,8 @@ import {
   planRouting,
   type RoutingPlan,
 } from './firewall/policy-routing.ts';
-import { compileRuleset, TABLE } from './firewall/ruleset.ts';
+import { type MapChanges, NOTHING, RouteMaps, toSet } from './firewall/route-maps.ts';
+import { compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
 import {
   applySysctls,
   type ObservedSysctls,
@@ -36,66 +43,164 @@ export interface FirewallOptions {
 export interface FirewallDeps {
   readonly kernel: Pick<Kernel, 'nft' | 'rt' | 'sysctl' | 'features'>;
   readonly desired: () => DesiredFirewall;
+  /** How the classes came to be what they are; without it everything is compared at each change. */
+  readonly changes?: (since: number) => RouteChanges;
   /** What people call a service. */
   readonly serviceName: (id: string) => string;
   readonly memory: SysctlMemory;
 }
 
 export interface ObservedFirewall {
-  readonly snapshot: NftSnapshot;
+  readonly generation: number;
+  /** By name of the table. `as-applied`: nobody can have changed what the last pass left. */
+  readonly tables: ReadonlyMap<string, NftComparison | 'as-applied'>;
   readonly routing: ObservedRouting;
   readonly sysctls: ObservedSysctls;
   readonly families: readonly IpFamily[];
 }
 
 export interface FirewallPlan extends Plan {
-  readonly generation: number;
-  readonly table: TableStep;
-  readonly routing: RoutingPlan;
+  /** The ruleset the plan was made for; undefined: the tables are ours alone, and no other change matters. */
+  readonly generation: number | undefined;
+  readonly tables: readonly TableStep[];
+  readonly routing: RoutingPlan | undefined;
+  /** What stands in the kernel when this has been applied. */
+  readonly frames: readonly TableFrame[];
 }
 
-/** `table inet arctic`, the policy routing that delivers what it marks, and the kernel parameters both need. */
+const TABLES = [TABLE, GUARD_TABLE] as const;
+
+/** Our nftables tables, the policy routing that delivers what they mark, and the kernel parameters both need. */
 export function createFirewallReconciler(
   options: FirewallOptions,
   deps: FirewallDeps,
 ): Reconciler<DesiredFirewall, ObservedFirewall, FirewallPlan> {
   const { kernel, memory } = deps;
+  const maps = new RouteMaps();
   let families: readonly IpFamily[] | undefined;
-  let compiled: { desired: DesiredFirewall; port: number; table: NftTable | undefined } | undefined;
+  let owned: boolean | undefined;
+  /** What the kernel holds, after a pass that applied or found everything in place; undefined while that is not known. */
+  let applied: { readonly generation: number; readonly frames: readonly TableFrame[] } | undefined;
 
-  /** The desired state is one object until it changes, so it is compiled once. */
-  function compile(desired: DesiredFirewall): NftTable | undefined {
-    const port = options.listenPort();
-    if (compiled?.desired === desired && compiled.port === port) return compiled.table;
-    const table = compileRuleset(desired, { listenPort: port, owned: options.firewallOwner ?? false });
-    compiled = { desired, port, table: table && canonicalTable(table) };
-    return compiled.table;
+  const changesOf = (): RouteChanges | undefined => deps.changes?.(maps.revision);
+
+  const compile = (desired: DesiredFirewall): readonly TableFrame[] =>
+    compileRuleset(desired, { listenPort: options.listenPort(), owned: owned ?? false }).map((frame) => {
+      // Everything but the maps of routes in the form it is read in.
+      const { sets, chains, ...head } = canonicalTable(frame);
+      return { ...head, sets, chains };
+    });
+
+  async function probe(): Promise<readonly IpFamily[]> {
+    if (families !== undefined) return families;
+    const features = await kernel.features();
+    owned = options.firewallOwner === true && features.nftOwner;
+    families = features.ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
+    return families;
   }
 
-  async function observe(): Promise<ObservedFirewall> {
-    families ??= (await kernel.features()).ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
+  /** Whether the tables must be what the last pass left: nothing was committed since, or they are ours alone. */
+  async function areAsApplied(generation: number): Promise<boolean> {
+    if (applied === undefined) return false;
+    if (applied.generation === generation) return true;
+    if (owned !== true) return false;
+    for (const { family, name } of applied.frames)
+      if (!(await kernel.nft.ownsTable(family, name))) return false;
+    return applied.frames.length > 0;
+  }
+
+  async function observeTables(
+    scope: ObserveScope,
+  ): Promise<Pick<ObservedFirewall, 'generation' | 'tables'>> {
+    const tables = new Map<string, NftComparison | 'as-applied'>();
+    const generation = await kernel.nft.generation();
+    if (scope === 'notice' && (await areAsApplied(generation))) {
+      for (const { name } of TABLES) tables.set(name, 'as-applied');
+      return { generation, tables };
+    }
+    const desired = deps.desired();
+    const since = changesOf();
+    if (maps.needsRebuild(desired, since)) await maps.rebuild(desired, since?.revision ?? 0);
+    else maps.follow(desired, since);
+    // What the maps were does not matter any more: the kernel is compared with what they are.
+    applied = undefined;
+    let seen = generation;
+    for (const { family, name } of TABLES) {
+      const comparison = await kernel.nft.compareTable(family, name, maps.maps);
+      tables.set(name, comparison);
+      seen = comparison.generation;
+    }
+    return { generation: seen, tables };
+  }
+
+  async function observe(scope: ObserveScope = 'full'): Promise<ObservedFirewall> {
+    const known = await probe();
     return {
-      families,
+      families: known,
       sysctls: await observeSysctls(kernel),
-      routing: await observeRouting(kernel, families),
-      snapshot: await kernel.nft.readTable(TABLE.family, TABLE.name),
+      routing: await observeRouting(kernel, known),
+      ...(await observeTables(scope)),
     };
   }
 
+  /** What stands in the kernel of a table that nobody has touched since it was applied. */
+  function asApplied(frames: readonly TableFrame[], name: string, since: MapChanges): HeldTable | undefined {
+    const frame = frames.find((one) => one.name === name);
+    if (frame === undefined) return undefined;
+    const names = new Set([...maps.maps.keys()].filter((map) => !since.come.has(map)));
+    for (const map of since.gone) names.add(map);
+    return { frame, maps: names, deviations: [] };
+  }
+
+  function planTables(
+    desired: DesiredFirewall,
+    frames: readonly TableFrame[],
+    heldTable: (name: string, since: MapChanges) => HeldTable | undefined,
+  ): { readonly steps: readonly TableStep[]; readonly differences: readonly Difference[] } {
+    const since = maps.follow(desired, changesOf());
+    const names = elementNames(desired.services, deps.serviceName);
+    const steps: TableStep[] = [];
+    const differences: Difference[] = [];
+    for (const table of TABLES) {
+      const wanted = frames.find((frame) => frame.name === table.name);
+      const held = heldTable(table.name, since);
+      const comparison = compareTables(wanted, held, table, maps, wanted ? since : NOTHING, names);
+      if (comparison.step.kind !== 'none') steps.push(comparison.step);
+      differences.push(...comparison.differences);
+    }
+    return { steps, differences };
+  }
+
   async function commit(
-    step: Exclude<TableStep, { kind: 'none' | 'remove' }>,
-    lock: { readonly generation: number },
-  ): Promise<void> {
+    step: Extract<TableStep, { kind: 'replace' | 'change' }>,
+    lock: { readonly generation: number } | undefined,
+  ): Promise<number> {
     if (step.kind === 'change') {
       try {
-        await kernel.nft.changeTable(step.table, step.changes, lock);
-        return;
+        return (await kernel.nft.changeTable(step.table, step.changes, lock)).generation;
       } catch (error) {
         // Whatever a single step stumbles over, a whole replacement clears away; unless the ruleset has moved on.
         if (!(error instanceof KernelError) || error.code === 'ESTALE') throw error;
       }
     }
-    await kernel.nft.replaceTable(step.table, lock);
+    const table = step.kind === 'replace' ? step.table : filled(step.table, maps);
+    return (await kernel.nft.replaceTable(table, lock)).generation;
+  }
+
+  async function applyTables(plan: FirewallPlan): Promise<void> {
+    let generation = plan.generation;
+    for (const step of plan.tables) {
+      if (step.kind === 'none') continue;
+      const lock = generation === undefined ? undefined : { generation };
+      const now =
+        step.kind === 'remove'
+          ? (await kernel.nft.deleteTable(step.table.family, step.table.name)).generation
+          : await commit(step, lock);
+      if (generation !== undefined) generation = now;
+      else applied = { frames: plan.frames, generation: now };
+    }
+    generation ??= applied?.generation ?? (await kernel.nft.generation());
+    applied = { frames: plan.frames, generation };
   }
 
   return {
@@ -104,38 +209,47 @@ export function createFirewallReconciler(
     observe,
 
     plan(desired, observed) {
-      const table = compile(desired);
-      const wanted = table !== undefined;
-      const names = elementNames(desired, deps.serviceName);
-      const comparison = compareTables(table, observed.snapshot.table, names);
+      const frames = compile(desired);
+      const wanted = frames.length > 0;
+      const before = applied?.frames ?? [];
+      const { steps, differences } = planTables(desired, frames, (name, since) => {
+        const seen = observed.tables.get(name);
+        if (seen === 'as-applied') return asApplied(before, name, since);
+        return seen?.table && heldOf(seen.table, seen.deviations, maps);
+      });
       const routing = planRouting(wanted, observed.families, observed.routing);
-      return {
-        differences: [
-          ...planSysctls(wanted, observed.sysctls),
-          ...routing.differences,
-          ...comparison.differences,
-        ],
-        generation: observed.snapshot.generation,
-        table: comparison.step,
-        routing,
-      };
+      const all = [...planSysctls(wanted, observed.sysctls), ...routing.differences, ...differences];
+      // Until it has been applied the kernel is not what the maps say.
+      applied = steps.length === 0 ? { frames, generation: observed.generation } : undefined;
+      return { differences: all, generation: observed.generation, tables: steps, routing, frames };
+    },
+
+    change(desired) {
+      if (applied === undefined) return undefined;
+      const before = applied;
+      const frames = compile(desired);
+      // Routing and kernel parameters come and go with the tables.
+      if (frames.length !== before.frames.length) return undefined;
+      const { steps, differences } = planTables(desired, frames, (name, since) =>
+        asApplied(before.frames, name, since),
+      );
+      applied = steps.length === 0 ? before : undefined;
+      const generation = owned === true ? undefined : before.generation;
+      return { differences, generation, tables: steps, routing: undefined, frames };
     },
 
     /** Routing before rules when they come, rules before routing when they go: a mark never leads nowhere. */
     async apply(plan) {
       await applySysctls(kernel, plan.differences, memory);
-      if (plan.table.kind === 'remove') {
-        await kernel.nft.deleteTable(TABLE.family, TABLE.name);
-        await applyRouting(kernel, plan.routing);
-        return;
-      }
-      await applyRouting(kernel, plan.routing);
-      if (plan.table.kind !== 'none') await commit(plan.table, { generation: plan.generation });
+      if (plan.frames.length > 0 && plan.routing) await applyRouting(kernel, plan.routing);
+      await applyTables(plan);
+      if (plan.frames.length === 0 && plan.routing) await applyRouting(kernel, plan.routing);
     },
 
     async cleanup(scope) {
-      const { table } = await kernel.nft.readTable(TABLE.family, TABLE.name);
+      applied = undefined;
       if (scope === 'shutdown') {
+        const { table } = await kernel.nft.readTable(TABLE.family, TABLE.name);
         // Without the engine the rules would hand connections to nobody; the maps can wait for the next start.
         const active = table?.chains.filter((chain) => chain.base || chain.name === 'apply') ?? [];
         if (table && active.length > 0)
@@ -145,10 +259,16 @@ export function createFirewallReconciler(
           );
         return;
       }
-      await kernel.nft.deleteTable(TABLE.family, TABLE.name);
-      const observed = await observe();
-      await applyRouting(kernel, planRouting(false, observed.families, observed.routing));
+      for (const { family, name } of TABLES) await kernel.nft.deleteTable(family, name);
+      const known = await probe();
+      await applyRouting(kernel, planRouting(false, known, await observeRouting(kernel, known)));
       await restoreSysctls(kernel, memory);
     },
   };
 }
+
+/** A table whose maps of routes were named without their elements, with them. */
+const filled = (table: NftTable, maps: RouteMaps): NftTable => ({
+  ...table,
+  sets: [...table.sets.filter((set) => !maps.maps.has(set.name)), ...Array.from(maps.maps.values(), toSet)],
+});

@@ -8,6 +8,7 @@ import type {
   ReconcilerStatus,
   ServiceReconcileStatus,
 } from './contract.ts';
+import { Fights } from './fights.ts';
 import type { Passable, Problem } from './pass.ts';
 
 /** What a loop writes its lines to; a pino child with `reconciler=<name>` is one. */
@@ -19,8 +20,10 @@ export interface LoopLogger {
 }
 
 export interface LoopOptions {
-  /** Milliseconds between passes when nothing wakes the loop. */
+  /** Milliseconds between passes that observe everything, when nothing else asks for one. */
   readonly resyncMs: number;
+  /** Report what differs, and apply nothing. Default false. */
+  readonly observeOnly?: boolean;
 }
 
 export interface LoopDeps {
@@ -41,15 +44,14 @@ export interface Culprit {
   readonly program: string | undefined;
 }
 
+type PassScope = 'change' | 'notice' | 'full';
+const STRENGTH: Readonly<Record<PassScope, number>> = { change: 0, notice: 1, full: 2 };
+
 /** First retry after a failure; doubles up to the longest, each jittered by half so that hosts do not retry in step. */
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 60_000;
 /** Attempts within one pass when another program committed between observing and applying. */
 const STALE_ATTEMPTS = 10;
-/** Repairs in a minute from which somebody is fighting us: then repairs slow down instead of burning the processor. */
-const FIGHT_REPAIRS = 5;
-const FIGHT_WINDOW_MS = 60_000;
-const FIGHT_DELAY_MS = 5_000;
 /** Foreign changes that turn out not to concern us (a routing daemon at work) may cost a fifth of the time at most. */
 const IDLE_SHARE = 4;
 /** Limits of the events' schema. */
@@ -66,6 +68,9 @@ export class ReconcileLoop {
   readonly #deps: LoopDeps;
   #running = false;
   #stopped = true;
+  /** What the next pass has to look at. */
+  #scope: PassScope = 'full';
+  #observedAt = Number.NEGATIVE_INFINITY;
   /** One pass or observation at a time. */
   #turn: Promise<unknown> = Promise.resolve();
   #timer: { readonly due: number; readonly cancel: () => void } | undefined;
@@ -82,7 +87,9 @@ export class ReconcileLoop {
   /** How long the last pass took that found nothing to do; 0 when it found something. */
   #idlePassMs = 0;
   #culprit: Culprit | undefined;
-  #repairs: number[] = [];
+  readonly #fights = new Fights();
+  /** What was last reported without being repaired. */
+  #reported = '';
 
   constructor(passable: Passable, options: LoopOptions, deps: LoopDeps) {
     this.name = passable.name;
@@ -108,17 +115,19 @@ export class ReconcileLoop {
   /** What is desired may have changed: a pass within `afterMs`, together with whatever else wakes until then. */
   wake(afterMs: number): void {
     this.#dirty = true;
-    this.#schedule(afterMs);
+    this.#schedule(afterMs, 'change');
   }
 
-  /** Somebody else changed what we look after. */
-  wakeForForeignChange(culprit: Culprit, afterMs: number): void {
+  /** Somebody else changed what we look after; `lost`: it is not known what. */
+  wakeForForeignChange(culprit: Culprit, afterMs: number, lost = false): void {
     if (culprit.program !== undefined || this.#culprit === undefined) this.#culprit = culprit;
-    this.#schedule(this.#isFight() ? FIGHT_DELAY_MS : Math.max(afterMs, this.#idlePassMs * IDLE_SHARE));
+    const delay = this.#fights.delayMs(this.#deps.clock.monotonic());
+    this.#schedule(Math.max(afterMs, delay, this.#idlePassMs * IDLE_SHARE), lost ? 'full' : 'notice');
   }
 
-  /** A pass now, whatever the retry timer says; resolves when it ran. */
+  /** A pass over everything now, whatever the retry timer says; resolves when it ran. */
   passNow(): Promise<void> {
+    this.#scope = 'full';
     return this.#inTurn(() => this.#pass());
   }
 
@@ -128,7 +137,8 @@ export class ReconcileLoop {
     return { reconciler: this.name, differences };
   }
 
-  cleanup(scope: 'shutdown' | 'all'): Promise<void> {
+  async cleanup(scope: 'shutdown' | 'all'): Promise<void> {
+    if (this.#options.observeOnly === true && scope === 'shutdown') return;
     return this.#inTurn(() => this.#passable.cleanup(scope));
   }
 
@@ -145,6 +155,7 @@ export class ReconcileLoop {
       applied_digest: this.#applied?.digest ?? null,
       applied_position: this.#applied?.position ?? null,
       consecutive_failures: this.#failures,
+      condition: this.#condition(),
     };
   }
 
@@ -156,7 +167,7 @@ export class ReconcileLoop {
     if (this.#state === 'failed' && this.#problems.size === 0)
       return { state: 'failed', reason: this.#lastError };
     if (this.#dirty || this.#running || this.#state === 'pending')
-      return { state: 'pending', reason: this.#deps.waitingFor() ?? null };
+      return { state: 'pending', reason: this.#deps.waitingFor() ?? this.#condition() };
     return { state: 'applied', reason: null };
   }
 
@@ -166,8 +177,13 @@ export class ReconcileLoop {
     return result;
   }
 
-  #schedule(afterMs: number): void {
+  #schedule(afterMs: number, scope: PassScope): void {
     if (this.#stopped) return;
+    if (STRENGTH[scope] > STRENGTH[this.#scope]) this.#scope = scope;
+    this.#arm(afterMs);
+  }
+
+  #arm(afterMs: number): void {
     const due = this.#deps.clock.monotonic() + afterMs;
     if (this.#timer) {
       if (this.#timer.due <= due) return;
@@ -175,7 +191,7 @@ export class ReconcileLoop {
     }
     const cancel = this.#deps.clock.after(afterMs, () => {
       this.#timer = undefined;
-      if (!this.#stopped) void this.passNow();
+      if (!this.#stopped) void this.#inTurn(() => this.#pass());
     });
     this.#timer = { due, cancel };
   }
@@ -184,7 +200,7 @@ export class ReconcileLoop {
   async #pass(): Promise<void> {
     if (this.#stopped) return;
     if (this.#deps.waitingFor() !== undefined) {
-      this.#schedule(this.#options.resyncMs);
+      this.#arm(this.#options.resyncMs);
       return;
     }
     this.#running = true;
@@ -204,6 +220,10 @@ export class ReconcileLoop {
 
   /** Observes and applies; answers how many differences there were. */
   async #attempt(culprit: Culprit | undefined): Promise<number> {
+    const { clock } = this.#deps;
+    const isDue = clock.monotonic() - this.#observedAt >= this.#options.resyncMs;
+    let scope: PassScope = isDue ? 'full' : this.#scope;
+    this.#scope = 'change';
     for (let attempt = 1; ; attempt += 1) {
       let digest = '';
       let position = this.#deps.position();
@@ -211,14 +231,20 @@ export class ReconcileLoop {
         this.#dirty = false;
         digest = this.#deps.digest();
         position = this.#deps.position();
-      });
+      }, scope);
+      if (prepared.observed) this.#observedAt = clock.monotonic();
       const { differences, problems } = prepared;
+      if (this.#options.observeOnly === true) {
+        this.#report(differences, culprit);
+        return differences.length;
+      }
       const drifted = this.#isDrift(digest, differences);
       if (drifted && attempt === 1) this.#recordDrift(differences, culprit);
       if (differences.length > 0) {
         try {
           await prepared.apply();
         } catch (error) {
+          scope = 'full';
           if (isStale(error) && attempt < STALE_ATTEMPTS && !this.#stopped) continue;
           throw error;
         }
@@ -247,7 +273,7 @@ export class ReconcileLoop {
     this.#settled = true;
     this.#problems = new Map(problems.map((problem) => [problem.service_id, problem.reason]));
     if (drifted) {
-      this.#repairs.push(this.#deps.clock.monotonic());
+      this.#noteRepairs(differences);
       const total = differences.length;
       record([this.#event('drift.repaired', { reconciler: this.name, digest, total })]);
       logger.info({ repaired: total, digest }, 'drift repaired');
@@ -269,7 +295,7 @@ export class ReconcileLoop {
     this.#lastError = null;
     this.#recordedFailure = null;
     this.#failures = 0;
-    this.#schedule(this.#options.resyncMs);
+    this.#arm(this.#options.resyncMs);
   }
 
   #fail(reason: string, error?: unknown): void {
@@ -294,7 +320,7 @@ export class ReconcileLoop {
       ]);
       logger.error({ retry_ms: retryMs, failures: this.#failures, reason }, 'failed');
     } else logger.debug({ retry_ms: retryMs, failures: this.#failures, at: clock.now() }, 'failed again');
-    this.#schedule(retryMs);
+    this.#schedule(retryMs, 'full');
   }
 
   #recordDrift(differences: readonly Difference[], culprit: Culprit | undefined): void {
@@ -324,10 +350,34 @@ export class ReconcileLoop {
     );
   }
 
-  #isFight(): boolean {
-    const since = this.#deps.clock.monotonic() - FIGHT_WINDOW_MS;
-    this.#repairs = this.#repairs.filter((at) => at > since);
-    return this.#repairs.length > FIGHT_REPAIRS;
+  #noteRepairs(differences: readonly Difference[]): void {
+    const now = this.#deps.clock.monotonic();
+    const began = this.#fights.repaired(
+      differences.map(({ item }) => item),
+      now,
+    );
+    if (began !== undefined)
+      this.#deps.logger.error(
+        { item: began, delay_ms: this.#fights.delayMs(now) },
+        'another program keeps changing this back; repairs slow down',
+      );
+  }
+
+  /** What is wrong beside failing: undefined while nothing is. */
+  #condition(): string | null {
+    if (this.#options.observeOnly === true) return 'observe only: nothing is applied';
+    const item = this.#fights.item(this.#deps.clock.monotonic());
+    return item === undefined ? null : `another program keeps changing ${item} back; repairs are slowed down`;
+  }
+
+  /** Says what differs, once for each state of affairs. */
+  #report(differences: readonly Difference[], culprit: Culprit | undefined): void {
+    this.#state = differences.length === 0 ? 'applied' : 'pending';
+    this.#lastError = null;
+    const seen = JSON.stringify(differences.slice(0, MOST_DIFFERENCES));
+    if (seen !== this.#reported && differences.length > 0) this.#recordDrift(differences, culprit);
+    this.#reported = seen;
+    this.#arm(this.#options.resyncMs);
   }
 
   #event<T extends 'reconcile.applied' | 'reconcile.failed' | 'drift.found' | 'drift.repaired'>(

@@ -1,14 +1,20 @@
 import type { ServiceId } from '../../events/brand.ts';
-import type { Difference, Plan, Reconciler, ServiceReconcileStatus } from './contract.ts';
+import type { Difference, ObserveScope, Plan, Reconciler, ServiceReconcileStatus } from './contract.ts';
 
 /** A reconciler without its types, so that one runner can hold several. */
 export interface Passable {
   readonly name: Reconciler<unknown, unknown, Plan>['name'];
   /**
    * Observes, then plans against the desired state as it is by then; `atDesired` runs in the tick that reads it, so that what
-   * it notes (digest, position) belongs to what was planned. `apply` carries the plan out.
+   * it notes (digest, position) belongs to what was planned. `apply` carries the plan out. Scope `change`: only what is
+   * desired has changed, so that observing may be spared.
    */
-  prepare(atDesired: () => void): Promise<{
+  prepare(
+    atDesired: () => void,
+    scope?: ObserveScope | 'change',
+  ): Promise<{
+    /** False when the plan follows from what the last pass left. */
+    readonly observed: boolean;
     readonly differences: readonly Difference[];
     /** Services that cannot have what is desired, whatever is applied. */
     readonly problems: readonly Problem[];
@@ -33,14 +39,20 @@ const problemsOf = (plan: Plan): readonly Problem[] =>
 
 export const passable = <D, O, P extends Plan>(reconciler: Reconciler<D, O, P>): Passable => ({
   name: reconciler.name,
-  async prepare(atDesired) {
-    const observed = await reconciler.observe();
-    atDesired();
-    const plan = reconciler.plan(reconciler.desired(), observed);
+  async prepare(atDesired, scope = 'full') {
+    let plan = scope === 'change' ? reconciler.change?.(reconciler.desired()) : undefined;
+    const isObserved = plan === undefined;
+    if (plan === undefined) {
+      const observed = await reconciler.observe(scope === 'change' ? 'full' : scope);
+      atDesired();
+      plan = reconciler.plan(reconciler.desired(), observed);
+    } else atDesired();
+    const chosen = plan;
     return {
-      differences: plan.differences,
-      problems: problemsOf(plan),
-      apply: () => reconciler.apply(plan),
+      observed: isObserved,
+      differences: chosen.differences,
+      problems: problemsOf(chosen),
+      apply: () => reconciler.apply(chosen),
     };
   },
   serviceStatus: (service) => reconciler.serviceStatus?.(service),

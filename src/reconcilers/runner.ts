@@ -21,6 +21,7 @@ export interface ReconcilerEntry {
 export interface ReconcilersOptions {
   /** Default 60,000 (SPEC section 10). */
   readonly resyncMs?: number;
+  readonly observeOnly?: boolean;
 }
 
 export interface ReconcilersDeps {
@@ -50,7 +51,7 @@ export function createReconcilers(options: ReconcilersOptions, deps: Reconcilers
     const logger = deps.logger.child({ reconciler: entry.passable.name });
     const loop = new ReconcileLoop(
       entry.passable,
-      { resyncMs: options.resyncMs ?? 60_000 },
+      { resyncMs: options.resyncMs ?? 60_000, observeOnly: options.observeOnly ?? false },
       {
         clock,
         random,
@@ -91,7 +92,11 @@ export function createReconcilers(options: ReconcilersOptions, deps: Reconcilers
     if (notice.own) return;
     for (const { entry, loop } of running)
       if (notice.overrun || entry.watches.includes(notice.subsystem))
-        loop.wakeForForeignChange({ pid: notice.pid, program: notice.program }, NOTICE_COALESCE_MS);
+        loop.wakeForForeignChange(
+          { pid: notice.pid, program: notice.program },
+          NOTICE_COALESCE_MS,
+          notice.overrun,
+        );
   }
 
   return {

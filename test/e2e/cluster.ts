@@ -111,7 +111,7 @@ export interface TestCluster {
 
 /** Starts and bootstraps one agent a host, and joins each further one to the first. */
 export async function createCluster(
-  options: LabOptions & { readonly join?: boolean } = {},
+  options: LabOptions & { readonly join?: boolean; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<TestCluster> {
   const lab = await createLab(options);
   try {
@@ -120,7 +120,7 @@ export async function createCluster(
     const members = await Promise.all(
       names.map(async (name) => {
         issuer.trustOn(join(lab.host(name).directory, 'config'));
-        return bootstrap(await lab.startAgent(name), issuer.issue(), name);
+        return bootstrap(await lab.startAgent(name, { env: options.env ?? {} }), issuer.issue(), name);
       }),
     );
     const member = (index: number): Member => {

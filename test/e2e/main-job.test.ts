@@ -59,7 +59,8 @@ t.test(
   'two agents carry a connection that client and server know nothing of',
   { timeout: 180_000 },
   async (t) => {
-    const cluster = await createCluster();
+    // Without the owner flag, since rules are deleted by hand below.
+    const cluster = await createCluster({ env: { FIREWALL_OWNER: '0' } });
     t.teardown(() => cluster.lab.destroy());
     const entry = cluster.member(0);
     const exit = cluster.member(1);

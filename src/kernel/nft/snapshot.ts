@@ -106,7 +106,9 @@ export async function compareSnapshot(
       if (deviation !== undefined) deviations.push(deviation);
       return [];
     });
-    return { table, deviations };
+    if (table?.owned !== true || (await ownsTable(socket, family, name))) return { table, deviations };
+    // A table that outlived its owner carries the flag, and protects nothing until it is taken over.
+    return { table: { ...table, owned: false }, deviations };
   });
   const { table, deviations } = result;
   return { generation, table: table && canonicalTable(table), deviations };

@@ -1,17 +1,27 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { ClassRoute, DesiredFirewall } from '../../../projections/desired/contract.ts';
-import type { NftChain, NftChange, NftElement, NftSet, NftTable } from '../../kernel/contract.ts';
+import type { ClassRoute } from '../../../projections/desired/contract.ts';
+import type {
+  NftChain,
+  NftChange,
+  NftComparison,
+  NftElement,
+  NftSet,
+  NftTable,
+} from '../../kernel/contract.ts';
 import { hostWord } from '../../kernel/nft/expressions.ts';
 import { textOfAddress } from '../../kernel/rt/cidr.ts';
 import type { Difference } from '../contract.ts';
-import { className, elementKey, INTERFACES, TABLE } from './ruleset.ts';
+import { type MapChanges, type RouteElement, type RouteMaps, toSet } from './route-maps.ts';
+import { INTERFACES, type TableFrame } from './ruleset.ts';
 
 /** How a table becomes what is desired: not at all, step by step, or anew. */
 export type TableStep =
   | { readonly kind: 'none' }
-  | { readonly kind: 'remove' }
+  | { readonly kind: 'remove'; readonly table: TableId }
   | { readonly kind: 'replace'; readonly table: NftTable }
   | { readonly kind: 'change'; readonly table: NftTable; readonly changes: readonly NftChange[] };
+
+type TableId = Pick<NftTable, 'family' | 'name'>;
 
 export interface TableComparison {
   readonly step: TableStep;
@@ -20,37 +30,75 @@ export interface TableComparison {
 
 /** Past this share of the elements a whole replacement is cheaper than single steps (netlink note, section 5). */
 const REPLACE_SHARE = 0.5;
-const TABLE_ITEM = `table ${TABLE.family} ${TABLE.name}`;
+const itemOf = ({ family, name }: TableId): string => `table ${family} ${name}`;
 
-/** Compares two canonical tables. `describe` names what an element stands for, and is asked only where one differs. */
+/** What stands in the kernel, as far as is known: the frame, the sets besides our maps, and how the maps differ. */
+export interface HeldTable {
+  readonly frame: TableFrame;
+  /** Names of the maps of routes that are there. */
+  readonly maps: ReadonlySet<string>;
+  readonly deviations: NftComparison['deviations'];
+}
+
+/** What was read, split into our maps and the rest. */
+export function heldOf(table: NftTable, deviations: NftComparison['deviations'], maps: RouteMaps): HeldTable {
+  const isMap = (set: NftSet): boolean => {
+    const map = maps.maps.get(set.name);
+    return map !== undefined && describeType(map) === describeType(set);
+  };
+  const ours = table.sets.filter(isMap);
+  return {
+    frame: { ...table, sets: table.sets.filter((set) => !ours.includes(set)) },
+    maps: new Set(ours.map((set) => set.name)),
+    deviations,
+  };
+}
+
+/** The table as one transaction writes it. */
+const wholeTable = (frame: TableFrame, maps: RouteMaps): NftTable => ({
+  ...frame,
+  sets: [...frame.sets, ...Array.from(maps.maps.values(), toSet)],
+});
+
+/**
+ * Compares a table with what is held, when the maps have since changed by `since`. `names` is asked only where something
+ * differs.
+ */
 export function compareTables(
-  desired: NftTable | undefined,
-  observed: NftTable | undefined,
-  describe: ElementNames,
+  desired: TableFrame | undefined,
+  held: HeldTable | undefined,
+  table: TableId,
+  maps: RouteMaps,
+  since: MapChanges,
+  names: ElementNames,
 ): TableComparison {
+  const item = itemOf(table);
   if (desired === undefined)
-    return observed === undefined
+    return held === undefined
       ? { step: { kind: 'none' }, differences: [] }
       : {
-          step: { kind: 'remove' },
-          differences: [{ item: TABLE_ITEM, desired: null, observed: 'present' }],
+          step: { kind: 'remove', table },
+          differences: [{ item, desired: null, observed: 'present' }],
         };
-  if (observed === undefined)
+  if (held === undefined)
     return {
-      step: { kind: 'replace', table: desired },
-      differences: [{ item: TABLE_ITEM, desired: 'present', observed: null }],
+      step: { kind: 'replace', table: wholeTable(desired, maps) },
+      differences: [{ item, desired: 'present', observed: null }],
     };
 
   const differences: Difference[] = [];
-  const changes = new Steps();
-  let whole = compareHeads(desired, observed, differences);
-  if (compareChains(desired.chains, observed.chains, differences, changes)) whole = true;
-  if (compareSets(desired.sets, observed.sets, differences, changes, describe)) whole = true;
+  const steps = new Steps();
+  let whole = compareHeads(desired, held.frame, differences);
+  if (compareChains(desired.chains, held.frame.chains, differences, steps)) whole = true;
+  if (compareSets(desired.sets, held.frame.sets, differences, steps, names)) whole = true;
+  if (compareMaps(maps, held, since, differences, steps, names)) whole = true;
   if (differences.length === 0) return { step: { kind: 'none' }, differences };
-  const elements = desired.sets.reduce((sum, set) => sum + set.elements.length, 0);
-  if (whole || changes.elements > Math.max(100, elements * REPLACE_SHARE))
-    return { step: { kind: 'replace', table: desired }, differences };
-  return { step: { kind: 'change', table: desired, changes: changes.inOrder() }, differences };
+  if (whole || steps.elements > Math.max(100, maps.size * REPLACE_SHARE))
+    return { step: { kind: 'replace', table: wholeTable(desired, maps) }, differences };
+  // A change names the types of the sets it touches; their elements are none of its business.
+  const shapes = Array.from(maps.maps.values(), (map) => ({ ...map, elements: [] }));
+  const sets = [...desired.sets, ...shapes];
+  return { step: { kind: 'change', table: { ...desired, sets }, changes: steps.inOrder() }, differences };
 }
 
 /** The order that keeps every reference satisfied: sets before the rules that use them, and away after. */
@@ -61,17 +109,24 @@ class Steps {
   readonly deleteSets: NftChange[] = [];
   elements = 0;
 
+  /** Removes before it adds: an element that gets another value goes first. */
+  elementsOf(set: string, remove: readonly NftElement[], add: readonly NftElement[]): void {
+    if (remove.length > 0) this.elementChanges.push({ kind: 'delete-elements', set, elements: remove });
+    if (add.length > 0) this.elementChanges.push({ kind: 'add-elements', set, elements: add });
+    this.elements += remove.length + add.length;
+  }
+
   inOrder(): readonly NftChange[] {
     return [...this.addSets, ...this.elementChanges, ...this.rules, ...this.deleteSets];
   }
 }
 
-function compareHeads(desired: NftTable, observed: NftTable, differences: Difference[]): boolean {
-  const flags = (table: NftTable): string =>
+function compareHeads(desired: TableFrame, observed: TableFrame, differences: Difference[]): boolean {
+  const flags = (table: TableFrame): string =>
     [table.owned ? 'owner' : '', table.persist ? 'persist' : ''].filter(Boolean).join(', ') || 'none';
   if (flags(desired) === flags(observed)) return false;
   differences.push({
-    item: `${TABLE_ITEM} flags`,
+    item: `${itemOf(desired)} flags`,
     desired: flags(desired),
     observed: flags(observed),
   });
@@ -186,10 +241,10 @@ function compareSets(
   return whole;
 }
 
-const describeType = (set: NftSet): string =>
+const describeType = (set: Omit<NftSet, 'elements'>): string =>
   `${set.keyTypes.join(' . ')}${set.dataType ? ` : ${set.dataType}` : ''}${set.flags ? ` flags ${set.flags}` : ''}`;
 
-/** Both lists are sorted by key (canonical), so one walk over both finds every difference. */
+/** For the few elements of sets that are no maps of routes. */
 function compareElements(
   set: NftSet,
   observed: readonly NftElement[],
@@ -197,34 +252,12 @@ function compareElements(
   steps: Steps,
   names: ElementNames,
 ): void {
-  const add: NftElement[] = [];
-  const remove: NftElement[] = [];
-  const value = (element: NftElement): string => names.value(element.data);
-  for (let i = 0, j = 0; i < set.elements.length || j < observed.length; ) {
-    const ours = set.elements[i];
-    const theirs = observed[j];
-    if (ours && theirs && ours.key === theirs.key) {
-      if (ours.data !== theirs.data) {
-        add.push(ours);
-        remove.push(theirs);
-        differences.push({ ...names.of(set.name, ours.key), desired: value(ours), observed: value(theirs) });
-      }
-      i += 1;
-      j += 1;
-    } else if (ours && (!theirs || ours.key < theirs.key)) {
-      add.push(ours);
-      differences.push({ ...names.of(set.name, ours.key), desired: value(ours), observed: null });
-      i += 1;
-    } else if (theirs) {
-      remove.push(theirs);
-      differences.push({ ...names.of(set.name, theirs.key), desired: null, observed: value(theirs) });
-      j += 1;
-    }
-  }
-  if (remove.length > 0)
-    steps.elementChanges.push({ kind: 'delete-elements', set: set.name, elements: remove });
-  if (add.length > 0) steps.elementChanges.push({ kind: 'add-elements', set: set.name, elements: add });
-  steps.elements += remove.length + add.length;
+  const held = new Map(observed.map((element) => [element.key, element.data]));
+  const wanted = new Map(set.elements.map((element) => [element.key, element.data]));
+  const added = set.elements.filter(({ key, data }) => !held.has(key) || held.get(key) !== data);
+  const removed = observed.filter(({ key, data }) => !wanted.has(key) || wanted.get(key) !== data);
+  steps.elementsOf(set.name, removed, added);
+  describeElements(set.name, removed, added, differences, names);
 }
 
 /** Addresses of an element that stands for no route (any more), from the name of its map. */
@@ -238,39 +271,95 @@ function describeKey(set: string, key: string): string {
   return `${cidr(source, 0)} -> ${cidr(dest, source === undefined ? 0 : digits)}`;
 }
 
+/** The maps of routes: what was read, and what has changed since. True when only a whole replacement will do. */
+function compareMaps(
+  maps: RouteMaps,
+  held: HeldTable,
+  since: MapChanges,
+  differences: Difference[],
+  steps: Steps,
+  names: ElementNames,
+): boolean {
+  const deviating = new Map(held.deviations.map((deviation) => [deviation.set, deviation]));
+  for (const map of maps.maps.values()) {
+    if (held.maps.has(map.name)) {
+      const read = deviating.get(map.name);
+      if (read !== undefined) steps.elementsOf(map.name, read.foreign, read.missing);
+      const changed = since.maps.get(map.name);
+      if (changed !== undefined) steps.elementsOf(map.name, changed.removed, changed.added);
+      if (read !== undefined) describeElements(map.name, read.foreign, read.missing, differences, names);
+      if (changed !== undefined)
+        describeElements(map.name, changed.removed, changed.added, differences, names);
+      continue;
+    }
+    differences.push({
+      item: `map ${map.name}`,
+      desired: `${map.elements.size} elements`,
+      observed: null,
+    });
+    steps.addSets.push({ kind: 'add-set', set: toSet(map) });
+    steps.elements += map.elements.size;
+  }
+  for (const name of held.maps) {
+    if (maps.maps.has(name)) continue;
+    const { length } = since.maps.get(name)?.removed ?? [];
+    differences.push({ item: `map ${name}`, desired: null, observed: `${length} elements` });
+    steps.deleteSets.push({ kind: 'delete-set', set: name });
+  }
+  // A map whose name is taken by a set of another kind.
+  return held.frame.sets.some((set) => maps.maps.has(set.name));
+}
+
+/** One difference an element; one that has another value is in both lists. */
+function describeElements(
+  set: string,
+  theirs: readonly NftElement[],
+  ours: readonly NftElement[],
+  differences: Difference[],
+  names: ElementNames,
+): void {
+  const others = new Map(theirs.map((element) => [element.key, element]));
+  for (const element of ours) {
+    const other = others.get(element.key);
+    others.delete(element.key);
+    differences.push({
+      ...names.of(set, element),
+      desired: names.value(element.data),
+      observed: other === undefined ? null : names.value(other.data),
+    });
+  }
+  for (const element of others.values())
+    differences.push({ ...names.of(set, element), desired: null, observed: names.value(element.data) });
+}
+
 /** Says in an operator's words what an element stands for. */
 export interface ElementNames {
-  of(set: string, key: string): Pick<Difference, 'item' | 'service_id'>;
+  of(set: string, element: NftElement): Pick<Difference, 'item' | 'service_id'>;
   value(data: string | undefined): string;
 }
 
-/** Names from the desired state; the index is made at the first question, since most passes ask none. */
-export function elementNames(desired: DesiredFirewall, nameOf: (service: string) => string): ElementNames {
-  let routes: Map<string, ClassRoute> | undefined;
-  const index = (): Map<string, ClassRoute> => {
-    if (routes) return routes;
-    routes = new Map();
-    for (const one of desired.classes) {
-      const name = className(one);
-      for (const route of one.routes) routes.set(`${name} ${elementKey(route)}`, route);
-    }
-    return routes;
-  };
-  const services = new Map(desired.services.map((service) => [hostWord(service.mark), service.service_id]));
+/** `services` by mark. */
+export function elementNames(
+  services: readonly { readonly service_id: string; readonly mark: number }[],
+  nameOf: (service: string) => string,
+): ElementNames {
+  const byMark = new Map(services.map((service) => [hostWord(service.mark), service.service_id]));
   return {
-    of(set, key) {
-      const route = index().get(`${set} ${key}`);
+    of(set, element) {
+      const route: ClassRoute | undefined = 'route' in element ? (element as RouteElement).route : undefined;
       if (route)
         return {
           item: `route ${route.number} of ${nameOf(route.service_id)}: ${route.source_cidr ?? 'any'} -> ${route.dest_cidr ?? 'any'}`,
           service_id: route.service_id,
         };
       if (set === INTERFACES)
-        return { item: `interface ${Buffer.from(key, 'hex').toString().replace(/\0+$/, '')} of ${set}` };
-      return { item: `element ${describeKey(set, key)} of map ${set}` };
+        return {
+          item: `interface ${Buffer.from(element.key, 'hex').toString().replace(/\0+$/, '')} of ${set}`,
+        };
+      return { item: `element ${describeKey(set, element.key)} of map ${set}` };
     },
     value(data) {
-      const service = data === undefined ? undefined : services.get(data);
+      const service = data === undefined ? undefined : byMark.get(data);
       return service === undefined ? `mark ${data ?? 'none'}` : `to ${nameOf(service)}`;
     },
   };

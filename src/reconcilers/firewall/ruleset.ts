@@ -1,13 +1,6 @@
 import type { ClassRoute, DesiredFirewall, RouteClass } from '../../../projections/desired/contract.ts';
 import { MARK } from '../../../projections/desired/contract.ts';
-import type {
-  NftChain,
-  NftElement,
-  NftExpression,
-  NftRule,
-  NftSet,
-  NftTable,
-} from '../../kernel/contract.ts';
+import type { NftChain, NftExpression, NftRule, NftSet, NftTable } from '../../kernel/contract.ts';
 import {
   bitwise,
   compare,
@@ -21,6 +14,7 @@ import {
   loadPayload,
   loadSocket,
   lookupMap,
+  lookupSet,
   maskBytes,
   maskRegister,
   matchCtState,
@@ -31,6 +25,7 @@ import {
   matchMark,
   matchTransparentSocket,
   portBytes,
+  rejectWithReset,
   setMark,
   storeCtMark,
   storeMeta,
@@ -58,6 +53,13 @@ import { hexOfAddress } from '../../kernel/rt/cidr.ts';
  */
 export const TABLE = { family: 'inet', name: 'arctic' } as const;
 
+/**
+ * Refuses the new connections of services that say `reject` when nothing took them: no engine listens, or the agent and
+ * with it its table are gone. Hence it stands behind that table, and stays when the agent goes. Its maps are the same, so
+ * that a more specific route of a service that says `direct` keeps its precedence.
+ */
+export const GUARD_TABLE = { family: 'inet', name: 'arctic_guard' } as const;
+
 /** NF_IP_PRI_MANGLE: after conntrack and raw, before destination NAT and the routing decision. */
 const PRIORITY = -150;
 
@@ -68,41 +70,71 @@ export interface RulesetOptions {
   readonly owned: boolean;
 }
 
-/** The table for a desired state, or undefined when this host has nothing to classify. */
-export function compileRuleset(desired: DesiredFirewall, options: RulesetOptions): NftTable | undefined {
-  if (desired.services.length === 0 && !desired.transparent_exit) return undefined;
-  const marks = new Map(desired.services.map((service) => [service.service_id as string, service.mark]));
+/** A table without the maps of routes, which all our tables share. */
+export type TableFrame = Omit<NftTable, 'sets'> & {
+  /** Its sets besides those maps. */
+  readonly sets: readonly NftSet[];
+};
+
+/** The tables of a desired state; none when this host has nothing to classify. */
+export function compileRuleset(
+  desired: Omit<DesiredFirewall, 'classes'> & { readonly classes: readonly ClassHead[] },
+  options: RulesetOptions,
+): readonly TableFrame[] {
+  if (desired.services.length === 0 && !desired.transparent_exit) return [];
+  const { classes } = desired;
   const interfaces = desired.services.filter((service) => service.interface_name !== null);
-  const sets: NftSet[] = desired.classes.map((one) => compileClass(one, marks));
-  if (interfaces.length > 0)
-    sets.push({
-      name: INTERFACES,
-      keyTypes: ['ifname'],
-      dataType: 'mark',
-      elements: interfaces.map((service) => ({
-        key: interfaceNameBytes(service.interface_name ?? ''),
-        data: hostWord(service.mark),
-      })),
-    });
-  return {
+  const refused = desired.services.filter((service) => service.on_failure === 'reject');
+  const arrivals: readonly NftSet[] =
+    interfaces.length === 0
+      ? []
+      : [
+          {
+            name: INTERFACES,
+            keyTypes: ['ifname'],
+            dataType: 'mark',
+            elements: interfaces.map((service) => ({
+              key: interfaceNameBytes(service.interface_name ?? ''),
+              data: hostWord(service.mark),
+            })),
+          },
+        ];
+  const main: TableFrame = {
     ...TABLE,
     ...(options.owned ? { owned: true } : {}),
-    sets,
+    sets: arrivals,
     chains: [
       preroutingChain(options.listenPort, interfaces.length > 0),
       { name: 'input', base: base('filter', 'input'), rules: [INPUT_RULE] },
       outputChain,
-      selectChain('ipv4', desired.classes),
-      selectChain('ipv6', desired.classes),
+      selectChain('ipv4', classes),
+      selectChain('ipv6', classes),
       applyChain(options.listenPort),
     ],
   };
+  if (refused.length === 0) return [main];
+  const guard: TableFrame = {
+    ...GUARD_TABLE,
+    ...(options.owned ? { owned: true, persist: true } : {}),
+    sets: [
+      ...arrivals,
+      {
+        name: REFUSED,
+        keyTypes: ['mark'],
+        elements: refused.map((service) => ({ key: hostWord(service.mark) })),
+      },
+    ],
+    chains: guardChains(classes, interfaces.length > 0),
+  };
+  return [main, guard];
 }
+
+type ClassHead = Omit<RouteClass, 'routes'>;
 
 export const INTERFACES = 'interfaces';
 
 /** `m4_s16_d24`: IPv4, source /16 and destination /24; a side that is not looked at is left out. */
-export function className({ family, source_length, dest_length }: RouteClass): string {
+export function className({ family, source_length, dest_length }: ClassHead): string {
   const source = source_length === null ? '' : `_s${source_length}`;
   const dest = dest_length === null ? '' : `_d${dest_length}`;
   return `m${family === 'ipv4' ? 4 : 6}${source}${dest}`;
@@ -111,20 +143,6 @@ export function className({ family, source_length, dest_length }: RouteClass): s
 /** Map key of a route in its class. */
 export function elementKey(route: Pick<ClassRoute, 'source_cidr' | 'dest_cidr'>): string {
   return `${addressHex(route.source_cidr)}${addressHex(route.dest_cidr)}`;
-}
-
-function compileClass(routeClass: RouteClass, marks: ReadonlyMap<string, number>): NftSet {
-  const address = routeClass.family === 'ipv4' ? 'ipv4_addr' : 'ipv6_addr';
-  const data = new Map([...marks].map(([id, mark]) => [id, hostWord(mark)]));
-  return {
-    name: className(routeClass),
-    keyTypes:
-      routeClass.source_length !== null && routeClass.dest_length !== null ? [address, address] : [address],
-    dataType: 'mark',
-    elements: routeClass.routes.map(
-      (route): NftElement => ({ key: elementKey(route), data: data.get(route.service_id) ?? '' }),
-    ),
-  };
 }
 
 function addressHex(cidr: string | null): string {
@@ -147,8 +165,8 @@ function ipv4Hex(address: string): string {
   return (value * 256 + octet).toString(16).padStart(8, '0');
 }
 
-const base = (type: 'filter' | 'route', hook: 'prerouting' | 'input' | 'output') =>
-  ({ type, hook, priority: PRIORITY, policy: 'accept' }) as const;
+const base = (type: 'filter' | 'route', hook: 'prerouting' | 'input' | 'output', priority = PRIORITY) =>
+  ({ type, hook, priority, policy: 'accept' }) as const;
 
 /** Offset of the flags byte in a TCP header, and FIN, SYN, RST and ACK in it (RFC 9293 section 3.1). */
 const TCP_FLAGS = 13;
@@ -279,7 +297,7 @@ const ADDRESSES = {
 } as const;
 
 /** One rule a class, in order of evaluation; the first that finds the packet's addresses in its map marks it and returns. */
-function selectChain(family: RouteClass['family'], classes: readonly RouteClass[]): NftChain {
+function selectChain(family: RouteClass['family'], classes: readonly ClassHead[]): NftChain {
   return {
     name: selectName(family),
     rules: classes
@@ -292,7 +310,7 @@ function selectChain(family: RouteClass['family'], classes: readonly RouteClass[
 }
 
 /** Two masked loads rather than one: a mask of 4 bytes has a fast path in the kernel, and 16 bytes are the most one can have. */
-function loadKey({ family, source_length, dest_length }: RouteClass): NftExpression[] {
+function loadKey({ family, source_length, dest_length }: ClassHead): NftExpression[] {
   const { length, source, dest } = ADDRESSES[family];
   const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
     loadPayload('network', offset, length, slot),
@@ -303,7 +321,7 @@ function loadKey({ family, source_length, dest_length }: RouteClass): NftExpress
   return [...first, ...second];
 }
 
-export function describeClass({ family, source_length, dest_length }: RouteClass): string {
+export function describeClass({ family, source_length, dest_length }: ClassHead): string {
   const sides = [
     source_length === null ? undefined : `source /${source_length}`,
     dest_length === null ? undefined : `destination /${dest_length}`,
@@ -323,4 +341,59 @@ function applyChain(listenPort: number): NftChain {
       { comment: 'no listener: let it go directly', expressions: [...setMark(0), accept] },
     ],
   };
+}
+
+export const REFUSED = 'refused';
+
+function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): readonly NftChain[] {
+  const refuse: readonly NftExpression[] = [lookupSet(REFUSED), rejectWithReset()];
+  const taken: NftRule = {
+    comment: 'taken by the engine',
+    expressions: [...matchKind(MARK.service), accept],
+  };
+  const routes = (['ipv4', 'ipv6'] as const).map((family) => ({
+    comment: `routes of ${family}`,
+    expressions: [...matchFamily(family), jumpTo(selectName(family))],
+  }));
+  // The mark stays in a register: packets that go on keep whatever mark others gave them.
+  const decide = (what: string, find: readonly NftExpression[]): readonly NftRule[] => [
+    { comment: `${what}: refuse`, expressions: [...find, ...refuse] },
+    { comment: `${what}: direct`, expressions: [...find, accept] },
+  ];
+  return [
+    {
+      name: 'prerouting',
+      base: base('filter', 'prerouting', PRIORITY + 1),
+      rules: [
+        onlyTcp,
+        onlySyn,
+        taken,
+        { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
+        toSelf,
+        ...(hasInterfaces ? decide('arrival', [loadMeta('iifname'), lookupMap(INTERFACES)]) : []),
+        ...routes,
+      ],
+    },
+    {
+      name: 'output',
+      base: base('filter', 'output', PRIORITY + 1),
+      rules: [
+        onlyTcp,
+        onlySyn,
+        { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
+        taken,
+        toSelf,
+        ...routes.map(({ comment, expressions }) => ({
+          comment,
+          expressions: [...matchCtState('new'), ...expressions],
+        })),
+      ],
+    },
+    ...(['ipv4', 'ipv6'] as const).map((family) => ({
+      name: selectName(family),
+      rules: classes
+        .filter((one) => one.family === family)
+        .flatMap((one) => decide(describeClass(one), [...loadKey(one), lookupMap(className(one))])),
+    })),
+  ];
 }

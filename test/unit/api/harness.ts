@@ -1,6 +1,7 @@
 /** One agent's API over a real log in a temporary directory; gossip and reconcilers are played by the test. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -8,7 +9,7 @@ import { Registry } from 'prom-client';
 import type { Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { Agent } from 'undici';
+import { Agent, request } from 'undici';
 import type { PeerId } from '../../../events/brand.ts';
 import type { Clock, Random } from '../../../events/clock.ts';
 import { createSigner } from '../../../events/ed25519.ts';
@@ -202,6 +203,7 @@ export function createHarness(
         applied_digest: null,
         applied_position: null,
         consecutive_failures: 0,
+        condition: null,
       },
     ],
     serviceStatus: () => ({
@@ -255,6 +257,25 @@ export function createHarness(
     rmSync(directory, { recursive: true, force: true });
   });
 
+  /** Through a socket, as every client comes; an address of its own choosing only an injected request can have. */
+  const overHttp = async (
+    method: string,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    payload: string | undefined,
+  ) => {
+    await api.app.ready();
+    if (!api.app.server.listening) await api.start();
+    const { port } = api.app.server.address() as AddressInfo;
+    const answer = await request(new URL(path, `http://127.0.0.1:${port}`), {
+      dispatcher,
+      method: method as 'GET',
+      headers,
+      ...(payload === undefined ? {} : { body: payload }),
+    });
+    return { statusCode: answer.statusCode, headers: answer.headers, body: await answer.body.text() };
+  };
+
   const send: Harness['send'] = async (method, path, options = {}) => {
     const { token, body, raw, form, headers, remoteAddress } = options;
     const payload =
@@ -267,17 +288,21 @@ export function createHarness(
         : payload === undefined
           ? undefined
           : 'application/json';
-    const answer = await api.app.inject({
-      method: method as 'GET',
-      url: path,
-      remoteAddress: remoteAddress ?? '198.51.100.7',
-      headers: {
-        ...(type === undefined ? {} : { 'content-type': type }),
-        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-        ...headers,
-      },
-      ...(payload === undefined ? {} : { payload }),
-    });
+    const carried = {
+      ...(type === undefined ? {} : { 'content-type': type }),
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...headers,
+    };
+    const answer =
+      remoteAddress === undefined && listen.tls === undefined
+        ? await overHttp(method, path, carried, payload)
+        : await api.app.inject({
+            method: method as 'GET',
+            url: path,
+            remoteAddress: remoteAddress ?? '198.51.100.7',
+            headers: carried,
+            ...(payload === undefined ? {} : { payload }),
+          });
     const text = answer.body;
     const json = String(answer.headers['content-type']).startsWith('application/json')
       ? JSON.parse(text)
@@ -293,7 +318,12 @@ export function createHarness(
       const check = Compile(schema);
       if (!check.Check(json)) throw new Error(`${route}: ${JSON.stringify(check.Errors(json))}`);
     }
-    return { status: answer.statusCode, headers: answer.headers as Record<string, string>, text, body: json };
+    return {
+      status: answer.statusCode,
+      headers: answer.headers as Readonly<Record<string, string>>,
+      text,
+      body: json,
+    };
   };
 
   const harness: Harness = {

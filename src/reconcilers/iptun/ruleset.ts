@@ -1,0 +1,240 @@
+import { MARK, type RouteClass } from '../../../projections/desired/contract.ts';
+import type { NftChain, NftExpression, NftRule, NftSet, NftTable } from '../../kernel/contract.ts';
+import {
+  compare,
+  hostWord,
+  IPPROTO_TCP,
+  interfaceNameBytes,
+  jumpTo,
+  loadCt,
+  loadDestinationType,
+  loadMeta,
+  loadPayload,
+  lookupMap,
+  maskBytes,
+  maskRegister,
+  masquerade,
+  matchCtState,
+  matchFamily,
+  matchInputInterface,
+  matchL4Protocol,
+  matchMark,
+  storeCtMark,
+  storeMeta,
+  verdict,
+} from '../../kernel/nft/expressions.ts';
+import { className, describeClass, elementKey } from '../firewall/ruleset.ts';
+import { type DesiredTunnels, deviceName, marksOfServices } from './desired.ts';
+
+/**
+ * Compiles what is desired into `table inet arctic_iptun`. Pure.
+ *
+ *   prerouting   out of a tunnel: a new connection remembers the tunnel in its conntrack mark, and nothing more is decided.
+ *                An answer goes the way its connection came: into that tunnel, or directly. What a route or an arrival
+ *                interface claims gets the target peer's mark; an `ip rule` leads it to the peer's TUN device.
+ *   output       the same for what this host sends itself.
+ *   postrouting  what came out of a tunnel leaves as this host's own.
+ *
+ * Never captured: TCP (the other engine's), what is addressed to this host or to a group, neighbour discovery, what carries
+ * the own mark. An operator's mark on a packet is overwritten only where a route claims the packet.
+ */
+export const TUNNEL_TABLE = { family: 'inet', name: 'arctic_iptun' } as const;
+
+/** NF_IP_PRI_MANGLE and NF_IP_PRI_NAT_SRC. */
+const MANGLE = -150;
+const NAT_SOURCE = 100;
+
+const TUNNELS = 'tunnels';
+const INTERFACES = 'interfaces';
+
+/** The table, or undefined when this host has no tunnel. */
+export function compileTunnelRuleset(desired: DesiredTunnels): NftTable | undefined {
+  if (desired.iptun.peers.length === 0) return undefined;
+  const marks = marksOfServices(desired);
+  const classes = desired.firewall.classes
+    .map((one) => ({ ...one, routes: one.routes.filter((route) => marks.has(route.service_id)) }))
+    .filter((one) => one.routes.length > 0);
+  const interfaces = desired.firewall.services.filter(
+    (service) => service.interface_name !== null && marks.has(service.service_id),
+  );
+  const sets: NftSet[] = classes.map((one) => compileClass(one, marks));
+  sets.push({
+    name: TUNNELS,
+    keyTypes: ['ifname'],
+    dataType: 'mark',
+    elements: desired.iptun.peers.map(({ mark }) => ({
+      key: interfaceNameBytes(deviceName(mark)),
+      data: hostWord(mark),
+    })),
+  });
+  if (interfaces.length > 0)
+    sets.push({
+      name: INTERFACES,
+      keyTypes: ['ifname'],
+      dataType: 'mark',
+      elements: interfaces.map((service) => ({
+        key: interfaceNameBytes(service.interface_name ?? ''),
+        data: hostWord(marks.get(service.service_id) ?? 0),
+      })),
+    });
+  return {
+    ...TUNNEL_TABLE,
+    sets,
+    chains: [
+      preroutingChain(interfaces.length > 0),
+      outputChain,
+      postroutingChain,
+      selectChain('ipv4', classes),
+      selectChain('ipv6', classes),
+    ],
+  };
+}
+
+function compileClass(one: RouteClass, marks: ReadonlyMap<string, number>): NftSet {
+  const address = one.family === 'ipv4' ? 'ipv4_addr' : 'ipv6_addr';
+  const data = new Map(Array.from(marks, ([id, mark]) => [id, hostWord(mark)]));
+  return {
+    name: className(one),
+    keyTypes: one.source_length !== null && one.dest_length !== null ? [address, address] : [address],
+    dataType: 'mark',
+    elements: one.routes.map((route) => ({ key: elementKey(route), data: data.get(route.service_id) ?? '' })),
+  };
+}
+
+const accept = verdict('accept');
+const REPLY = '01';
+const RTN = { local: 2, broadcast: 3, anycast: 4, multicast: 5 } as const;
+const IPPROTO_ICMPV6 = 58;
+/** Router and neighbour solicitation and advertisement, redirect (RFC 4861): 133 to 137. */
+const FIRST_NEIGHBOUR = '85';
+const LAST_NEIGHBOUR = '89';
+
+const notTcp: NftRule = {
+  comment: "TCP is the TCP engine's",
+  expressions: [...matchL4Protocol(IPPROTO_TCP), accept],
+};
+
+/** What stays on this host or its links. */
+const notOurs: readonly NftRule[] = [
+  ...Object.entries(RTN).map(([name, type]) => ({
+    comment: `to a ${name} address`,
+    expressions: [loadDestinationType(), compare('==', hostWord(type)), accept],
+  })),
+  {
+    comment: 'neighbour discovery',
+    expressions: [
+      ...matchL4Protocol(IPPROTO_ICMPV6),
+      loadPayload('transport', 0, 1),
+      compare('>=', FIRST_NEIGHBOUR),
+      compare('<=', LAST_NEIGHBOUR),
+      accept,
+    ],
+  },
+  {
+    comment: 'to a link-local address',
+    expressions: [
+      ...matchFamily('ipv6'),
+      loadPayload('network', 24, 2),
+      maskRegister('ffc0'),
+      compare('==', 'fe80'),
+      accept,
+    ],
+  },
+];
+
+const loadTunnelOfInput = [loadMeta('iifname'), lookupMap(TUNNELS)];
+const isTunnelMark: NftExpression[] = [
+  loadCt('mark'),
+  maskRegister(hostWord(MARK.kindMask)),
+  compare('==', hostWord(MARK.tunnel)),
+];
+const isReply: NftExpression[] = [loadCt('direction'), compare('==', REPLY)];
+
+const answers: readonly NftRule[] = [
+  {
+    comment: 'answers to what came out of a tunnel',
+    expressions: [...isReply, ...isTunnelMark, loadCt('mark'), storeMeta('mark'), accept],
+  },
+  { comment: 'answers go the way their connection came', expressions: [...isReply, accept] },
+];
+
+const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) => ({
+  comment: `routes of ${family}`,
+  expressions: [...matchFamily(family), jumpTo(selectName(family))],
+}));
+
+const preroutingChain = (hasInterfaces: boolean): NftChain => ({
+  name: 'prerouting',
+  base: { type: 'filter', hook: 'prerouting', priority: MANGLE, policy: 'accept' },
+  rules: [
+    notTcp,
+    {
+      comment: 'a new connection remembers its tunnel',
+      expressions: [...matchCtState('new'), ...loadTunnelOfInput, storeCtMark()],
+    },
+    { comment: 'out of a tunnel', expressions: [...loadTunnelOfInput, accept] },
+    { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
+    ...notOurs,
+    ...answers,
+    ...(hasInterfaces
+      ? [
+          {
+            comment: 'arrival on the interface of a service',
+            expressions: [loadMeta('iifname'), lookupMap(INTERFACES), storeMeta('mark'), accept],
+          },
+        ]
+      : []),
+    ...byFamily,
+  ],
+});
+
+const outputChain: NftChain = {
+  name: 'output',
+  base: { type: 'route', hook: 'output', priority: MANGLE, policy: 'accept' },
+  rules: [
+    notTcp,
+    { comment: 'sockets of the agent', expressions: [...matchMark(MARK.own, MARK.kindMask), accept] },
+    ...notOurs,
+    ...answers,
+    ...byFamily,
+  ],
+};
+
+const postroutingChain: NftChain = {
+  name: 'postrouting',
+  base: { type: 'nat', hook: 'postrouting', priority: NAT_SOURCE, policy: 'accept' },
+  rules: [{ comment: 'out of a tunnel and on as this host', expressions: [...isTunnelMark, masquerade()] }],
+};
+
+function selectName(family: RouteClass['family']): string {
+  return family === 'ipv4' ? 'sel4' : 'sel6';
+}
+
+/** Source and destination in the network header: offset and length (RFC 791, RFC 8200). */
+const ADDRESSES = {
+  ipv4: { length: 4, source: 12, dest: 16 },
+  ipv6: { length: 16, source: 8, dest: 24 },
+} as const;
+
+/** One rule a class, in order of evaluation, as `table inet arctic` has them. */
+const selectChain = (family: RouteClass['family'], classes: readonly RouteClass[]): NftChain => ({
+  name: selectName(family),
+  rules: classes
+    .filter((one) => one.family === family)
+    .map((one) => ({
+      comment: describeClass(one),
+      expressions: [...loadKey(one), lookupMap(className(one)), storeMeta('mark'), verdict('return')],
+    })),
+});
+
+function loadKey({ family, source_length, dest_length }: RouteClass): NftExpression[] {
+  const { length, source, dest } = ADDRESSES[family];
+  const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
+    loadPayload('network', offset, length, slot),
+    ...(prefix === length * 8 ? [] : [maskRegister(maskBytes(prefix, length), slot)]),
+  ];
+  return [
+    ...(source_length === null ? [] : load(source, source_length, 0)),
+    ...(dest_length === null ? [] : load(dest, dest_length, source_length === null ? 0 : length / 4)),
+  ];
+}
