@@ -18,7 +18,8 @@ const ROOMS = {
   cli: ['events', 'projections', 'src/identity', 'src/health', 'src/settings.ts'],
 };
 
-const AGENT = '^src/agent\\.ts$';
+/** Composition roots: the agent, and the two short jobs done in its place while it does not run. */
+const AGENT = '^src/(agent|cleanup|inspection)\\.ts$';
 const AGENT_COMMAND = '^cli/commands/agent\\.ts$';
 const ADDON = '^src/native/addon\\.ts$';
 

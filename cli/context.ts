@@ -13,6 +13,8 @@ export interface Context {
   readonly version: string;
   /** The completion script of a shell, from the table of all commands. */
   completionScript(shell: 'bash' | 'zsh' | 'fish'): Promise<string>;
+  /** arctic(1), from the same table. */
+  manPage(): Promise<string>;
   readonly configPath: string;
   config(): Promise<Config>;
   /** Reads the configuration again, applies the change and writes it. */

@@ -11,6 +11,9 @@ import { GROUPS } from './table.ts';
 import { printable, processTerminal, type Terminal } from './terminal.ts';
 import { cliVersion } from './version.ts';
 
+/** In the footer of the manual page: when its commands last changed. Not today's date, or no two pages were alike. */
+const PAGE_DATE = '2026-11-22';
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const isGroup = (topic: Group | Command): topic is Group => 'commands' in topic;
@@ -93,6 +96,7 @@ async function runLine(argv: readonly string[], env: Environment, terminal: Term
     standalone: command.standalone === true,
     completionScript: async (shell) =>
       (await import('./completion-script.ts')).completionScript(shell, GROUPS),
+    manPage: async () => (await import('./man-page.ts')).manPage(GROUPS, version, PAGE_DATE),
   });
   try {
     return await run(context, input);

@@ -25,6 +25,7 @@ interface Surroundings {
   /** The command works without the configuration. */
   readonly standalone: boolean;
   readonly completionScript: Context['completionScript'];
+  readonly manPage: Context['manPage'];
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -138,6 +139,7 @@ export async function createContext(input: Input, around: Surroundings): Promise
     env,
     version,
     completionScript: around.completionScript,
+    manPage: around.manPage,
     configPath: path,
     config,
     async changeConfig(change) {

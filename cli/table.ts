@@ -4,7 +4,7 @@ import { CLUSTER } from './table/cluster.ts';
 import { CREDENTIALS } from './table/credentials.ts';
 import { DRIFT, EVENTS, REPLAY } from './table/history.ts';
 import { LICENSE } from './table/license.ts';
-import { COMPLETION, CONFIG, HEALTH, VERSION } from './table/local.ts';
+import { COMPLETION, CONFIG, DOCTOR, HEALTH, VERSION } from './table/local.ts';
 import { PEERS } from './table/peers.ts';
 import { ROUTES } from './table/routes.ts';
 import { SERVICES } from './table/services.ts';
@@ -21,6 +21,7 @@ export const GROUPS: readonly Group[] = [
   EVENTS,
   REPLAY,
   DRIFT,
+  DOCTOR,
   HEALTH,
   CONFIG,
   AGENT,

@@ -3,6 +3,7 @@ import type { Run } from '../command.ts';
 import { ago } from '../duration.ts';
 import { asRow, isRow, type Row, show, showTime, textOf } from '../fields.ts';
 import type { Column } from '../output.ts';
+import { printable } from '../terminal.ts';
 import { paintState } from './peers.ts';
 
 export const identity: Run = async (context) => {
@@ -34,6 +35,7 @@ export const status: Run = async (context) => {
   const client = await context.client();
   const answer = asRow(await client.get('/v1/cluster/status'), 'cluster status');
   const peers = Array.isArray(answer['peers']) ? answer['peers'].filter(isRow) : [];
+  const conditions = Array.isArray(answer['conditions']) ? answer['conditions'].filter(isRow) : [];
   await context.output.either(answer, () =>
     [
       context.output.renderFields([
@@ -46,6 +48,13 @@ export const status: Run = async (context) => {
       ]),
       '\n',
       context.output.renderTable(peers, columns(context.clock.now())),
+      ...(conditions.length === 0
+        ? []
+        : [
+            '\n',
+            ...conditions.map((row) => `${show(row, 'severity')}: ${printable(show(row, 'text'))}\n`),
+            "'arctic doctor' says what to do.\n",
+          ]),
     ].join(''),
   );
   return EXIT.success;

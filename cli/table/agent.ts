@@ -1,8 +1,16 @@
-import type { Group } from '../command.ts';
+import type { Flag, Group } from '../command.ts';
+
+const ROOT: Flag = {
+  name: 'root',
+  type: 'text',
+  value: 'DIR',
+  summary: 'Write below this directory, for an image; systemd is left alone.',
+  completes: 'directory',
+};
 
 export const AGENT: Group = {
   name: 'agent',
-  summary: 'Run the agent on this host.',
+  summary: 'Run, install or remove the agent on this host.',
   commands: [
     {
       name: 'agent',
@@ -10,13 +18,76 @@ export const AGENT: Group = {
       description:
         'Runs the agent in the foreground until SIGTERM or SIGINT. Its settings are environment variables: API_PORT, ' +
         'API_BIND, TUNNEL_PORT, TPROXY_PORT, DATA_DIR, CONFIG_DIR, LOG_LEVEL, LOG_FORMAT, PARENT_INTERFACE, ' +
-        'RESYNC_SECONDS, HEARTBEAT_SECONDS, ADVERTISE_ADDRESS, API_TLS_CERT and API_TLS_KEY. Linux only.',
+        'RESYNC_SECONDS, HEARTBEAT_SECONDS, FIREWALL_OWNER, OBSERVE_ONLY, ADVERTISE_ADDRESS, API_TLS_CERT and API_TLS_KEY. Linux only.',
+      flags: [
+        {
+          name: 'cleanup',
+          type: 'boolean',
+          summary: 'Instead, remove everything of Arctic from the kernel and exit; the agent must not run.',
+        },
+        {
+          name: 'observe-only',
+          type: 'boolean',
+          summary: 'Report what differs from the desired state and change nothing (OBSERVE_ONLY=1).',
+        },
+      ],
       examples: [
         { line: 'arctic agent', says: 'run with the default settings' },
         { line: 'DATA_DIR=/var/lib/arctic API_PORT=8090 arctic agent', says: 'another directory and port' },
+        { line: 'arctic agent --cleanup', says: 'take tables, routing and interfaces of Arctic away' },
       ],
       standalone: true,
       load: async () => (await import('../commands/agent.ts')).agent,
+    },
+    {
+      name: 'agent install',
+      summary: 'Install the systemd unit and start the agent.',
+      description:
+        'Writes the unit, the directories, the settings file arctic.env and the manual page, enables the unit and starts ' +
+        'it. Run again, it changes nothing. Where systemd does not run it writes the files, says what it did not do, and ' +
+        'ends with exit code 6.',
+      flags: [
+        ROOT,
+        {
+          name: 'set',
+          type: 'list',
+          value: 'NAME=VALUE',
+          summary: 'Setting to write into arctic.env, e.g. API_PORT=8090; may be repeated.',
+        },
+        { name: 'start', negated: true, type: 'boolean', summary: 'Enable the unit, but do not start it.' },
+      ],
+      examples: [
+        { line: 'arctic agent install', says: 'install, enable and start' },
+        { line: 'arctic agent install --set PARENT_INTERFACE=eth1 --no-start', says: 'with a setting' },
+      ],
+      standalone: true,
+      load: async () => (await import('../commands/agent.ts')).install,
+    },
+    {
+      name: 'agent upgrade',
+      summary: 'Point the unit at this version and restart the agent.',
+      flags: [ROOT],
+      examples: [{ line: 'arctic agent upgrade', says: 'after a newer package was installed' }],
+      standalone: true,
+      load: async () => (await import('../commands/agent.ts')).upgrade,
+    },
+    {
+      name: 'agent uninstall',
+      summary: 'Stop the agent, remove its unit and everything of it in the kernel.',
+      flags: [
+        ROOT,
+        {
+          name: 'purge',
+          type: 'boolean',
+          summary: 'Also remove the event log, the keys and the settings. They cannot be brought back.',
+        },
+      ],
+      examples: [
+        { line: 'arctic agent uninstall --yes', says: 'the event log, keys and settings stay' },
+        { line: 'arctic agent uninstall --purge --yes', says: 'leave nothing' },
+      ],
+      standalone: true,
+      load: async () => (await import('../commands/agent.ts')).uninstall,
     },
   ],
 };

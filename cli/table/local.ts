@@ -24,6 +24,30 @@ export const HEALTH: Group = {
   ],
 };
 
+export const DOCTOR: Group = {
+  name: 'doctor',
+  summary: 'Find out what is the matter, and what to do about it.',
+  commands: [
+    {
+      name: 'doctor',
+      summary: 'Check host, kernel, ports, clock, peers, license, database and drift.',
+      description:
+        'Looks at this host and asks its agent, and says for each thing that is the matter what to do about it. Works ' +
+        'with the agent down. With --url of another host it checks what that agent can tell. Exit code 1 when something ' +
+        'is critical, else 0.',
+      flags: [
+        { name: 'full', type: 'boolean', summary: 'Verify every event of the log, not only the newest.' },
+      ],
+      examples: [
+        { line: 'sudo arctic doctor', says: 'look at everything' },
+        { line: 'arctic doctor --json', says: 'for a monitoring script' },
+        { line: 'arctic doctor --url http://10.0.0.2:8080', says: 'ask another agent' },
+      ],
+      load: async () => (await import('../commands/doctor.ts')).doctor,
+    },
+  ],
+};
+
 export const CONFIG: Group = {
   name: 'config',
   summary: 'The configuration of this command line.',

@@ -30,7 +30,8 @@ export function factsOf(context: ApiContext): Facts {
       failures: one.consecutive_failures,
     })),
   };
-  if (cluster_id === undefined || views.license() === undefined) return common;
+  if (cluster_id === undefined) return common;
+  if (views.license() === undefined) return { ...common, license: null };
 
   const license = licenseResource(context);
   const lock = liveLock(views, clock.now());

@@ -61,7 +61,7 @@ const calm: Calm = ({ agent, license, reconcilers }) => [
   {
     name: 'license',
     area: 'license',
-    detail: license === undefined ? 'no license is installed' : `${license.licenseId} is ${license.state}`,
+    detail: !license ? 'no license is installed' : `${license.licenseId} is ${license.state}`,
   },
   // TCP is accelerated without the tunnel, so the tunnel holds nobody back.
   ...(reconcilers ?? [])
@@ -82,7 +82,7 @@ export function readiness(facts: Facts): readonly Check[] {
     const cause = holding.find(
       (one) => one.area === area && (one.subject === undefined || name.endsWith(` ${one.subject}`)),
     );
-    if (area === 'license' && facts.license === undefined) return { name, ok: false, detail };
+    if (area === 'license' && !facts.license) return { name, ok: false, detail };
     return { name, ok: cause === undefined, detail: cause?.text ?? detail };
   });
 }

@@ -10,7 +10,8 @@ export interface Facts {
   readonly ports?: readonly PortFacts[];
   readonly settings?: SettingsFacts;
   readonly agent?: AgentFacts;
-  readonly license?: LicenseFacts;
+  /** Null: there is none. */
+  readonly license?: LicenseFacts | null;
   readonly trust?: TrustFacts;
   readonly peers?: readonly PeerFacts[];
   readonly reconcilers?: readonly ReconcilerFacts[];

@@ -12,7 +12,7 @@ const DAY_MS = 86_400_000;
 const inState =
   (state: string, instance: (license: LicenseFacts) => Instance) =>
   ({ license }: Facts) =>
-    license && (license.state === state ? [instance(license)] : []);
+    license ? (license.state === state ? [instance(license)] : []) : undefined;
 
 const RENEW = "Install a new license: 'arctic license install FILE'.";
 
@@ -90,12 +90,12 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     symptoms: [],
     dependsOn: ['not-bootstrapped', 'agent-silent'],
     holdsBackReady: true,
-    detect: ({ agent, license }) =>
-      agent?.bootstrapped !== true
+    detect: ({ license }) =>
+      license === undefined
         ? undefined
-        : license
-          ? []
-          : [{ text: 'no license is installed.', remedy: RENEW }],
+        : license === null
+          ? [{ text: 'no license is installed.', remedy: RENEW }]
+          : [],
   },
   {
     code: 'license-warning',
@@ -155,16 +155,17 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     symptoms: ['Node limit exceeded'],
     dependsOn: [],
     detect: ({ license }) =>
-      license &&
-      (license.nodes < license.maxNodes
-        ? []
-        : [
-            {
-              text: `${license.nodes} of ${license.maxNodes} nodes are in use; another peer gets 'node limit exceeded'.`,
-              remedy:
-                "Remove peers that are not used ('arctic peers delete PEER_ID --yes'), or install a wider license.",
-            },
-          ]),
+      !license
+        ? undefined
+        : license.nodes < license.maxNodes
+          ? []
+          : [
+              {
+                text: `${license.nodes} of ${license.maxNodes} nodes are in use; another peer gets 'node limit exceeded'.`,
+                remedy:
+                  "Remove peers that are not used ('arctic peers delete PEER_ID --yes'), or install a wider license.",
+              },
+            ],
   },
   {
     code: 'license-services-used',
@@ -174,15 +175,16 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     symptoms: [],
     dependsOn: [],
     detect: ({ license }) =>
-      license &&
-      (license.services < license.maxServices
-        ? []
-        : [
-            {
-              text: `${license.services} of ${license.maxServices} services are in use; another one is refused.`,
-              remedy: 'Delete a service that is not used, or install a wider license.',
-            },
-          ]),
+      !license
+        ? undefined
+        : license.services < license.maxServices
+          ? []
+          : [
+              {
+                text: `${license.services} of ${license.maxServices} services are in use; another one is refused.`,
+                remedy: 'Delete a service that is not used, or install a wider license.',
+              },
+            ],
   },
   {
     code: 'peer-name-unresolved',

@@ -152,7 +152,7 @@ export const HOST_CONDITIONS: readonly Condition[] = [
     dependsOn: ['host-no-privilege'],
     detect: lacks(
       'bbr',
-      'the kernel does not offer BBR, so carriers over a lossy link are slower than they could be.',
+      'the kernel does not list BBR, so carriers over a lossy link are slower than they could be.',
       "Load the module: 'modprobe tcp_bbr' (CONFIG_TCP_CONG_BBR).",
     ),
   },

@@ -143,7 +143,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'old-install': install({ remnants: [{ path: '/etc/nftables.d/arctic.nft', what: 'a rules file' }] }),
   'trust-roots-missing': { trust: { ...WELL.trust, roots: 0 } },
   'trust-root-refused': { trust: { ...WELL.trust, fault: 'root.pub has mode 0666.' } },
-  'license-missing': { license: undefined } as unknown as Partial<Facts>,
+  'license-missing': { license: null },
   'license-warning': license('warning'),
   'license-grace': license('grace'),
   'license-read-only': license('read_only'),

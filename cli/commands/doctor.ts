@@ -1,0 +1,159 @@
+import { networkInterfaces } from 'node:os';
+import { EXIT } from '../../events/errors.ts';
+import type { Facts, KernelFacts } from '../../src/health/facts.ts';
+import { readAgentSettings } from '../agent-settings.ts';
+import type { Client } from '../client.ts';
+import type { Run } from '../command.ts';
+import type { Context } from '../context.ts';
+import { askAgent, askReadiness } from '../doctor/agent-facts.ts';
+import {
+  databaseFacts,
+  hasNetAdmin,
+  hostFacts,
+  installFacts,
+  portFacts,
+  trustFacts,
+} from '../doctor/host-facts.ts';
+import { tryPeers } from '../doctor/peer-facts.ts';
+import { renderReport, report } from '../doctor/report.ts';
+import { toFailure } from '../failure.ts';
+import { currentCluster } from '../target.ts';
+import { inspect } from './agent.ts';
+
+/** Carriers of a cluster share one port; this is the one where nothing else is known. */
+const DEFAULT_CARRIER_PORT = 61_000;
+
+/** Whether an address is one of this host: then its files, ports and kernel are looked at too. */
+export function isThisHost(url: string): boolean {
+  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  if (host === 'localhost' || host.startsWith('127.') || host === '::1') return true;
+  return Object.values(networkInterfaces()).some((addresses) =>
+    addresses?.some(({ address }) => address === host),
+  );
+}
+
+/** The kernel and what of the agent's files can be seen; says what could not be looked at. */
+async function hostSide(
+  context: Context,
+  full: boolean,
+  gaps: string[],
+): Promise<{ facts: Partial<Facts>; apiPort: number; carrierPort: number }> {
+  const read = readAgentSettings(context.env);
+  const { settings } = read;
+  const apiPort = settings?.apiPort ?? 8080;
+  const carrierPort = settings?.tproxyPort ?? DEFAULT_CARRIER_PORT;
+  let kernel: KernelFacts | undefined;
+  if (process.platform === 'linux' && hasNetAdmin()) {
+    try {
+      const inspected = await inspect({
+        parentInterface: settings?.parentInterface,
+        ports: [apiPort, carrierPort, settings?.tunnelPort ?? 51_840],
+      });
+      kernel = inspected.kernel;
+    } catch (error) {
+      gaps.push(`kernel: ${toFailure(error).message}`);
+    }
+  }
+  const database = await databaseFacts(read, full);
+  if (database === undefined) gaps.push(`database: ${read.dataDir} cannot be read by this user`);
+  const host = hostFacts(read.dataDir);
+  return {
+    apiPort,
+    carrierPort,
+    facts: {
+      host,
+      settings: { fault: read.fault, file: read.file },
+      install: installFacts(read),
+      trust: trustFacts(read),
+      ...(kernel === undefined ? {} : { kernel }),
+      ...(database === undefined ? {} : { database }),
+      ...(settings === undefined ? {} : { api: { bind: settings.apiBind, tls: settings.tls !== undefined } }),
+    },
+  };
+}
+
+/** Without the agent: the peers the configuration remembers, to tell whether the path and the clock are right. */
+async function rememberedPeers(context: Context, carrierPort: number): Promise<Facts['peers']> {
+  const cluster = currentCluster(await context.config());
+  const peers = (cluster?.peers ?? []).filter(({ endpoints }) => !endpoints.some(isThisHost));
+  const bases = peers.map(({ endpoints }) => endpoints[0] ?? '');
+  const tried = await tryPeers(
+    context,
+    bases.map((base) => ({ address: new URL(base).host, base })),
+    carrierPort,
+  );
+  return peers.map(({ peer_id, name }, at) => ({
+    id: peer_id,
+    name,
+    address: new URL(bases[at] ?? '').host,
+    state: 'unknown',
+    reason: null,
+    lag: 0,
+    clockSkewMs: tried[at]?.clockSkewMs ?? null,
+    version: null,
+    ...(tried[at] === undefined ? {} : { tried: tried[at].tried }),
+  }));
+}
+
+async function connect(
+  context: Context,
+  local: boolean,
+  apiPort: number,
+): Promise<{ client: Client; url: string }> {
+  if (!local || context.url !== undefined) {
+    const client = await context.client();
+    return { client, url: client.endpoint().base };
+  }
+  const scheme = readAgentSettings(context.env).settings?.tls === undefined ? 'http' : 'https';
+  const url = `${scheme}://localhost:${apiPort}`;
+  return { client: await context.clientFor(url), url };
+}
+
+export const doctor: Run = async (context, input) => {
+  const gaps: string[] = [];
+  const full = input.flag('full');
+  const elsewhere =
+    (context.url !== undefined && !isThisHost(context.url)) || input.text('peer') !== undefined;
+  const side = elsewhere ? undefined : await hostSide(context, full, gaps);
+  const carrierPort = side?.carrierPort ?? DEFAULT_CARRIER_PORT;
+  const { client, url } = await connect(context, !elsewhere, side?.apiPort ?? 8080);
+  const agent = await askReadiness(client, url);
+  const ports = side && portFacts(readAgentSettings(context.env), agent.silence === undefined);
+
+  let facts: Facts = {
+    now: context.clock.now(),
+    ...side?.facts,
+    ...(ports === undefined ? {} : { ports }),
+    agent,
+  };
+  let reported: Parameters<typeof report>[1] = [];
+  if (agent.silence !== undefined) {
+    const peers = await rememberedPeers(context, carrierPort);
+    facts = { ...facts, ...(peers === undefined || peers.length === 0 ? {} : { peers }) };
+    gaps.push('license, reconcilers, services and drift: the agent does not answer');
+  } else if (agent.bootstrapped === true) {
+    const asked = await askAgent(context, client, agent, carrierPort);
+    facts = { ...facts, ...asked.facts };
+    reported = asked.reported;
+    gaps.push(...asked.gaps);
+  }
+  const result = report(facts, reported, gaps);
+  await context.output.either(
+    {
+      status: result.status,
+      areas: result.areas.map(({ area, state }) => ({ area, state })),
+      findings: result.findings.map(({ code, severity, area, subject, text, remedy, symptoms }) => ({
+        code,
+        severity,
+        area,
+        subject: subject ?? null,
+        text,
+        remedy,
+        symptoms,
+      })),
+      not_checked: result.gaps,
+    },
+    () => renderReport(result, context.output.style, context.output.width),
+  );
+  return result.status === 'critical' ? EXIT.general : EXIT.success;
+};
