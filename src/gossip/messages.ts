@@ -108,9 +108,14 @@ const Batch = Type.Object({
 export type Batch = Static<typeof Batch>;
 
 export const Request = Type.Union([
-  Type.Object({ kind: Type.Literal('ping'), state: State }),
+  /** `recent`: digests the sender had a moment ago, so that a receiver who is only that far behind need not list what it holds. */
+  Type.Object({
+    kind: Type.Literal('ping'),
+    state: State,
+    recent: Type.Optional(Type.Array(Hash, { maxItems: 64 })),
+  }),
   Type.Object({ kind: Type.Literal('push'), batches: Type.Array(Batch, { maxItems: 1_000 }) }),
-  /** The sender's vector: the receiver pulls what it lacks, at its own pace. */
+  /** The sender's vector, or the part of it that has just changed: the receiver pulls what it lacks, at its own pace. */
   Type.Object({ kind: Type.Literal('offer'), vector: Vector }),
   Type.Object({
     kind: Type.Literal('pull'),
@@ -124,8 +129,16 @@ export const Request = Type.Union([
 export type Request = Static<typeof Request>;
 
 export const Reply = Type.Union([
-  /** The vector comes along when the digests differ. */
-  Type.Object({ kind: Type.Literal('pong'), state: State, vector: Type.Optional(Vector) }),
+  /**
+   * When the digests differ, the vector comes along; or only what was `added` since the receiver had the digest of the ping; or
+   * nothing, when its own digest is among the recent ones of the ping, which tells the sender all.
+   */
+  Type.Object({
+    kind: Type.Literal('pong'),
+    state: State,
+    vector: Type.Optional(Vector),
+    added: Type.Optional(Vector),
+  }),
   /** What the receiver holds now of the origins that were pushed. */
   Type.Object({ kind: Type.Literal('ack'), have: Type.Array(Type.Tuple([PeerIdField, Seq])) }),
   Type.Object({ kind: Type.Literal('events'), batches: Type.Array(Batch, { maxItems: 1_000 }) }),

@@ -44,6 +44,11 @@ export const FAN_OUT = 3;
 export const RELAY_INTERVAL = 100;
 /** memberlist's retransmit limit is 4 x log10(n); acknowledged pushes know whom to leave out, so log10(n) + 1 is enough. */
 export const relayRounds = (members: number): number => 1 + Math.ceil(Math.log10(members + 1));
+/** Peers a change is offered to in each of those rounds; most have it by then, so only its number is sent. */
+export const RELAY_FAN_OUT = 2;
+/** Earlier states that are recognised by their digest, and for how long they are told in heartbeats, ms. */
+export const RECENT_DIGESTS = 8;
+export const RECENT_FOR = 5_000;
 /** Events in one push; a peer that lacks more is offered our vector and pulls at its own pace. */
 export const PUSH_EVENTS = 256;
 /** Events and bytes (before deflating) in one answer to a pull, and origins in one pull. */

@@ -6,6 +6,8 @@ import type { Log } from '../../../events/log-contract.ts';
 import type { LicenseDocumentView, Views } from '../../../projections/views.ts';
 import type { Identity, Verify } from '../../identity/contract.ts';
 import type { TransportFault } from '../failures.ts';
+import type { Sessions } from '../sessions.ts';
+import type { Channel } from './channel.ts';
 
 /**
  * What the machine is given. It opens no socket, reads no clock and draws no random number but through these, so the same code
@@ -19,6 +21,8 @@ export interface MachineDeps {
   readonly log: GossipLog;
   readonly views: Pick<Views, 'cluster' | 'license' | 'peers'>;
   readonly transport: Transport;
+  /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */
+  readonly security?: { readonly sessions: Sessions; readonly channel: Channel };
   /** How this host presents itself; `address` and `endpoints` are those other peers can reach. */
   readonly profile: () => Profile;
   /** True when a trust root signed the document. Expiry is not its affair. */

@@ -1,7 +1,14 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { Batch, Reply, Request } from '../messages.ts';
-import { FAN_OUT, PULL_ORIGINS, PUSH_EVENTS, RELAY_INTERVAL, relayRounds } from '../parameters.ts';
+import {
+  FAN_OUT,
+  PULL_ORIGINS,
+  PUSH_EVENTS,
+  RELAY_FAN_OUT,
+  RELAY_INTERVAL,
+  relayRounds,
+} from '../parameters.ts';
 import type { CallResult } from './channel.ts';
 import { type MachineDeps, once } from './core.ts';
 import { type Applied, type History, lagOf, type Tips, tipsOf } from './history.ts';
@@ -77,7 +84,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   };
 
   const raise = (link: Link, origin: PeerId, seq: number, hash: string): void => {
-    if ((link.known.get(origin)?.seq ?? 0) < seq) link.known.set(origin, { seq, hash });
+    link.known.raise(origin, { seq, hash });
   };
 
   const apply = (link: Link, batch: Batch, by: 'push' | 'pull'): Applied => {
@@ -133,7 +140,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
         }
       }
       // A claim to hold more of our own history that is not made good must not keep this host from writing.
-      if (stuck.has(identity.peerId)) link.known.delete(identity.peerId);
+      if (stuck.has(identity.peerId)) link.known.forget(identity.peerId);
       const again = progress || link.pullAgain;
       link.pullAgain = false;
       if (!again) return done();
@@ -186,25 +193,31 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     if (from === undefined || seq < from) link.dirty.set(origin, seq);
   };
 
-  /** Changes that are still passed on, by origin: from which number and how often yet. */
-  const rumours = new Map<PeerId, { readonly from: number; readonly rounds: number }>();
+  /** Only the number: whoever lacks the events pulls them. */
+  const mention = (link: Link, origin: PeerId): void => {
+    const tip = history.tips().get(origin);
+    if (tip === undefined) return;
+    deps.call(link, { kind: 'offer', vector: [[origin, tip.seq, tip.hash]] }, (result) => {
+      if (result.ok) raise(link, origin, tip.seq, tip.hash);
+    });
+  };
+
+  /** Changes that are still passed on, by origin, and how often yet. */
+  const rumours = new Map<PeerId, { readonly rounds: number }>();
   let relayArmed = false;
   const armRelay = (): void => {
     if (relayArmed) return;
     relayArmed = true;
     deps.machine.clock.after(RELAY_INTERVAL, () => {
       relayArmed = false;
-      for (const [origin, { from, rounds }] of [...rumours]) {
+      for (const [origin, { rounds }] of [...rumours]) {
         const held = history.held(origin);
         const lacking = [...links.values()].filter(
           (link) =>
             link.peer !== origin && link.state !== 'unreachable' && (link.known.get(origin)?.seq ?? 0) < held,
         );
-        for (const link of sample(lacking, FAN_OUT, () => random.fraction())) {
-          markDirty(link, origin, from);
-          push(link);
-        }
-        if (rounds > 1 && lacking.length > 0) rumours.set(origin, { from, rounds: rounds - 1 });
+        for (const link of sample(lacking, RELAY_FAN_OUT, () => random.fraction())) mention(link, origin);
+        if (rounds > 1 && lacking.length > 0) rumours.set(origin, { rounds: rounds - 1 });
         else rumours.delete(origin);
       }
       if (rumours.size > 0) armRelay();
@@ -216,21 +229,36 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     if (history.wants(tips, claimed).length > 0) pull(link, () => {});
   };
 
-  const ping: Exchange['ping'] = (link, done) => deps.call(link, { kind: 'ping', state: state() }, done);
+  const ping: Exchange['ping'] = (link, done) => {
+    const recent = history.recent();
+    deps.call(link, { kind: 'ping', state: state(), ...(recent.length > 0 ? { recent } : {}) }, done);
+  };
 
   const compare: Exchange['compare'] = (link, finished) => {
     const done = once(finished);
+    const sent = history.tips();
     ping(link, (result) => {
       if (!result.ok) return done('failed', result);
       const { reply } = result;
       if (reply.kind !== 'pong') return done('failed', { ok: false, fault: 'invalid' });
       link.remote = reply.state;
-      if (reply.state.digest === history.digest() || reply.vector === undefined) {
-        if (reply.state.digest === history.digest()) link.known = new Map(history.tips());
-        return done(reply.state.digest === history.digest() ? 'same' : 'differs', result);
+      if (reply.state.digest === history.digest()) {
+        link.known.reset(history.tips());
+        return done('same', result);
+      }
+      if (reply.added !== undefined) {
+        link.known.reset(sent);
+        for (const [origin, tip] of tipsOf(reply.added)) raise(link, origin, tip.seq, tip.hash);
+        return pull(link, () => done('differs', result));
+      }
+      if (reply.vector === undefined) {
+        // The peer is where we were a moment ago: it lacks exactly what came since.
+        const added = history.addedSince(reply.state.digest);
+        if (added === undefined || added.length === 0) return done('differs', result);
+        return deps.call(link, { kind: 'offer', vector: added }, () => done('differs', result));
       }
       const theirs = tipsOf(reply.vector);
-      link.known = theirs;
+      link.known.reset(theirs);
       noteBeyond(link, theirs);
       pull(link, () => {
         if (lagOf(history.tips(), link.known) === 0) return done('differs', result);
@@ -266,8 +294,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       const targets = [...(large ? sample(active, FAN_OUT, () => random.fraction()) : active), ...gone];
       for (const link of targets) markDirty(link, first.origin, first.seq);
       if (large) {
-        const from = Math.min(first.seq, rumours.get(first.origin)?.from ?? first.seq);
-        rumours.set(first.origin, { from, rounds: relayRounds(all.length) });
+        rumours.set(first.origin, { rounds: relayRounds(all.length) });
         armRelay();
       }
     },
@@ -280,8 +307,12 @@ export function createExchange(deps: ExchangeDeps): Exchange {
           link.remote = request.state;
           const own = state();
           const same = own.digest === request.state.digest;
-          if (same) link.known = new Map(history.tips());
-          return { kind: 'pong', state: own, ...(same ? {} : { vector: history.vector() }) };
+          if (same) link.known.reset(history.tips());
+          if (same || request.recent?.includes(own.digest)) return { kind: 'pong', state: own };
+          const added = history.addedSince(request.state.digest);
+          return added === undefined
+            ? { kind: 'pong', state: own, vector: history.vector() }
+            : { kind: 'pong', state: own, added };
         }
         case 'push': {
           let gap = false;

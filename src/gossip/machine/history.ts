@@ -4,7 +4,7 @@ import type { AnyEvent } from '../../../events/envelope.ts';
 import { createIds, newCorrelationId } from '../../../events/ids.ts';
 import type { ReceiveOutcome } from '../../../events/log-contract.ts';
 import type { Batch, Vector } from '../messages.ts';
-import { PULL_BYTES, PULL_EVENTS } from '../parameters.ts';
+import { PULL_BYTES, PULL_EVENTS, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
 import { type MachineDeps, SYSTEM } from './core.ts';
 
 /** The end of what is held of one origin. */
@@ -20,7 +20,7 @@ export type Applied =
   | ReceiveOutcome
   /** We have no key for the origin yet: they wait at the sender until its admission has arrived. */
   | { readonly kind: 'unknown' }
-  /** The origin is quarantined, or removed before these events. */
+  /** The origin is quarantined, or removed before these events; or the log could not be written. */
   | { readonly kind: 'closed' };
 
 /** The log as gossip compares and exchanges it: one tip an origin, ranges, and the rules of what is taken in. */
@@ -29,12 +29,20 @@ export interface History {
   vector(): Vector;
   /** SHA-256 (hex) over the vector. Two hosts with equal digests hold the same events. */
   digest(): string;
+  /** Digests of the states before this one, newest first; empty once nothing has changed for RECENT_FOR. */
+  recent(): string[];
+  /** What was added since this host had that digest; undefined when it does not remember it. */
+  addedSince(digest: string): Vector | undefined;
   held(origin: PeerId): number;
   /**
    * Which events to ask of a peer with these tips; `claimed` origins are under way from elsewhere, and those of `granted` are
    * taken in beyond the end a removal gave them.
    */
-  wants(theirs: Tips, claimed: ReadonlySet<PeerId>, granted?: ReadonlySet<PeerId>): [PeerId, number][];
+  wants(
+    theirs: Iterable<readonly [PeerId, Tip]>,
+    claimed: ReadonlySet<PeerId>,
+    granted?: ReadonlySet<PeerId>,
+  ): [PeerId, number][];
   /** Whole transactions after the given numbers, within PULL_EVENTS and PULL_BYTES, at least one transaction. */
   batches(wants: readonly (readonly [PeerId, number])[]): Batch[];
   apply(batch: Batch, granted?: ReadonlySet<PeerId>): Applied;
@@ -51,7 +59,7 @@ export const tipsOf = (vector: Vector): Map<PeerId, Tip> =>
   new Map(vector.map(([origin, seq, hash]) => [origin as PeerId, { seq, hash }]));
 
 /** Events that `tips` lack of what `ours` hold. */
-export function lagOf(ours: Tips, tips: Tips): number {
+export function lagOf(ours: Tips, tips: Pick<Tips, 'get'>): number {
   let lag = 0;
   for (const [origin, tip] of ours) lag += Math.max(0, tip.seq - (tips.get(origin)?.seq ?? 0));
   return lag;
@@ -68,6 +76,9 @@ export function createHistory(deps: MachineDeps): History {
   /** Forks already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
   const examined = new Set<string>();
   const heads = new Map<PeerId, Tip>();
+  /** Origins that changed after a state, newest state last. */
+  const past: { readonly digest: string; readonly changed: Set<PeerId> }[] = [];
+  let changedAt = Number.NEGATIVE_INFINITY;
   let cached: { readonly tips: Map<PeerId, Tip>; readonly digest: string } | undefined;
 
   const tipAt = (origin: PeerId, seq: number): Tip | undefined => {
@@ -210,10 +221,33 @@ export function createHistory(deps: MachineDeps): History {
       return outcome;
     },
     quarantined: (origin) => quarantine.has(origin),
+    recent: () =>
+      deps.clock.monotonic() - changedAt > RECENT_FOR ? [] : past.map(({ digest }) => digest).reverse(),
+    addedSince(digest) {
+      const from = past.findIndex((one) => one.digest === digest);
+      if (from < 0) return undefined;
+      const origins = new Set(past.slice(from).flatMap(({ changed }) => [...changed]));
+      const { tips } = current();
+      return [...origins].flatMap((origin) => {
+        const tip = tips.get(origin);
+        return tip === undefined ? [] : [[origin, tip.seq, tip.hash] as Vector[number]];
+      });
+    },
     appended(events) {
-      for (const event of events) {
-        if (event.stream === 'config') heads.set(event.origin, { seq: event.seq, hash: event.hash });
+      const config = events.filter((event) => event.stream === 'config');
+      if (config.length === 0) return;
+      if (cached !== undefined) {
+        past.push({ digest: cached.digest, changed: new Set() });
+        if (past.length > RECENT_DIGESTS) past.shift();
       }
+      changedAt = deps.clock.monotonic();
+      for (const event of config) {
+        heads.set(event.origin, { seq: event.seq, hash: event.hash });
+        past.at(-1)?.changed.add(event.origin);
+      }
+      // A removal moves the end of another origin's history.
+      for (const event of config)
+        if (event.type.startsWith('peer.')) past.at(-1)?.changed.add(event.entity as PeerId);
       cached = undefined;
     },
   };

@@ -2,7 +2,7 @@ import type { PeerId } from '../../../events/brand.ts';
 import type { PeerView } from '../../../projections/views.ts';
 import type { State } from '../messages.ts';
 import type { MachineDeps } from './core.ts';
-import type { Tip } from './history.ts';
+import { Known } from './known.ts';
 
 /** What this host knows of its relation with one peer. Only the machine's own parts change it. */
 export interface Link {
@@ -34,7 +34,7 @@ export interface Link {
   /** Address and endpoints at the last look, to notice an update. */
   endpointsKey: string;
   /** What the peer held by its last word. */
-  known: Map<PeerId, Tip>;
+  readonly known: Known;
   remote: State | undefined;
   /** Removed origins of which the peer holds more than the removal lets stand, and since when that is seen (monotonic ms). */
   readonly beyond: Map<PeerId, number>;
@@ -65,7 +65,7 @@ export const createLink = (peer: PeerId): Link => ({
   nextPingAt: 0,
   lastEndpoint: undefined,
   endpointsKey: '',
-  known: new Map(),
+  known: new Known(),
   remote: undefined,
   beyond: new Map(),
   pushing: false,

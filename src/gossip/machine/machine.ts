@@ -65,8 +65,9 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const { clock, identity, log, views } = deps;
   const { heartbeat, handshakeTimeout = HANDSHAKE_TIMEOUT, pushAllLimit = PUSH_ALL_LIMIT } = options;
   const ids = createIds(deps);
-  const sessions = createSessions({ local: identity.peerId, monotonic: () => clock.monotonic() });
-  const channel = createChannel(deps, sessions);
+  const sessions =
+    deps.security?.sessions ?? createSessions({ local: identity.peerId, monotonic: () => clock.monotonic() });
+  const channel = deps.security?.channel ?? createChannel(deps, sessions);
   const history = createHistory(deps);
   const links = new Map<PeerId, Link>();
   const joining = new Set<PeerId>();

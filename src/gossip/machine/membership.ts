@@ -198,10 +198,13 @@ export function createMembership(
     link.pinging = true;
     deps.exchange.compare(link, (outcome, call) => {
       link.pinging = false;
+      const first = !link.attempted;
       link.attempted = true;
       const many = Math.max(1, Math.ceil(links.size / PUSH_ALL_LIMIT));
       const pause = link.state === 'unreachable' ? retryUnreachable(heartbeat) : heartbeat * many;
-      link.nextPingAt = clock.monotonic() + jitter(pause);
+      // All links of a large cluster are made at once at a start; from then on their pings are spread over the whole pause.
+      const wait = first && many > 1 ? heartbeat + random.fraction() * (pause - heartbeat) : pause;
+      link.nextPingAt = clock.monotonic() + jitter(wait);
       if (outcome === 'failed' && !call.ok && call.fault !== 'no_session') silent(link, call.fault);
       done();
     });

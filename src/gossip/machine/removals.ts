@@ -31,6 +31,7 @@ export function createRemovals(deps: RemovalsDeps): Removals {
   let stale = true;
 
   const exceeding = () => {
+    if (!views.peers.list().some((peer) => peer.membership === 'removed')) return [];
     const vector = log.versionVector();
     return views.peers.list().flatMap((peer) => {
       const held = vector[peer.id] ?? 0;
