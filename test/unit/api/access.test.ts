@@ -25,7 +25,8 @@ t.test('every route asks for its scope and no other', async (t) => {
     const path = pathOf(url);
     // What would change this agent for the next row is only tried where it is refused.
     const lasting = row === 'DELETE /v1/peers/self' || row === 'POST /v1/cluster/credentials/rotate';
-    const bare = await send(method, path);
+    const from = access.loopbackOpen === true ? { remoteAddress: '198.51.100.7' } : {};
+    const bare = await send(method, path, from);
     if (access.scope === 'none' || access.scope === 'peer') {
       t.not(bare.body?.code, 'UNAUTHORIZED', `${row} is open`);
       continue;
@@ -68,7 +69,7 @@ t.test('metrics: open to this host, any scope from elsewhere', async (t) => {
   const harness = createHarness(t);
   const { send } = harness;
   const first = await harness.bootstrap();
-  t.equal((await send('GET', '/metrics')).status, 401);
+  t.equal((await send('GET', '/metrics', { remoteAddress: '198.51.100.7' })).status, 401);
   const token = await harness.token(first.client_id, first.client_secret, 'credentials.read');
   t.equal((await send('GET', '/metrics', { token })).status, 200);
   for (const remoteAddress of ['127.0.0.1', '::1', '::ffff:127.0.0.1']) {

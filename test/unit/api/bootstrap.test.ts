@@ -29,7 +29,7 @@ t.test('an agent without a cluster answers only what it should', async (t) => {
     ['GET', '/.well-known/jwks.json'],
     ['GET', '/metrics'],
   ] as const) {
-    const answer = await send(method, path);
+    const answer = await send(method, path, { remoteAddress: '198.51.100.7' });
     t.equal(answer.status, 412, `${method} ${path}`);
     t.equal(answer.body.code, 'NOT_BOOTSTRAPPED');
   }

@@ -81,7 +81,7 @@ t.test('the stream follows, filters and resumes', async (t) => {
   const harness = createHarness(t);
   const token = await harness.admin();
   const target = harness.admit('exit');
-  const { host, port } = await harness.api.start();
+  const { host, port } = await harness.listening();
   const open = async (query: string, headers = {}) => {
     const stop = new AbortController();
     const answer = await fetch(`http://${host}:${port}/v1/events?${query}`, {
@@ -149,7 +149,7 @@ t.test('a request that names another member is sent on as its caller', async (t)
   const { client_id, client_secret } = await near.bootstrap();
   const token = await near.token(client_id, client_secret);
   await far.bootstrap();
-  const listening = await far.api.start();
+  const listening = await far.listening();
   const endpoint = `http://${listening.host}:${listening.port}`;
   // Two agents of one cluster know each other and each other's credentials; here the test carries the events over.
   near.admit('dead-end', { endpoint: 'http://127.0.0.1:1' });
@@ -193,7 +193,7 @@ t.test('a request that names another member is sent on as its caller', async (t)
     { status: 413 },
   );
 
-  const here = await near.api.start();
+  const here = await near.listening();
   const reading = new AbortController();
   const stream = await fetch(`http://${here.host}:${here.port}/v1/events?type=service.created`, {
     headers: { ...there, accept: 'text/event-stream', authorization: `Bearer ${token}` },

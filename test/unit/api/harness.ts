@@ -1,7 +1,6 @@
 /** One agent's API over a real log in a temporary directory; gossip and reconcilers are played by the test. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -87,6 +86,8 @@ export interface Bootstrapped {
 
 export interface Harness {
   readonly api: Api;
+  /** Where it listens; starts it when it does not yet. */
+  listening(): Promise<{ readonly host: string; readonly port: number }>;
   readonly clock: TestClock;
   readonly log: Log;
   readonly identity: Identity;
@@ -257,6 +258,9 @@ export function createHarness(
     rmSync(directory, { recursive: true, force: true });
   });
 
+  let started: Promise<{ readonly host: string; readonly port: number }> | undefined;
+  const listening: Harness['listening'] = () => (started ??= api.start());
+
   /** Through a socket, as every client comes; an address of its own choosing only an injected request can have. */
   const overHttp = async (
     method: string,
@@ -264,9 +268,7 @@ export function createHarness(
     headers: Readonly<Record<string, string>>,
     payload: string | undefined,
   ) => {
-    await api.app.ready();
-    if (!api.app.server.listening) await api.start();
-    const { port } = api.app.server.address() as AddressInfo;
+    const { port } = await listening();
     const answer = await request(new URL(path, `http://127.0.0.1:${port}`), {
       dispatcher,
       method: method as 'GET',
@@ -304,7 +306,7 @@ export function createHarness(
             ...(payload === undefined ? {} : { payload }),
           });
     const text = answer.body;
-    const json = String(answer.headers['content-type']).startsWith('application/json')
+    const json = /^application\/json\b/.test(String(answer.headers['content-type']))
       ? JSON.parse(text)
       : undefined;
     if (answer.statusCode >= 400 && json !== undefined && !path.startsWith('/readyz')) {
@@ -328,6 +330,7 @@ export function createHarness(
 
   const harness: Harness = {
     api,
+    listening,
     clock,
     log,
     identity,

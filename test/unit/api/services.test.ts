@@ -51,7 +51,7 @@ t.test('a service: created, read, changed, deleted', async (t) => {
   t.match(log.read({ after: head }), [
     { type: 'service.updated', data: { name: 'renamed', bandwidth_limit_mbps: 0 } },
   ]);
-  t.match(log.read({ after: head })[0]?.actor, { kind: 'client', address: '198.51.100.7' });
+  t.match(log.read({ after: head })[0]?.actor, { kind: 'client', address: '127.0.0.1' });
 
   const stale = await send('PUT', `/v1/services/${id}`, {
     token,
