@@ -69,7 +69,9 @@ export function errorCode(error: unknown): string | undefined {
 }
 
 const isArcticError = (error: Error): error is ArcticError =>
-  error.name === 'ArcticError' && 'exit' in error && typeof error.exit === 'number';
+  (error.name === 'ArcticError' || error.name === 'LogError') &&
+  'exit' in error &&
+  typeof error.exit === 'number';
 
 /** Meant for the person, and not a fault of the program. */
 export const isRefusal = (error: unknown): boolean =>

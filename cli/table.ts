@@ -2,7 +2,7 @@ import type { Group } from './command.ts';
 import { AGENT, BOOTSTRAP } from './table/agent.ts';
 import { CLUSTER } from './table/cluster.ts';
 import { CREDENTIALS } from './table/credentials.ts';
-import { DRIFT, EVENTS, REPLAY } from './table/history.ts';
+import { AUDIT, DRIFT, EVENTS, REPLAY } from './table/history.ts';
 import { LICENSE } from './table/license.ts';
 import { COMPLETION, CONFIG, DOCTOR, HEALTH, VERSION } from './table/local.ts';
 import { PEERS } from './table/peers.ts';
@@ -21,6 +21,7 @@ export const GROUPS: readonly Group[] = [
   EVENTS,
   REPLAY,
   DRIFT,
+  AUDIT,
   DOCTOR,
   HEALTH,
   CONFIG,

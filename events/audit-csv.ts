@@ -26,10 +26,13 @@ export const CSV_COLUMNS = [
   'record',
 ] as const;
 
-const FORMULA = /^[=+\-@\t\r\n']/;
+/** Characters a cell may not begin with as it is. */
+const RISKY = new Set([..."=+-@\t\r\n'"].map((character) => character.charCodeAt(0)));
 
-const cell = (value: string): string =>
-  `"${(FORMULA.test(value) ? `'${value}` : value).replaceAll('"', '""')}"`;
+const cell = (value: string): string => {
+  const safe = RISKY.has(value.charCodeAt(0)) ? `'${value}` : value;
+  return safe.includes('"') ? `"${safe.replaceAll('"', '""')}"` : `"${safe}"`;
+};
 
 const row = (cells: readonly string[]): string => cells.map(cell).join(',');
 

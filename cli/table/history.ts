@@ -179,3 +179,83 @@ export const DRIFT: Group = {
     },
   ],
 };
+
+export const AUDIT: Group = {
+  name: 'audit',
+  summary: 'The history with its proof, for those who must not trust the agent.',
+  commands: [
+    {
+      name: 'audit export',
+      summary: 'Write the history with actor, address, before, after and proof.',
+      description:
+        'Asks a running agent, which seals the export with its key, or with --db reads a copy of its database. What a ' +
+        'filter leaves out stands in the export as hashes. Times and positions are inclusive.',
+      flags: [
+        { name: 'since', type: 'text', value: 'WHEN', summary: 'Only from this position or time on.' },
+        { name: 'until', type: 'text', value: 'WHEN', summary: 'Only up to this position or time.' },
+        { name: 'type', type: 'list', value: 'TYPE', summary: 'Only these types, e.g. service.created.' },
+        {
+          name: 'actor',
+          type: 'text',
+          value: 'ID',
+          summary: 'Only what this client or peer did; system and recovery have no id.',
+        },
+        {
+          name: 'format',
+          type: 'text',
+          value: 'FORMAT',
+          summary: 'jsonl (default), or csv for a spreadsheet.',
+          choices: ['jsonl', 'csv'],
+        },
+        {
+          name: 'file',
+          type: 'text',
+          value: 'FILE',
+          summary: 'Write here (mode 0600) instead of stdout.',
+          completes: 'file',
+        },
+        DB,
+        {
+          name: 'key',
+          type: 'text',
+          value: 'FILE',
+          summary: 'With --db: seal with this peer.key.',
+          completes: 'file',
+        },
+      ],
+      examples: [
+        { line: 'arctic audit export --file march.jsonl --since 2026-03-01', says: 'everything since March' },
+        {
+          line: 'arctic audit export --format csv --actor cli_01JD0000000000000000000000 --file who.csv',
+          says: 'what one client did',
+        },
+      ],
+      load: async () => (await import('../commands/audit.ts')).exportHistory,
+    },
+    {
+      name: 'audit verify',
+      summary: 'Check an export, without an agent or a database; names every bad line.',
+      description:
+        'Exit code 1 when anything is missing, added, moved, altered or forged. Without --root-key the exporter is taken at ' +
+        'its word that its key is its own: compare the key shown with `arctic cluster identity` of that host.',
+      args: [{ name: 'FILE', required: true, summary: 'The export; - reads stdin.', completes: 'file' }],
+      flags: [
+        {
+          name: 'root-key',
+          type: 'list',
+          value: 'KEY',
+          summary: 'Public key (base64) of a peer that is known, or a file with it; may be repeated.',
+        },
+      ],
+      examples: [
+        { line: 'arctic audit verify march.jsonl', says: 'check it' },
+        {
+          line: 'arctic audit verify march.jsonl --root-key identity.json',
+          says: "against a key kept from 'arctic cluster identity --json'",
+        },
+      ],
+      standalone: true,
+      load: async () => (await import('../commands/audit.ts')).verifyExport,
+    },
+  ],
+};

@@ -10,6 +10,7 @@ import { newCorrelationId } from '../../events/ids.ts';
 import { isMember } from '../commands/peers.ts';
 import { createTokens } from '../identity/tokens.ts';
 import { accessOf } from './access.ts';
+import { auditRoutes } from './audit.ts';
 import { bootstrapRoutes } from './bootstrap.ts';
 import { clusterRoutes } from './cluster.ts';
 import type { ApiContext, App } from './context.ts';
@@ -116,6 +117,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     eventRoutes(routes, context, streams);
     replayRoutes(routes, context);
     driftRoutes(routes, context);
+    auditRoutes(routes, context);
     peerSideRoutes(routes, context);
     routes.get('/v1/openapi.json', { schema: { hide: true } }, () => app.swagger());
   });
