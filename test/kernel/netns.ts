@@ -5,6 +5,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { keptLabs } from '../../ops/lab/namespaces.ts';
 
 const run = promisify(execFile);
 const RUN_NETNS = '/run/netns';
@@ -25,7 +26,7 @@ export interface Netns {
   remove(): void;
 }
 
-/** Removes namespaces whose process is gone. */
+/** Removes namespaces whose process is gone, but for those of a lab that was left standing on purpose. */
 export function sweepStaleNamespaces(): void {
   let names: string[];
   try {
@@ -33,7 +34,9 @@ export function sweepStaleNamespaces(): void {
   } catch {
     return;
   }
+  const kept = keptLabs().map(({ prefix }) => `${prefix}-`);
   for (const name of names) {
+    if (kept.some((prefix) => name.startsWith(prefix))) continue;
     const pid = /^arctic-(\d+)-/.exec(name)?.[1];
     if (pid !== undefined && !isRunning(Number(pid))) removeQuietly(name);
   }
