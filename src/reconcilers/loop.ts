@@ -73,6 +73,8 @@ export class ReconcileLoop {
   #observedAt = Number.NEGATIVE_INFINITY;
   /** One pass or observation at a time. */
   #turn: Promise<unknown> = Promise.resolve();
+  /** A pass will run as soon as the present tick's work is done. */
+  #queued = false;
   #timer: { readonly due: number; readonly cancel: () => void } | undefined;
   #dirty = true;
   #failures = 0;
@@ -184,6 +186,18 @@ export class ReconcileLoop {
   }
 
   #arm(afterMs: number): void {
+    if (afterMs <= 0) {
+      this.#timer?.cancel();
+      this.#timer = undefined;
+      if (this.#queued) return;
+      this.#queued = true;
+      // The tick's other changes join in; a timer would cost a millisecond.
+      void this.#inTurn(() => {
+        this.#queued = false;
+        return this.#pass();
+      });
+      return;
+    }
     const due = this.#deps.clock.monotonic() + afterMs;
     if (this.#timer) {
       if (this.#timer.due <= due) return;

@@ -40,8 +40,8 @@ export interface ReconcilersDeps {
   readonly reconcilers: readonly ReconcilerEntry[];
 }
 
-/** One transaction's changes come in one tick; a foreign transaction's notices within a few milliseconds. */
-const CHANGE_COALESCE_MS = 1;
+/** One append's changes come in one tick; a foreign transaction's notices within a few milliseconds. */
+const CHANGE_COALESCE_MS = 0;
 const NOTICE_COALESCE_MS = 3;
 
 /** Creates the runner of all reconcilers; nothing is observed before `start()`. */

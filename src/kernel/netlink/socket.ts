@@ -44,8 +44,8 @@ const RECEIVE_BYTES = 256 * 1024;
 const ASYNC_BYTES = 64 * 1024;
 /** Replies of up to 4,000 messages; the default of 212,992 bytes holds only 256. */
 const RECEIVE_BUFFER = 4 * 1024 * 1024;
-/** Dump datagrams decoded before the event loop gets its turn (about 8 x 32 KiB, 5 ms). */
-const DATAGRAMS_PER_TURN = 8;
+/** Dump datagrams decoded before the event loop gets its turn (about 3 x 32 KiB, 2 ms). */
+const DATAGRAMS_PER_TURN = 3;
 /** What the kernel takes of a send buffer for itself (af_netlink.c netlink_sendmsg: len > sk_sndbuf - 32). */
 const SEND_OVERHEAD = 32;
 
