@@ -2,6 +2,7 @@ import type { PeerId } from '../../events/brand.ts';
 import type { Clock, Random } from '../../events/clock.ts';
 import { ArcticError } from '../../events/errors.ts';
 import { createIds } from '../../events/ids.ts';
+import type { Witness } from '../../events/witness.ts';
 import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import type { Identity } from '../identity/contract.ts';
 import { verifyRaw } from '../identity/handshake-keys.ts';
@@ -35,6 +36,8 @@ export interface GossipDeps {
   /** Digest of the projections, for `cluster status`. */
   readonly projectionDigest: () => string | null;
   readonly report: Report;
+  /** Makes and judges checkpoints. */
+  readonly witness?: Witness;
   /** Another way to the peers than HTTP, in tests. */
   readonly transport?: HttpTransport;
 }
@@ -83,6 +86,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
       }),
       projectionDigest: deps.projectionDigest,
       report: deps.report,
+      ...(deps.witness === undefined ? {} : { witness: deps.witness }),
     },
   );
 

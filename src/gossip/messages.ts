@@ -101,6 +101,8 @@ const TravellingEvent = Type.Object({
   seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   hash: Hash,
 });
+/** A signed note (events/signed-note.ts) with a few cosignatures at most. */
+const Note = Type.String({ maxLength: 16_384 });
 const Batch = Type.Object({
   origin: PeerIdField,
   events: Type.Array(TravellingEvent, { maxItems: 100_000 }),
@@ -124,6 +126,8 @@ export const Request = Type.Union([
   }),
   Type.Object({ kind: Type.Literal('probe'), target: PeerIdField }),
   Type.Object({ kind: Type.Literal('probed'), target: PeerIdField }),
+  /** The sender's newest checkpoint, to be compared and cosigned. */
+  Type.Object({ kind: Type.Literal('witness'), note: Note }),
   Type.Object({ kind: Type.Literal('bye') }),
 ]);
 export type Request = Static<typeof Request>;
@@ -142,6 +146,8 @@ export const Reply = Type.Union([
   /** What the receiver holds now of the origins that were pushed. */
   Type.Object({ kind: Type.Literal('ack'), have: Type.Array(Type.Tuple([PeerIdField, Seq])) }),
   Type.Object({ kind: Type.Literal('events'), batches: Type.Array(Batch, { maxItems: 1_000 }) }),
+  /** The checkpoint with the receiver's cosignature; null when it gives none (yet). */
+  Type.Object({ kind: Type.Literal('witnessed'), note: Type.Union([Note, Type.Null()]) }),
   Type.Object({ kind: Type.Literal('ok') }),
 ]);
 export type Reply = Static<typeof Reply>;

@@ -56,6 +56,17 @@ export const PULL_EVENTS = 500;
 export const PULL_BYTES = 2 * 1024 * 1024;
 export const PULL_ORIGINS = 256;
 
+/** For how long a range that is being pulled from one peer is not asked of another, ms; an answer seldom takes longer. */
+export const CLAIM_FOR = 1_000;
+
+/** How often a host signs a checkpoint of its own events when there are new ones, ms: a minute. Until then only the chain covers them. */
+export const checkpointEvery = (heartbeat: number): number => 12 * heartbeat;
+/** A witness that could not cosign (the events are still on their way to it) is asked again after this long, ms. */
+export const retryWitness = (heartbeat: number): number => 2 * heartbeat;
+
+/** Peers asked to cosign a checkpoint; one honest of them is enough to catch a rewritten past. */
+export const WITNESSES = 8;
+
 /** Members asked to probe a silent peer (SWIM's k). */
 export const INDIRECT_PROBES = 3;
 /** memberlist's SuspicionMult. */

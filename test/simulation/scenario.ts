@@ -7,6 +7,8 @@ export interface Outcome {
   readonly quarantines: number;
   readonly writes: number;
   readonly story: readonly string[];
+  /** Requests that came to no recorded end. */
+  readonly unexplained: number;
 }
 
 const LOSSES = [0, 0, 0.05, 0.3];
@@ -23,7 +25,7 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
     if (item === undefined) throw new Error('nothing to pick from');
     return item;
   };
-  const nodes = world.cluster(2 + Math.floor(random.fraction() * (mostHosts - 1)));
+  const nodes: Node[] = world.cluster(2 + Math.floor(random.fraction() * (mostHosts - 1)));
   const written: string[] = [];
   const story: string[] = [];
   const tell = (text: string) => story.push(`${Math.round(world.time.now)} ${text}`);
@@ -37,7 +39,51 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
     tell(`host ${node.index} writes ${label}`);
   };
   const peaceful = () =>
-    world.groups === undefined && world.path.loss === 0 && running().length === nodes.length;
+    world.groups === undefined &&
+    world.path.loss === 0 &&
+    world.blocked.size === 0 &&
+    nodes.every((node) => node.slowness === 0) &&
+    running().length === nodes.length;
+  const enter = (by: Node): void => {
+    const node = world.add();
+    node.bootstrap();
+    node.start();
+    const result = world.tryJoin(by, node.address);
+    if (result instanceof Error) {
+      // The other side may know of a join that this side gave up: the operator removes what it left behind.
+      node.kill();
+      node.gone = true;
+      if (by.views.peers.get(node.peerId)?.membership === 'member') expel(by, node);
+      tell(`host ${node.index} cannot join by host ${by.index}: ${result.message}`);
+      return;
+    }
+    nodes.push(node);
+    tell(`host ${node.index} joins by host ${by.index}`);
+  };
+  const expel = (by: Node, node: Node): void => {
+    by.append({
+      type: 'peer.removed',
+      entity: node.peerId,
+      data: { peer_id: node.peerId, last_seq: by.log.versionVector()[node.peerId] ?? 0 },
+    });
+  };
+  /** All that a host wrote and nobody else holds goes with its disk. */
+  const withoutTraceOf = (node: Node): void => {
+    const known = new Set(
+      nodes.filter((one) => one !== node).flatMap((one) => one.config().map((event) => event.id)),
+    );
+    for (const event of node.config()) {
+      if (event.type !== 'peer.updated' || known.has(event.id)) continue;
+      const at = written.indexOf(event.data.version ?? '');
+      if (at >= 0) written[at] = '';
+    }
+  };
+  const depart = (node: Node): void => {
+    node.kill();
+    node.gone = true;
+    withoutTraceOf(node);
+    nodes.splice(nodes.indexOf(node), 1);
+  };
 
   for (let step = 0; step < 40; step += 1) {
     const dice = random.fraction();
@@ -61,9 +107,26 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
       const pair = `${a.index}>${b.index}`;
       if (!world.blocked.delete(pair)) world.blocked.add(pair);
       tell(`${pair} ${world.blocked.has(pair) ? 'blocked' : 'open'}`);
-    } else if (dice < 0.92) {
+    } else if (dice < 0.9) {
       pick(nodes).skew = Math.floor((random.fraction() - 0.5) * 40_000);
-    } else if (peaceful() && world.blocked.size === 0 && world.until(() => world.converged(), 20_000)) {
+    } else if (dice < 0.93) {
+      const node = pick(nodes);
+      node.slowness = node.slowness === 0 ? pick([200, 1_200, 3_000]) : 0;
+      tell(`host ${node.index} ${node.slowness === 0 ? 'is quick again' : `is ${node.slowness} ms slow`}`);
+    } else if (dice < 0.95) {
+      const by = running().find((node) => node.machine?.holdReason() === undefined);
+      if (by !== undefined && nodes.length < mostHosts + 2) enter(by);
+    } else if (dice < 0.97) {
+      if (nodes.length > 2 && peaceful() && world.until(() => world.converged(), 20_000)) {
+        const node = pick(nodes);
+        const lost = random.fraction() < 0.5;
+        if (!lost) node.append({ type: 'peer.left', entity: node.peerId, data: { peer_id: node.peerId } });
+        world.time.advance(lost ? 0 : 500);
+        depart(node);
+        tell(`host ${node.index} ${lost ? 'loses its disk and is removed' : 'leaves'}`);
+        if (lost) expel(pick(nodes), node);
+      }
+    } else if (peaceful() && world.until(() => world.converged(), 20_000)) {
       const node = pick(nodes);
       const position = node.log.head - Math.floor(random.fraction() * 10);
       if (position > 4) {
@@ -84,7 +147,10 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
   world.groups = undefined;
   world.blocked.clear();
   world.path = { loss: 0, minDelay: 1, maxDelay: 20 };
-  for (const node of nodes) if (node.machine === undefined) node.start();
+  for (const node of nodes) {
+    node.slowness = 0;
+    if (node.machine === undefined) node.start();
+  }
   const before = world.time.now;
   const converged = world.until(() => world.converged(), 120_000);
   const healedInMs = world.time.now - before;
@@ -96,9 +162,10 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
   return {
     converged,
     healedInMs,
-    lost: written.filter((label) => !everything.has(label)),
+    lost: written.filter((label) => label !== '' && !everything.has(label)),
     quarantines: nodes.reduce((sum, node) => sum + node.local('origin.quarantined').length, 0),
     writes: written.length,
     story,
+    unexplained: world.requests - world.underWay - Object.values(world.fates).reduce((sum, n) => sum + n, 0),
   };
 }

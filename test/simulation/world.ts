@@ -60,6 +60,10 @@ export class Node {
   readonly heartbeat: number;
   readonly pushAllLimit: number;
   skew = 0;
+  /** Added to each message to and from it, ms. */
+  slowness = 0;
+  /** Out of the cluster, or its disk is lost: it never comes back. */
+  gone = false;
   log: MemoryLog;
   views = new Fold();
   machine: Machine | undefined;
@@ -238,6 +242,10 @@ export class World {
   readonly blocked = new Set<string>();
   requests = 0;
   bytes = 0;
+  /** What became of every request; each is counted under exactly one heading. */
+  readonly fates = { answered: 0, lost: 0, partitioned: 0, blocked: 0, down: 0, nobody: 0 };
+  /** Requests that have been sent and have not met their fate yet. */
+  underWay = 0;
   /** Sees every body on the wire; may replace it. */
   tap: ((options: PostOptions, from: Node, to: Node) => Uint8Array) | undefined;
 
@@ -281,28 +289,45 @@ export class World {
 
   post(from: Node, options: PostOptions, done: (outcome: PostOutcome) => void): void {
     const { time, random } = this;
-    const delay = () => this.path.minDelay + random.fraction() * (this.path.maxDelay - this.path.minDelay);
     const endpoint = options.endpoints[0] ?? '';
-    const to = this.nodes.find((node) => endpoint === `http://${node.address}`);
-    const cut = (a: Node, b: Node) =>
-      (this.groups !== undefined && this.groups(a) !== this.groups(b)) ||
-      this.blocked.has(`${a.index}>${b.index}`) ||
-      random.fraction() < this.path.loss;
+    const to = this.nodes.find((node) => endpoint === `http://${node.address}` && !node.gone);
+    const slow = from.slowness + (to?.slowness ?? 0);
+    const delay = () =>
+      slow + this.path.minDelay + random.fraction() * (this.path.maxDelay - this.path.minDelay);
+    const obstacle = (a: Node, b: Node): 'lost' | 'partitioned' | 'blocked' | undefined => {
+      if (this.groups !== undefined && this.groups(a) !== this.groups(b)) return 'partitioned';
+      if (this.blocked.has(`${a.index}>${b.index}`)) return 'blocked';
+      return random.fraction() < this.path.loss ? 'lost' : undefined;
+    };
+    const cut = (a: Node, b: Node): boolean => {
+      const reason = obstacle(a, b);
+      if (reason !== undefined) this.fates[reason] += 1;
+      return reason !== undefined;
+    };
+    /** An answer that comes too late is none: the caller has given up. */
+    let over = false;
+    const finish = (outcome: PostOutcome): void => {
+      if (over) return;
+      over = true;
+      done(outcome);
+    };
     this.requests += 1;
     this.bytes += options.body.length;
-    const timeout = () => time.after(options.timeoutMs, () => done({ kind: 'fault', fault: 'timeout' }));
+    time.after(options.timeoutMs, () => finish({ kind: 'fault', fault: 'timeout' }));
+    const refuse = () => time.after(delay(), () => finish({ kind: 'fault', fault: 'refused' }));
     if (to === undefined) {
-      time.after(delay(), () => done({ kind: 'fault', fault: 'refused' }));
+      this.fates.nobody += 1;
+      refuse();
       return;
     }
-    if (cut(from, to)) {
-      timeout();
-      return;
-    }
+    if (cut(from, to)) return;
+    this.underWay += 1;
     const body = this.tap?.(options, from, to) ?? options.body;
     time.after(delay(), () => {
+      this.underWay -= 1;
       if (to.machine === undefined) {
-        time.after(delay(), () => done({ kind: 'fault', fault: 'refused' }));
+        this.fates.down += 1;
+        refuse();
         return;
       }
       const response = to.machine.handle({
@@ -312,13 +337,11 @@ export class World {
         body,
         remoteAddress: from.address,
       });
-      if (cut(to, from)) {
-        timeout();
-        return;
-      }
+      if (cut(to, from)) return;
+      this.fates.answered += 1;
       this.bytes += response.body.length;
       time.after(delay(), () =>
-        done({ kind: 'answer', status: response.status, body: response.body, endpoint }),
+        finish({ kind: 'answer', status: response.status, body: response.body, endpoint }),
       );
     });
   }

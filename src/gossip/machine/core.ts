@@ -3,6 +3,7 @@ import type { Clock, Random } from '../../../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../../../events/envelope.ts';
 import type { ArcticError } from '../../../events/errors.ts';
 import type { Log } from '../../../events/log-contract.ts';
+import type { Witness } from '../../../events/witness.ts';
 import type { LicenseDocumentView, Views } from '../../../projections/views.ts';
 import type { Identity, Verify } from '../../identity/contract.ts';
 import type { TransportFault } from '../failures.ts';
@@ -21,6 +22,8 @@ export interface MachineDeps {
   readonly log: GossipLog;
   readonly views: Pick<Views, 'cluster' | 'license' | 'peers'>;
   readonly transport: Transport;
+  /** Makes and judges checkpoints; without it none are exchanged. */
+  readonly witness?: Witness;
   /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */
   readonly security?: { readonly sessions: Sessions; readonly channel: Channel };
   /** How this host presents itself; `address` and `endpoints` are those other peers can reach. */

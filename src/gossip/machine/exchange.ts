@@ -2,6 +2,7 @@ import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { Batch, Reply, Request } from '../messages.ts';
 import {
+  CLAIM_FOR,
   FAN_OUT,
   PULL_ORIGINS,
   PUSH_EVENTS,
@@ -49,8 +50,12 @@ export interface Exchange {
 export function createExchange(deps: ExchangeDeps): Exchange {
   const { history, links } = deps;
   const { identity, random, report, log } = deps.machine;
-  /** Origins being pulled, so that no range is fetched from two peers at once. */
-  const claimed = new Set<PeerId>();
+  /** Origins being pulled and since when, so that no range is fetched from two peers at once unless the first is slow. */
+  const claims = new Map<PeerId, number>();
+  const claimed = (): ReadonlySet<PeerId> => {
+    const since = deps.machine.clock.monotonic() - CLAIM_FOR;
+    return new Set([...claims].flatMap(([origin, at]) => (at > since ? [origin] : [])));
+  };
   /** Who the events being applied came from. */
   let receivingFrom: Link | undefined;
   let receivingBy: 'push' | 'pull' = 'push';
@@ -118,17 +123,18 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   const pull = (link: Link, done: () => void): void => {
     const wants = link.pulling
       ? []
-      : history.wants(link.known, claimed, granted(link)).slice(0, PULL_ORIGINS);
+      : history.wants(link.known, claimed(), granted(link)).slice(0, PULL_ORIGINS);
     link.pullAgain ||= link.pulling;
     if (wants.length === 0) {
       done();
       return;
     }
     link.pulling = true;
-    for (const [origin] of wants) claimed.add(origin);
+    const now = deps.machine.clock.monotonic();
+    for (const [origin] of wants) claims.set(origin, now);
     deps.call(link, { kind: 'pull', wants }, (result) => {
       link.pulling = false;
-      for (const [origin] of wants) claimed.delete(origin);
+      for (const [origin] of wants) if (claims.get(origin) === now) claims.delete(origin);
       if (!result.ok || result.reply.kind !== 'events') return done();
       let progress = false;
       const stuck = new Set(wants.map(([origin]) => origin));
@@ -226,7 +232,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
 
   const learn = (link: Link, tips: Tips): void => {
     for (const [origin, tip] of tips) raise(link, origin, tip.seq, tip.hash);
-    if (history.wants(tips, claimed).length > 0) pull(link, () => {});
+    if (history.wants(tips, claimed()).length > 0) pull(link, () => {});
   };
 
   const ping: Exchange['ping'] = (link, done) => {

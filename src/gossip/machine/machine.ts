@@ -21,6 +21,7 @@ import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
 import { createReception } from './reception.ts';
 import { createRemovals } from './removals.ts';
+import { createWitnessing } from './witness.ts';
 
 export interface MachineOptions {
   /** HEARTBEAT_SECONDS in milliseconds. */
@@ -141,12 +142,14 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     quarantined: history.quarantined,
     patience: heartbeat,
   });
+  const witnessing = createWitnessing({ machine: deps, links, call, record, holdReason }, { heartbeat });
   const reception = createReception({
     machine: deps,
     ids,
     channel,
     exchange,
     membership,
+    witnessing,
     links,
     joining,
     call,
@@ -174,6 +177,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     reception.sweep();
     membership.tick();
     removals.review();
+    witnessing.tick();
     exchange.flush();
     cancelTick = clock.after(Math.min(1_000, Math.max(20, heartbeat / 5)), tick);
   };

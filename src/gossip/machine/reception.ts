@@ -35,6 +35,7 @@ import {
 import { admit, candidateOf } from './join.ts';
 import { isPartner, type Link } from './links.ts';
 import type { Membership } from './membership.ts';
+import type { Witnessing } from './witness.ts';
 
 export interface ReceptionDeps {
   readonly machine: MachineDeps;
@@ -42,6 +43,7 @@ export interface ReceptionDeps {
   readonly channel: Channel;
   readonly exchange: Exchange;
   readonly membership: Membership;
+  readonly witnessing: Witnessing;
   readonly links: ReadonlyMap<PeerId, Link>;
   readonly joining: Set<PeerId>;
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
@@ -169,6 +171,8 @@ export function createReception(deps: ReceptionDeps): Reception {
         if (target !== undefined) membership.vouched(target);
         return { kind: 'ok' };
       }
+      case 'witness':
+        return deps.witnessing.answer(link, request.note);
       case 'bye':
         membership.stopped(link);
         return { kind: 'ok' };
