@@ -64,6 +64,7 @@ export async function compareMoments(
   const between = new Authors();
   for (const page of pagesAfter(log, 0 as Position)) {
     for (const event of page) {
+      if (event.stream !== 'config') continue;
       const before = from.take(event);
       const after = to.take(event);
       if (before !== after) between.note(event);

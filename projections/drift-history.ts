@@ -4,8 +4,9 @@ import { describeEvent, type NameOf } from '../events/describe.ts';
 import type { AnyEvent, ArcticEvent } from '../events/envelope.ts';
 import type { LogReader } from '../events/log-contract.ts';
 import type { DesiredName } from './desired/contract.ts';
-import { desiredDigest } from './desired/derive.ts';
-import { type EventSource, replay } from './replay.ts';
+import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
+import { Fold } from './fold.ts';
+import { type EventSource, pagesAfter, turn } from './replay.ts';
 import { timeOf } from './stamp.ts';
 import type { Views } from './views.ts';
 
@@ -135,16 +136,24 @@ export async function driftAt(
 ): Promise<DriftThen> {
   const position = 'position' in moment ? moment.position : log.positionAt(moment.ms);
   const ms = 'ms' in moment ? moment.ms : (log.recordedAt(position) ?? 0);
-  const then = await replay(log, local, { position });
   const [agent] = log
     .pages({ types: AGENT, until: position, origin: local, limit: 1 }, { reverse: true })
     .next().value ?? [undefined];
-  const reconcilers = (Object.keys(FOLLOWS) as FollowerName[]).map((name) => {
-    const part = FOLLOWS[name];
-    const desired = then.state[part];
-    const digest = desired === undefined ? '' : desiredDigest(part, desired as never);
-    return stateThen(log, name, position, digest, agent as AnyEvent | undefined);
-  });
+  const names = Object.keys(FOLLOWS) as FollowerName[];
+  const last = new Map(names.map((name) => [name, newest(log, name, position)]));
+  const desired = await digestsAt(log, local, [
+    position,
+    ...[...last.values()].flatMap((event) =>
+      event?.type === 'reconcile.applied' ? [event.data.position as Position] : [],
+    ),
+  ]);
+  const reconcilers = names.map((name) =>
+    stateThen(
+      log,
+      { name, position, last: last.get(name), agent: agent as AnyEvent | undefined },
+      (at) => desired.get(at)?.[FOLLOWS[name]],
+    ),
+  );
   return {
     at: new Date(ms).toISOString(),
     position,
@@ -153,15 +162,50 @@ export async function driftAt(
   };
 }
 
+const newest = (log: History, reconciler: string, until: Position): Transition | undefined =>
+  transitions(log, reconciler, { until, reverse: true }).next().value as Transition | undefined;
+
+/** Digest of each part of the desired state at several positions, from one pass over the log. */
+async function digestsAt(
+  log: EventSource,
+  local: PeerId,
+  positions: readonly Position[],
+): Promise<ReadonlyMap<Position, Readonly<Record<DesiredName, string>>>> {
+  const fold = new Fold();
+  const found = new Map<Position, Record<DesiredName, string>>();
+  const due = [...new Set(positions)].sort((a, b) => a - b);
+  const reach = (next: number): void => {
+    while (due[0] !== undefined && due[0] < next) {
+      const at = due.shift() as Position;
+      const parts = DESIRED_NAMES.map((name) => [name, desiredDigest(name, deriveOne(name, fold, local))]);
+      found.set(at, Object.fromEntries(parts) as Record<DesiredName, string>);
+    }
+  };
+  const last = due.at(-1) ?? (0 as Position);
+  for (const page of pagesAfter(log, 0 as Position, { position: last })) {
+    for (const event of page) {
+      reach(event.position);
+      fold.apply(event);
+    }
+    await turn();
+  }
+  reach(Number.POSITIVE_INFINITY);
+  return found;
+}
+
+interface Then {
+  readonly name: FollowerName;
+  readonly position: Position;
+  readonly last: Transition | undefined;
+  readonly agent: AnyEvent | undefined;
+}
+
 function stateThen(
   log: History,
-  reconciler: FollowerName,
-  position: Position,
-  desired: string,
-  agent: AnyEvent | undefined,
+  { name: reconciler, position, last, agent }: Then,
+  desiredAt: (position: Position) => string | undefined,
 ): StateThen {
-  const held = transitions(log, reconciler, { until: position, reverse: true });
-  const last = held.next().value as Transition | undefined;
+  const desired = desiredAt(position) ?? null;
   const nothing = { by: null, differences: [], until: null };
   const digests = { desired_digest: desired, applied_digest: null };
   if (agent?.type === 'agent.stopped' && (last === undefined || last.position < agent.position)) {
@@ -210,7 +254,9 @@ function stateThen(
     }
     default: {
       const { digest } = last.data;
-      if (digest === desired) {
+      // A pass puts in place what was desired at its position; its digest also covers what the log alone does not say.
+      const applied = last.type === 'reconcile.applied' ? desiredAt(last.data.position as Position) : desired;
+      if (applied === desired) {
         const broken = next((event) => !passed(event));
         const by = broken === undefined ? null : culpritOf(broken);
         const text = `matched: applied at ${at}${broken === undefined ? '' : `; ${describeEvent(broken)} at ${timeOf(broken.hlc)}`}`;
@@ -224,16 +270,14 @@ function stateThen(
           differences: [],
         };
       }
-      const applied = next(
-        (event) => passed(event) && 'digest' in event.data && event.data.digest === desired,
-      );
-      const text = `what was desired was not applied yet: the last pass was at ${at}${applied === undefined ? '' : `, the next at ${timeOf(applied.hlc)}`}`;
+      const later = next((event) => event.type === 'reconcile.applied');
+      const text = `what was desired was not applied yet: the last pass was at ${at}${later === undefined ? '' : `, the next at ${timeOf(later.hlc)}`}`;
       return {
         ...told,
         state: 'pending',
         text,
         applied_digest: digest,
-        until: ended(applied),
+        until: ended(later),
         differences: [],
       };
     }

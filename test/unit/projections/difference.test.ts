@@ -1,0 +1,156 @@
+import t from 'tap';
+import type { PeerId, Position } from '../../../events/brand.ts';
+import type { LogReader } from '../../../events/log-contract.ts';
+import { createChanges } from '../../../projections/change.ts';
+import { deriveOne, desiredDigest } from '../../../projections/desired/derive.ts';
+import { compareMoments } from '../../../projections/difference.ts';
+import { driftAt, driftSince } from '../../../projections/drift-history.ts';
+import { foldOf, History, id, peer } from './history.ts';
+
+/** The part of a log these read, over a list. */
+function logOf(history: History): LogReader {
+  const { events } = history;
+  const pages: LogReader['pages'] = function* (filter, options = {}) {
+    const fits = events.filter(
+      (event) =>
+        event.position > (filter.after ?? 0) &&
+        event.position <= (filter.until ?? Number.POSITIVE_INFINITY) &&
+        (filter.types === undefined || filter.types.includes(event.type)) &&
+        (filter.entity === undefined || event.entity === filter.entity),
+    );
+    yield options.reverse === true ? fits.reverse() : fits;
+  };
+  return {
+    pages,
+    positionAt: (ms: number) =>
+      (events.findLast((event) => Number.parseInt(event.hlc, 16) <= ms)?.position ?? 0) as Position,
+    recordedAt: (position: Position) => Number.parseInt(events[position - 1]?.hlc ?? '0', 16),
+  } as unknown as LogReader;
+}
+
+t.test('a difference names the thing, the field and the event, in both directions', async (t) => {
+  const history = new History();
+  const one = history.member(1);
+  const two = history.member(2);
+  const service = history.service(one, 1, one, two);
+  const route = history.route(one, 1, service, null, '10.0.0.0/8');
+  const gone = history.route(one, 2, service, null, '10.1.0.0/16');
+  const from = history.events.length as Position;
+  const renamed = history.add(one, 'service.updated', service, { name: 'other' });
+  const limited = history.add(two, 'service.updated', service, { bandwidth_limit_mbps: 5 });
+  const deleted = history.add(one, 'route.deleted', gone, { service_id: service as never });
+  // Written earlier by the clock, arrived later: it lost, so nothing is different because of it.
+  history.add(two, 'service.updated', service, { name: 'late' }, 1_700_000_000_000);
+  const log = logOf(history);
+  const difference = await compareMoments(log, one, { from: { position: from }, to: undefined });
+  t.match(
+    difference.changes.filter(({ projection }) => projection === 'services' || projection === 'routes'),
+    [
+      {
+        kind: 'changed',
+        label: 'service other',
+        fields: [
+          { field: 'name', before: 'service-1', after: 'other', event: { id: renamed.id } },
+          { field: 'bandwidth_limit_mbps', before: 0, after: 5, event: { id: limited.id, origin: two } },
+        ],
+      },
+      {
+        kind: 'removed',
+        item: gone,
+        event: { id: deleted.id, position: deleted.position, type: 'route.deleted' },
+      },
+    ],
+  );
+  t.match(
+    difference.changes.filter(({ projection }) => projection === 'firewall'),
+    [{ kind: 'removed', item: gone, event: { id: deleted.id } }],
+  );
+  t.notOk(
+    difference.changes.some(({ item }) => item === route),
+    'what is the same is not mentioned',
+  );
+  const back = await compareMoments(log, one, {
+    from: undefined,
+    to: { position: from },
+    projection: 'routes',
+  });
+  t.match(back.changes, [{ kind: 'added', item: gone, event: { id: deleted.id } }]);
+  t.same((await compareMoments(log, one, { from: undefined, to: undefined })).changes, []);
+});
+
+t.test('what an event changed is what the views show before and after it', async (t) => {
+  const history = new History();
+  const one = history.member(1);
+  const service = history.service(one, 1, one, peer(2));
+  const update = history.add(one, 'service.updated', service, { name: 'b', bandwidth_limit_mbps: 5 });
+  const late = history.add(peer(2), 'service.updated', service, { name: 'a' }, 1_600_000_000_000);
+  const remove = history.add(one, 'service.deleted', service, {});
+  const changes = createChanges();
+  const told = new Map(history.events.map((event) => [event.id, changes.take(event as never)]));
+  t.same(told.get(update.id), {
+    before: { name: 'service-1', bandwidth_limit_mbps: 0 },
+    after: { name: 'b', bandwidth_limit_mbps: 5 },
+  });
+  t.same(told.get(late.id), { before: {}, after: {} }, 'a write that lost changes nothing');
+  t.match(told.get(remove.id), { before: { name: 'b' }, after: null });
+});
+
+t.test('the local stream says whether the kernel matched, since when not, and who did it', async (t) => {
+  const history = new History();
+  const one = history.member(1);
+  const two = history.member(2);
+  const local = (
+    type: 'reconcile.applied' | 'drift.repaired' | 'drift.found' | 'reconcile.failed',
+    data: object,
+  ) => history.add(one, type, 'reconciler:firewall', { reconciler: 'firewall', ...data } as never);
+  const digest = () => desiredDigest('firewall', deriveOne('firewall', foldOf(history.events), one));
+  const applied = () =>
+    local('reconcile.applied', { digest: digest(), position: history.events.length, changes: 1 });
+  const at = async (position: number) => {
+    const then = await driftAt(logOf(history), one as PeerId, { position: position as Position });
+    return then.reconcilers.find(({ reconciler }) => reconciler === 'firewall');
+  };
+  t.match(await at(2), { state: 'unknown' });
+  const first = applied();
+  const service = history.service(one, 1, one, two);
+  history.route(one, 1, service, null, '10.0.0.0/8');
+  const asked = history.events.length;
+  const second = applied();
+  const found = local('drift.found', {
+    differences: [{ item: 'table inet arctic', desired: 'present', observed: null }],
+    total: 1,
+    pid: 42,
+    program: 'nft',
+  });
+  t.match(driftSince(logOf(history), 'firewall', null), {
+    exact: true,
+    event_id: found.id,
+    by: { pid: 42, program: 'nft' },
+  });
+  const repaired = local('drift.repaired', { digest: digest(), total: 1 });
+  const third = applied();
+  t.match(await at(first.position), { state: 'matched' });
+  t.match(await at(asked), { state: 'pending', until: { event_id: second.id } });
+  t.match(await at(second.position), {
+    state: 'matched',
+    until: { event_id: found.id },
+    by: { program: 'nft' },
+  });
+  t.match(await at(found.position), {
+    state: 'drifted',
+    by: { pid: 42 },
+    differences: [{ item: 'table inet arctic' }],
+    until: { event_id: repaired.id },
+  });
+  t.match(await at(third.position), { state: 'matched', until: null });
+  t.match(driftSince(logOf(history), 'firewall', '2026-01-01T00:00:00.000Z'), {
+    exact: false,
+    event_id: null,
+  });
+  const failed = local('reconcile.failed', { reason: 'no permission', position: 1 });
+  t.match(await at(failed.position), { state: 'failed', text: /no permission/ });
+  t.match(driftSince(logOf(history), 'firewall', null), { exact: true, reason: 'no permission' });
+  const stopped = history.add(one, 'agent.stopped', 'agent', { reason: 'SIGTERM' });
+  t.match(await at(stopped.position), { state: 'stopped' });
+  t.equal(id('svc', 1), service);
+});
