@@ -1,0 +1,181 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../../events/clock.ts';
+import { EXIT } from '../../events/errors.ts';
+import type { CallOptions, Client } from '../client.ts';
+import { Failure, Refusal } from '../failure.ts';
+import { asRow, type Row, show } from '../fields.ts';
+import type { ClusterState } from './cluster-state.ts';
+import type { Contacts } from './contact.ts';
+import type { Lease } from './lease.ts';
+import { type PeerSpec, type RouteSpec, SERVICE_FIELDS, type ServiceSettings } from './spec.ts';
+import type { Step } from './steps.ts';
+
+/** Carries out steps, one after the other, through one agent. */
+export interface Performer {
+  perform(step: Step): Promise<void>;
+}
+
+export interface PerformerOptions {
+  readonly runId: string;
+  readonly state: ClusterState;
+  /** URL of each peer of the file that was asked, by name. */
+  readonly bases: ReadonlyMap<string, string>;
+  readonly license: () => Promise<Row>;
+}
+
+interface PerformerDeps {
+  readonly client: Client;
+  readonly lease: Lease;
+  readonly contacts: Contacts;
+  readonly clock: Clock;
+  readonly note: (text: string) => void;
+}
+
+/** An agent that systemd starts again is back well within this. */
+const PATIENCE_MS = 30_000;
+const RETRY_MS = 500;
+
+/** Nothing answered, or the agent is not ready to write: the same change may be sent again under its key. */
+const isTransient = (error: unknown): boolean =>
+  error instanceof Refusal
+    ? error.code === 'UNAVAILABLE'
+    : error instanceof Failure && error.exit === EXIT.connection;
+
+/**
+ * Every change carries the run's id (its correlation in the log), the fence of the lock, and a key under which the agent
+ * makes it once however often it is sent; so a change whose answer was lost is sent again until the agent is back.
+ */
+export function createPerformer(options: PerformerOptions, deps: PerformerDeps): Performer {
+  const { runId, state } = options;
+  const { client, lease, contacts, clock } = deps;
+  const peerIds = new Map(state.members.map(({ id, name }) => [name, id]));
+  const serviceIds = new Map(state.services.map(({ id, name }) => [name, id]));
+  let sent = 0;
+
+  const change = async (
+    method: 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    body?: unknown,
+  ): Promise<unknown> => {
+    sent += 1;
+    const key = `${runId}-${sent}`;
+    const limit = clock.monotonic() + PATIENCE_MS;
+    for (;;) {
+      try {
+        const how: CallOptions = {
+          headers: { ...(await lease.headers()), 'idempotency-key': key },
+          ...(body === undefined ? {} : { body }),
+        };
+        return (await client.call(method, path, how)).body;
+      } catch (error) {
+        if (!isTransient(error) || clock.monotonic() > limit) throw error;
+        await sleep(RETRY_MS);
+      }
+    }
+  };
+
+  const peerId = (name: string): string => {
+    const id = peerIds.get(name);
+    if (id === undefined) throw new Failure(EXIT.general, `peer '${name}' is not in the cluster.`);
+    return id;
+  };
+  const serviceId = (name: string): string => {
+    const id = serviceIds.get(name);
+    if (id === undefined) throw new Failure(EXIT.general, `service '${name}' is not in the cluster.`);
+    return id;
+  };
+  const servicePath = (id: string) => `/v1/services/${encodeURIComponent(id)}`;
+  const routesPath = (id: string) => `${servicePath(id)}/routes`;
+
+  /** Settings as the API names them; peers by id. */
+  const serviceBody = (settings: Partial<ServiceSettings>): Row =>
+    Object.fromEntries(
+      SERVICE_FIELDS.flatMap(({ field, api }) => {
+        const value = settings[field];
+        if (value === undefined) return [];
+        const isPeer = field === 'source_peer' || field === 'target_peer';
+        return [[api, isPeer ? peerId(String(value)) : value] as const];
+      }),
+    );
+
+  const routeBody = ({ priority, source_cidr, dest_cidr }: RouteSpec) => ({
+    priority,
+    source_cidr,
+    dest_cidr,
+  });
+
+  async function bootstrap(peer: PeerSpec): Promise<void> {
+    const base = options.bases.get(peer.name) ?? `http://${peer.address}`;
+    const answer = await contacts.bootstrap(base, await options.license(), peer.name, runId);
+    // An answer that was lost, or somebody else was faster; whether it fits shows when it joins.
+    if (answer === undefined) deps.note(`Note: '${peer.name}' was bootstrapped already.`);
+  }
+
+  async function join(peer: PeerSpec): Promise<void> {
+    const known = new Set(peerIds.values());
+    try {
+      const row = asRow(
+        await change('POST', '/v1/peers', { address: peer.address, name: peer.name }),
+        'peers add',
+      );
+      peerIds.set(peer.name, show(row, 'id'));
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.code !== 'ALREADY_EXISTS') throw error;
+      const rows = await client.list('/v1/peers', 'peers');
+      const member =
+        rows.find((row) => row['name'] === peer.name) ??
+        rows.find((row) => row['address'] === peer.address) ??
+        rows.find((row) => !known.has(show(row, 'id')));
+      if (member === undefined) throw error;
+      peerIds.set(peer.name, show(member, 'id'));
+    }
+  }
+
+  return {
+    async perform(step) {
+      switch (step.kind) {
+        case 'bootstrap':
+          return bootstrap(step.peer);
+        case 'join':
+          return join(step.peer);
+        case 'update peer':
+          await change('PUT', `/v1/peers/${step.id}`, step.body);
+          peerIds.set(step.peer, step.id);
+          return;
+        case 'delete service':
+          await change('DELETE', servicePath(step.id)).catch((error: unknown) => {
+            // Gone is what was wanted: the answer to the first try may have been lost.
+            if (!(error instanceof Refusal) || error.code !== 'NOT_FOUND') throw error;
+          });
+          return;
+        case 'update service':
+          await change('PUT', servicePath(step.id), serviceBody(step.changes));
+          return;
+        case 'create service': {
+          const row = asRow(
+            await change('POST', '/v1/services', serviceBody(step.service)),
+            'services create',
+          );
+          serviceIds.set(step.service.name, show(row, 'id'));
+          return;
+        }
+        case 'add routes':
+          await change('POST', routesPath(step.id ?? serviceId(step.service)), {
+            routes: step.routes.map(routeBody),
+          });
+          return;
+        case 'update route':
+          await change('PUT', `${routesPath(step.id)}/${step.route}`, { priority: step.priority });
+          return;
+        case 'delete route':
+          await change('DELETE', `${routesPath(step.id)}/${step.route}`).catch((error: unknown) => {
+            if (!(error instanceof Refusal) || error.code !== 'NOT_FOUND') throw error;
+          });
+          return;
+        case 'close api':
+          await change('PUT', `/v1/peers/${peerId(step.peer)}`, { api_access: 'internal' });
+          return;
+      }
+    },
+  };
+}
