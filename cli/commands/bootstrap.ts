@@ -49,15 +49,30 @@ async function describePeer(context: Context, url: string, cluster: ConfigCluste
   }
 }
 
-export const bootstrap: Run = async (context, input) => {
-  const license = await readLicenseFile(context, input.requiredText('license-file'));
+/** What `bootstrapAgent` gave: the agent's answer without the secret, and the cluster as it was saved. */
+export interface Bootstrapped {
+  readonly answer: Row;
+  readonly cluster: ConfigCluster;
+}
+
+/**
+ * Bootstraps the agent at `url`, saves its credentials and makes its cluster the current one.
+ * @throws Failure; (configuration) when the credentials cannot be saved
+ */
+export async function bootstrapAgent(
+  context: Context,
+  options: {
+    readonly url: string;
+    readonly license: Row;
+    readonly name: string | undefined;
+    readonly description: string | undefined;
+  },
+): Promise<Bootstrapped> {
+  const { url, license, name, description } = options;
   // Before anything is changed: credentials that cannot be saved would be lost.
   const config = await context.config();
   await context.changeConfig((current) => current);
-  const url = context.url ?? DEFAULT_URL;
   const client = await context.clientFor(url);
-  const name = input.text('name');
-  const description = input.text('description');
   const answer = asRow(
     await client.post('/v1/bootstrap', {
       open: true,
@@ -97,12 +112,21 @@ export const bootstrap: Run = async (context, input) => {
   }
   const described = await describePeer(context, url, fresh, config);
   if (described !== fresh) await save(described);
-
   const { client_secret: _secret, ...shown } = answer;
-  await context.output.fields(shown, [
-    ['Peer ID', peerId],
-    ['Cluster ID', clusterId],
-    ['Client ID', fresh.client_id],
+  return { answer: shown, cluster: described };
+}
+
+export const bootstrap: Run = async (context, input) => {
+  const { answer, cluster } = await bootstrapAgent(context, {
+    license: await readLicenseFile(context, input.requiredText('license-file')),
+    url: context.url ?? DEFAULT_URL,
+    name: input.text('name'),
+    description: input.text('description'),
+  });
+  await context.output.fields(answer, [
+    ['Peer ID', show(answer, 'peer_id')],
+    ['Cluster ID', cluster.cluster_id],
+    ['Client ID', cluster.client_id],
     ['License ID', show(answer, 'license_id')],
     ['Expires', showTime(answer, 'expires_at')],
     ['Max Nodes', show(answer, 'max_nodes')],
