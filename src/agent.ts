@@ -9,7 +9,7 @@ import closeWithGrace from 'close-with-grace';
 import type { Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { Agent as HttpAgent } from 'undici';
-import type { ServiceId } from '../events/brand.ts';
+import type { PeerId, ServiceId } from '../events/brand.ts';
 import { systemClock, systemRandom } from '../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../events/envelope.ts';
 import { ArcticError, EXIT } from '../events/errors.ts';
@@ -21,6 +21,7 @@ import type { Views } from '../projections/views.ts';
 import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
+import { createTunnelEngine } from './engines/iptun/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createTypescriptRelay } from './engines/tproxy/relay.ts';
 import { createTransparentSockets } from './engines/tproxy/transparent-sockets.ts';
@@ -36,7 +37,7 @@ import { createMarkedConnector } from './kernel/marked-connector.ts';
 import { createLogger } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
-import { createIptunReconciler } from './reconcilers/iptun.ts';
+import { createIptunReconciler, tunnelDigest } from './reconcilers/iptun.ts';
 import { createNetworkReconciler } from './reconcilers/network.ts';
 import { passable } from './reconcilers/pass.ts';
 import { createReconcilers } from './reconcilers/runner.ts';
@@ -205,11 +206,29 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
   await engine.start();
   undo.add('TCP engine', () => engine.stop(DRAIN_MS));
 
+  // The tunnel for everything else.
+  const tunnel = createTunnelEngine(
+    { port: settings.tunnelPort, ownMark: MARK.own },
+    {
+      addon,
+      rt: kernel.rt,
+      keys: {
+        current: (peer) => gossip.keys.current(peer),
+        tunnelKeys: (peer, epoch) => gossip.tunnelKeys(peer as PeerId, epoch),
+        onRetired: (listener) => gossip.keys.onRetired(listener),
+      },
+      clock,
+      logger: logger.child({ engine: 'iptun' }),
+    },
+  );
+  await tunnel.start();
+  undo.add('tunnel', () => tunnel.stop());
+
   // What makes the kernel and the engines follow.
   const tproxy = createTproxyReconciler({
     engine,
     desired: () => projections.desired('tproxy'),
-    endpointOf: (peer) => carrierEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
+    endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
   });
   const reconcilers = createReconcilers(
     { resyncMs: settings.resyncSeconds * 1_000, observeOnly: settings.observeOnly },
@@ -262,10 +281,23 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
           watches: ['nftables', 'rule', 'route'],
         },
         {
-          passable: passable(createIptunReconciler({ desired: () => projections.desired('iptun') })),
-          digest: () => projections.desiredDigest('iptun'),
-          wakesOn: ['iptun'],
-          watches: [],
+          passable: passable(
+            createIptunReconciler({
+              kernel,
+              engine: tunnel,
+              desired: () => ({
+                iptun: projections.desired('iptun'),
+                firewall: projections.desired('firewall'),
+                tproxy: projections.desired('tproxy'),
+              }),
+              endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tunnelPort),
+              memory: log.meta,
+            }),
+          ),
+          digest: () =>
+            tunnelDigest((['iptun', 'firewall', 'tproxy'] as const).map((part) => projections.desiredDigest(part))),
+          wakesOn: ['iptun', 'firewall', 'tproxy', 'peers'],
+          watches: ['nftables', 'rule', 'route', 'link'],
         },
       ],
     },
@@ -407,8 +439,8 @@ const holdingBack = (executor: Executor, gossip: { requireAppendable(): void }):
   },
 });
 
-/** Carriers go to the host of a peer's address, at the carrier port all agents of a cluster share. */
-function carrierEndpoint(
+/** Carriers and tunnels go to the host of a peer's address, at the port that all agents of a cluster share for each. */
+function hostEndpoint(
   address: string | undefined,
   port: number,
 ): { readonly host: string; readonly port: number } | undefined {

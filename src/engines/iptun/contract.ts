@@ -120,7 +120,7 @@ export interface TunnelDevice {
 }
 
 export interface TunnelEngine {
-  /** Opens the UDP port and starts the threads. Once for each engine. */
+  /** Once for each engine. The UDP port is opened, and the threads start, with the first peer. */
   start(): Promise<void>;
   /** Ends the threads, wipes the keys and lets the devices go. */
   stop(): Promise<void>;

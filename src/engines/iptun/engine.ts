@@ -131,7 +131,7 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
 
   /** Gives the threads what is true now. */
   function publish(): void {
-    if (life !== 'running') return;
+    if (life !== 'running' || slot < 0) return;
     for (const state of states.values()) {
       const policy = state.config?.policy;
       if (policy === state.policy) continue;
@@ -304,8 +304,25 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
     });
   }
 
+  /** The port and the threads come with the first peer: a host without tunnels has neither. */
+  function open(): void {
+    const bound = openTunnelSocket(addon, options.port, options.ownMark);
+    const opened = addon.tunnelOpen(bound);
+    if (opened < 0) {
+      addon.close(bound);
+      systemCall('tunnelOpen', opened);
+    }
+    socket = bound;
+    slot = opened;
+    schedule();
+  }
+
   async function reconfigure(next: TunnelConfig): Promise<void> {
     if (life !== 'running') throw new Error('the tunnel engine is not running');
+    if (slot < 0) {
+      if (next.peers.length === 0) return;
+      open();
+    }
     const wanted = new Set(next.peers.map((peer) => peer.peerId));
     const leaving = [...states.values()].filter(
       (state) => state.config !== undefined && !wanted.has(state.peerId),
@@ -343,20 +360,12 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
   return {
     async start() {
       if (life !== 'new') throw new Error('a tunnel engine starts once: its keys would be used again');
-      socket = openTunnelSocket(addon, options.port, options.ownMark);
-      const opened = addon.tunnelOpen(socket);
-      if (opened < 0) {
-        addon.close(socket);
-        systemCall('tunnelOpen', opened);
-      }
-      slot = opened;
       life = 'running';
       unsubscribe = keys.onRetired((sessionId) => {
         let ours = false;
         for (const state of states.values()) if (state.keyring.retire(sessionId)) ours = true;
         if (ours) publishOrSay();
       });
-      schedule();
     },
 
     stop: () =>
@@ -365,8 +374,10 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
         life = 'stopped';
         cancelTick();
         unsubscribe();
-        addon.tunnelClose(slot);
-        addon.close(socket);
+        if (slot >= 0) {
+          addon.tunnelClose(slot);
+          addon.close(socket);
+        }
         for (const state of states.values()) {
           state.keyring.wipe();
           await release(state);

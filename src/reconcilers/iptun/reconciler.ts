@@ -269,6 +269,3 @@ const carriesIpv6 = ({ firewall, tproxy }: DesiredTunnels): boolean =>
       return cidr === null || cidr.includes(':');
     }),
   );
-
-export type { DesiredTunnels } from './desired.ts';
-export { tunnelDigest } from './desired.ts';

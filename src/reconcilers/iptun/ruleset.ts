@@ -174,8 +174,9 @@ const preroutingChain = (hasInterfaces: boolean): NftChain => ({
     },
     { comment: 'out of a tunnel', expressions: [...loadTunnelOfInput, accept] },
     { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
-    ...notOurs,
+    // Before the rest: until the masquerade is undone, after this chain, an answer is addressed to this host.
     ...answers,
+    ...notOurs,
     ...(hasInterfaces
       ? [
           {
@@ -194,8 +195,8 @@ const outputChain: NftChain = {
   rules: [
     notTcp,
     { comment: 'sockets of the agent', expressions: [...matchMark(MARK.own, MARK.kindMask), accept] },
-    ...notOurs,
     ...answers,
+    ...notOurs,
     ...byFamily,
   ],
 };

@@ -1,5 +1,6 @@
 /** A tunnel engine in a process of its own, inside its namespace, led by its parent over IPC. */
 
+import type { ServiceId } from '../../../events/brand.ts';
 import { systemClock } from '../../../events/clock.ts';
 import { MARK } from '../../../projections/desired/contract.ts';
 import type { TunnelConfig, TunnelEngine } from '../../../src/engines/iptun/contract.ts';
@@ -7,6 +8,8 @@ import { createTunnelEngine } from '../../../src/engines/iptun/engine.ts';
 import { type Direction, derivePairKeys, type PairKeys } from '../../../src/identity/key-schedule.ts';
 import { createKernel } from '../../../src/kernel/kernel.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
+import type { DesiredTunnels } from '../../../src/reconcilers/iptun/desired.ts';
+import { createIptunReconciler } from '../../../src/reconcilers/iptun/reconciler.ts';
 
 export type HostCall =
   | { readonly verb: 'start'; readonly port: number; readonly rekeyAfterMs: number | undefined }
@@ -22,6 +25,10 @@ export type HostCall =
   | { readonly verb: 'stats' }
   | { readonly verb: 'devices' }
   | { readonly verb: 'usage' }
+  /** One pass of the reconciler, answered with what differed. */
+  | { readonly verb: 'reconcile'; readonly desired: DesiredTunnels; readonly endpoint: string }
+  | { readonly verb: 'serviceStatus'; readonly service: string }
+  | { readonly verb: 'cleanup'; readonly scope: 'shutdown' | 'all' }
   | { readonly verb: 'stop' };
 
 export interface HostReply {
@@ -39,6 +46,31 @@ const sessions = new Map<
 const newest = new Map<string, string>();
 const listeners = new Set<(sessionId: string) => void>();
 let engine: TunnelEngine | undefined;
+let desired: DesiredTunnels | undefined;
+let endpoint = '';
+const memory = new Map<string, string>();
+let reconciler: ReturnType<typeof createIptunReconciler> | undefined;
+
+function requireReconciler(): ReturnType<typeof createIptunReconciler> {
+  if (engine === undefined) throw new Error('the engine is not started');
+  reconciler ??= createIptunReconciler({
+    kernel,
+    engine,
+    desired: () => desired ?? raise('nothing is desired yet'),
+    endpointOf: () => ({ host: endpoint, port: 51_840 }),
+    memory: {
+      get: (key) => memory.get(key),
+      set: (key, value) => {
+        memory.set(key, value);
+      },
+    },
+  });
+  return reconciler;
+}
+
+function raise(text: string): never {
+  throw new Error(text);
+}
 
 const write = (level: string) => (fields: object, text: string) => {
   if (process.env['ENGINE_LOG'] !== undefined) console.error(level, text, fields);
@@ -106,6 +138,19 @@ async function answer(call: HostCall): Promise<unknown> {
       return [...(engine?.devices() ?? [])];
     case 'usage':
       return process.resourceUsage();
+    case 'reconcile': {
+      const one = requireReconciler();
+      if (JSON.stringify(desired) !== JSON.stringify(call.desired)) desired = call.desired;
+      endpoint = call.endpoint;
+      const observed = await one.observe();
+      const plan = one.plan(one.desired(), observed);
+      if (plan.differences.length > 0) await one.apply(plan);
+      return plan.differences.map((difference) => difference.item);
+    }
+    case 'serviceStatus':
+      return requireReconciler().serviceStatus?.(call.service as ServiceId);
+    case 'cleanup':
+      return requireReconciler().cleanup(call.scope);
     case 'stop':
       await engine?.stop();
       await kernel.stop();
