@@ -1,5 +1,5 @@
 import type { EventData, EventType } from './catalogue.ts';
-import { isKnownType } from './catalogue.ts';
+import { CATALOGUE, isKnownType } from './catalogue.ts';
 import type { AnyEvent } from './envelope.ts';
 
 /** Gives an id (`svc_...`, `peer_...`, `cli_...`) the name people know it by; undefined when it has none. */
@@ -84,9 +84,24 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
 /** One line for a person. Control characters that a peer's data may hold never reach the terminal. */
 export function describeEvent(event: AnyEvent, nameOf: NameOf = () => undefined): string {
   const name = (id: string): string => nameOf(id) ?? id;
-  if (!isKnownType(event.type))
-    return printable(`${String((event as AnyEvent).type)} of ${name((event as AnyEvent).entity)}`);
+  if (!isKnownType(event.type)) return printable(newer(event, name, ''));
+  if (event.version > CATALOGUE[event.type].version)
+    return printable(newer(event, name, `version ${event.version}, `));
   return printable(sentence(event.type, event, name));
+}
+
+/** What a newer peer wrote: we do not know what it means, but not hide what it says. */
+function newer(event: AnyEvent, name: (id: string) => string, version: string): string {
+  const { type, entity, data } = event as {
+    readonly type: string;
+    readonly entity: string;
+    readonly data: object;
+  };
+  const said = Object.entries(data).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  const text = said.join(', ');
+  return `${type} of ${name(entity)} (${version}of a newer Arctic)${text === '' ? '' : `: ${text.length > 200 ? `${text.slice(0, 200)}...` : text}`}`;
 }
 
 function sentence<T extends EventType>(type: T, event: AnyEvent, name: (id: string) => string): string {
