@@ -10,6 +10,7 @@ import { LicenseInstalled, LicenseStateChanged } from './catalogue/license.ts';
 import {
   AgentStarted,
   AgentStopped,
+  CheckpointInconsistent,
   ClockSkewDetected,
   DriftFound,
   DriftRepaired,
@@ -102,6 +103,12 @@ export const CATALOGUE = {
     1,
     OriginQuarantined,
     'An origin signed two events with one sequence number.',
+  ),
+  'checkpoint.inconsistent': row(
+    'local',
+    1,
+    CheckpointInconsistent,
+    'An origin signed a checkpoint that contradicts the events it signed before.',
   ),
   'reconcile.applied': row(
     'local',

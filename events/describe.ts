@@ -68,6 +68,8 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
     `clock of ${name(d.peer_id)} is ${Math.abs(d.skew_ms)} ms ${d.skew_ms < 0 ? 'behind' : 'ahead'}`,
   'origin.quarantined': (d, _, name) =>
     `peer ${name(d.origin)} quarantined: it signed two events ${d.seq} (${d.first}, ${d.second})`,
+  'checkpoint.inconsistent': (d, _, name) =>
+    `${name(d.origin)} signed a checkpoint over its first ${d.size} events that contradicts what it signed before: it changed its past`,
   'reconcile.applied': (d) =>
     `${d.reconciler} applied ${count(d.changes, 'change')} up to position ${d.position} (digest ${short(d.digest)})`,
   'reconcile.failed': (d) => `${d.reconciler} failed at position ${d.position}: ${d.reason}`,

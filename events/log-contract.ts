@@ -72,6 +72,28 @@ export interface Snapshot {
   readonly state: Uint8Array;
 }
 
+/** A checkpoint that was made or witnessed here (checkpoint.ts). */
+export interface StoredCheckpoint {
+  readonly origin: PeerId;
+  /** Number of `config` events it covers. */
+  readonly size: number;
+  /** The signed note with every cosignature there is. */
+  readonly note: string;
+  /** The tree at this size (`encodeFrontier`), so that the next one need not begin at the first event. */
+  readonly frontier: string;
+}
+
+export interface CheckpointStore {
+  /** The largest of an origin, or the largest up to a size. */
+  latest(origin: PeerId, upTo?: number): StoredCheckpoint | undefined;
+  /** All, by origin and size. */
+  all(): readonly StoredCheckpoint[];
+  /** Hashes (32 bytes) of an origin's `config` events from after one sequence number up to another, read in pages. */
+  hashes(origin: PeerId, after: number, until: number): IterableIterator<Uint8Array>;
+  /** Replaces the one of that size; keeps the largest few of an origin. */
+  put(checkpoint: StoredCheckpoint): void;
+}
+
 /** What can be asked of a log without changing it: the live one, or a file opened read-only. */
 export interface LogReader {
   readonly origin: PeerId;
@@ -124,4 +146,8 @@ export interface Log extends LogReader {
     put(name: string, row: Snapshot): void;
     latest(name: string): Snapshot | undefined;
   };
+  readonly checkpoints: CheckpointStore;
 }
+
+/** The part of the log that witnessing needs. */
+export type CheckpointLog = Pick<Log, 'origin' | 'versionVector' | 'checkpoints'>;

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
+import { CHECKPOINT_TABLE } from './log-checkpoints.ts';
 import { damaged, LogError, logError, sqliteCode } from './log-errors.ts';
 
 /** 'ARCT', in the header of the file: `file arctic.db` names it, and we know our own from other databases. */
@@ -114,6 +115,7 @@ export function openDatabase(path: string, birth: () => Birth): Database.Databas
     db.pragma('trusted_schema = OFF');
     db.pragma('cell_size_check = ON');
     if (isNew) create(db, birth());
+    db.exec(CHECKPOINT_TABLE);
     return db;
   } catch (error) {
     db?.close();

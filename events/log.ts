@@ -10,6 +10,7 @@ import type { AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
 import { ArcticError } from './errors.ts';
 import { createHlc, ZERO_HLC } from './hlc.ts';
 import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
+import { CHECKPOINTS_KEPT, createCheckpointReads } from './log-checkpoints.ts';
 import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './log-contract.ts';
 import { LogError, logError } from './log-errors.ts';
 import { lockLog } from './log-lock.ts';
@@ -131,6 +132,15 @@ function createLog(opened: Opened, deps: LogDeps): Log {
   const pruneSnapshots = db.prepare(
     'DELETE FROM snapshots WHERE name = ? AND position NOT IN ' +
       `(SELECT position FROM snapshots WHERE name = ? ORDER BY position DESC LIMIT ${SNAPSHOTS_KEPT})`,
+  );
+
+  const checkpointReads = createCheckpointReads(queries, path);
+  const putCheckpoint = db.prepare(
+    'INSERT OR REPLACE INTO checkpoints (origin, size, note, frontier) VALUES (?, ?, ?, ?)',
+  );
+  const pruneCheckpoints = db.prepare(
+    'DELETE FROM checkpoints WHERE origin = ? AND size NOT IN ' +
+      `(SELECT size FROM checkpoints WHERE origin = ? ORDER BY size DESC LIMIT ${CHECKPOINTS_KEPT})`,
   );
 
   const heads = new Map<string, PinnedHead>();
@@ -338,6 +348,14 @@ function createLog(opened: Opened, deps: LogDeps): Log {
         durably(() => {
           putSnapshot.run(name, row.position, row.digest, row.foldVersion, row.state);
           pruneSnapshots.run(name, name);
+        }),
+    },
+    checkpoints: {
+      ...checkpointReads,
+      put: ({ origin: of, size, note, frontier }) =>
+        durably(() => {
+          putCheckpoint.run(of, size, note, frontier);
+          pruneCheckpoints.run(of, of);
         }),
     },
     close() {

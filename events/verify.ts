@@ -4,10 +4,14 @@ import { type ChainHead, GENESIS_HASH, hashPreimage, linkFault, verifyTransactio
 import { publicKeyObject } from './ed25519.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 import { ZERO_HLC } from './hlc.ts';
+import { createCheckpointReads } from './log-checkpoints.ts';
+import type { StoredCheckpoint } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
 import { createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
+import { EMPTY_FRONTIER, extend, type Frontier, rootOf } from './merkle.ts';
+import { noteFault } from './witness.ts';
 
 /**
  * `full`: the file's own structure and every event. `tail`: the newest thousand events and the signature at the end of
@@ -33,6 +37,8 @@ export interface Verification {
   readonly events: number;
   readonly transactions: number;
   readonly chains: readonly (ChainHead & { readonly publicKey: string })[];
+  /** Signed checkpoints that were checked. */
+  readonly checkpoints: number;
   /** Members whose pinned key is not the one another member admitted them with; for a person to look into. */
   readonly keyConflicts: readonly {
     readonly peerId: PeerId;
@@ -49,7 +55,7 @@ export function verifyLog(options: {
 }): Verification {
   const db = openDatabaseReadOnly(options.path);
   try {
-    return verifyAll(createRowQueries(db, options.path), options.onProgress);
+    return verifyAll(createRowQueries(db, options.path), options.path, options.onProgress);
   } catch (error) {
     throw logError(options.path, 'read', error);
   } finally {
@@ -60,7 +66,7 @@ export function verifyLog(options: {
 /** Throws a `damaged` LogError when the log does not verify in this scope. */
 export function expectSound(queries: RowQueries, path: string, scope: Scope): void {
   if (scope === 'none') return;
-  const fault = scope === 'full' ? verifyAll(queries).fault : verifyTail(queries);
+  const fault = scope === 'full' ? verifyAll(queries, path).fault : verifyTail(queries, path);
   if (fault !== undefined) throw damaged(path, describeFault(fault), fault.position);
 }
 
@@ -74,10 +80,11 @@ type Chains = ReadonlyMap<
   ChainHead & { readonly publicKey: string; readonly key: KeyObject | undefined }
 >;
 
-function verifyAll(queries: RowQueries, onProgress?: (position: number) => void): Verification {
+function verifyAll(queries: RowQueries, path: string, onProgress?: (position: number) => void): Verification {
   const pinned = readChains(queries);
   const chains = [...pinned.values()].map(({ key: _key, ...chain }) => chain);
   const seen = new Map<string, Seen>();
+  const trees = createTrees(createCheckpointReads(queries, path).all(), pinned);
   let events = 0;
   let transactions = 0;
   const result = (fault: LogFault | undefined): Verification => ({
@@ -85,6 +92,7 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
     events,
     transactions,
     chains,
+    checkpoints: trees.checked(),
     keyConflicts: fault === undefined ? findKeyConflicts(queries, pinned) : [],
   });
 
@@ -105,7 +113,7 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
     for (const row of rows) {
       if (row[0] !== after + 1)
         return result(fileFault(`the event at position ${after + 1} is missing`, after + 1));
-      const fault = rowFault(row, seen, { pinned, signatures: true, before: emptyChain });
+      const fault = rowFault(row, seen, { pinned, signatures: true, before: emptyChain, trees });
       if (fault !== undefined) return result(fault);
       events += 1;
       if (row[5] !== null) transactions += 1;
@@ -114,7 +122,7 @@ function verifyAll(queries: RowQueries, onProgress?: (position: number) => void)
     onProgress?.(after);
     if (rows.length < size) break;
   }
-  return result(endFault(seen, pinned) ?? structureFault(queries));
+  return result(endFault(seen, pinned) ?? trees.cutOff(seen) ?? structureFault(queries));
 }
 
 /** SQLite's own check of pages, indexes and constraints; says nothing of which event, so it comes last. */
@@ -132,7 +140,73 @@ const unreadable = (error: unknown): string => {
   return `it cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
 };
 
-function verifyTail(queries: RowQueries): LogFault | undefined {
+/** Compares the trees of origins with the checkpoints that were signed of them, as the events pass by. */
+interface Trees {
+  /** The event that a checkpoint ends with has passed: what is wrong with it. */
+  fault(event: AnyEvent): string | undefined;
+  /** Checkpoints that cover events which are not there. */
+  cutOff(seen: ReadonlyMap<string, { readonly seq: number }>): LogFault | undefined;
+  checked(): number;
+}
+
+/** Hashes collected before they are put into a tree. */
+const TREE_BATCH = 512;
+
+function createTrees(stored: readonly StoredCheckpoint[], pinned: Chains): Trees {
+  const growing = new Map<PeerId, { tree: Frontier; fresh: Uint8Array[]; due: StoredCheckpoint[] }>();
+  for (const checkpoint of stored) {
+    const at = growing.get(checkpoint.origin) ?? { tree: EMPTY_FRONTIER, fresh: [], due: [] };
+    at.due.push(checkpoint);
+    growing.set(checkpoint.origin, at);
+  }
+  const keyFor = keysOf(pinned);
+  let checked = 0;
+  return {
+    fault(event) {
+      const at = event.stream === 'config' ? growing.get(event.origin) : undefined;
+      const next = at?.due[0];
+      if (at === undefined || next === undefined) return undefined;
+      at.fresh.push(Buffer.from(event.hash, 'hex'));
+      const complete = event.seq === next.size;
+      if (!complete && at.fresh.length < TREE_BATCH) return undefined;
+      at.tree = extend(at.tree, at.fresh);
+      at.fresh = [];
+      if (!complete) return undefined;
+      at.due.shift();
+      checked += 1;
+      const fault = noteFault(next, rootOf(at.tree), keyFor);
+      return fault && `the checkpoint over the first ${next.size} events of ${next.origin}: ${fault}`;
+    },
+    cutOff(seen) {
+      const left = [...growing.values()].flatMap(({ due }) => due);
+      return cutOffFault(left, (origin) => seen.get(`${origin}/config`)?.seq ?? 0);
+    },
+    checked: () => checked,
+  };
+}
+
+const keysOf =
+  (pinned: Chains) =>
+  (peer: PeerId): Uint8Array | undefined => {
+    const chain = pinned.get(`${peer}/config`) ?? pinned.get(`${peer}/local`);
+    return chain && Buffer.from(chain.publicKey, 'base64');
+  };
+
+function cutOffFault(
+  checkpoints: readonly StoredCheckpoint[],
+  held: (origin: PeerId) => number,
+): LogFault | undefined {
+  const longer = checkpoints.find(({ origin, size }) => size > held(origin));
+  return (
+    longer &&
+    fileFault(
+      `a signed checkpoint covers ${longer.size} config events of ${longer.origin}, and the log ends with event ` +
+        `${held(longer.origin)}: its end was cut off`,
+    )
+  );
+}
+
+function verifyTail(queries: RowQueries, path: string): LogFault | undefined {
   const pinned = readChains(queries);
   const rows = queries
     .all<EventRow>(`SELECT ${COLUMNS} FROM events ORDER BY position DESC LIMIT ?`, TAIL_EVENTS)
@@ -159,7 +233,27 @@ function verifyTail(queries: RowQueries): LogFault | undefined {
     if (fault !== undefined) return fault;
     seen.set(key, end.get(key) ?? emptyChain(chain));
   }
-  return endFault(seen, pinned);
+  return endFault(seen, pinned) ?? checkpointFault(queries, path, seen, pinned);
+}
+
+/** The checkpoints' own signatures, and that none reaches past the end. Their roots need every event. */
+function checkpointFault(
+  queries: RowQueries,
+  path: string,
+  seen: ReadonlyMap<string, Seen>,
+  pinned: Chains,
+): LogFault | undefined {
+  const stored = createCheckpointReads(queries, path).all();
+  const cut = cutOffFault(stored, (origin) => seen.get(`${origin}/config`)?.seq ?? 0);
+  if (cut !== undefined) return cut;
+  for (const checkpoint of stored) {
+    const fault = noteFault(checkpoint, undefined, keysOf(pinned));
+    if (fault !== undefined)
+      return fileFault(
+        `the checkpoint over the first ${checkpoint.size} events of ${checkpoint.origin}: ${fault}`,
+      );
+  }
+  return undefined;
 }
 
 type Seen = ChainHead & {
@@ -184,6 +278,7 @@ interface Checks {
   readonly signatures: boolean;
   /** What an event follows when no earlier one of its chain has been seen. */
   readonly before: (event: AnyEvent) => Seen;
+  readonly trees?: Trees;
 }
 
 /** Checks one row against the end of its chain and moves that end. */
@@ -208,7 +303,8 @@ function rowFault(row: EventRow, seen: Map<string, Seen>, checks: Checks): LogFa
       return at("its signature is not the origin's");
   }
   seen.set(key, seenOf(event));
-  return undefined;
+  const tree = checks.trees?.fault(event);
+  return tree === undefined ? undefined : at(tree);
 }
 
 /** Every chain must end where the log says it ends, with a signature. */

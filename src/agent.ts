@@ -15,6 +15,7 @@ import type { Actor, AnyNewEvent } from '../events/envelope.ts';
 import { ArcticError, EXIT } from '../events/errors.ts';
 import { createIds, newCorrelationId } from '../events/ids.ts';
 import { openLog } from '../events/log.ts';
+import { createWitness } from '../events/witness.ts';
 import { MARK } from '../projections/desired/contract.ts';
 import { createProjections, type Projections } from '../projections/runner.ts';
 import type { Views } from '../projections/views.ts';
@@ -187,6 +188,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
       verifyLicense: (license) => verifies(license, trustRoots),
       projectionDigest: () => (projections.caughtUp ? projections.digest() : null),
       report: (level, message, fields) => logger[level](fields ?? {}, message),
+      witness: createWitness({ log, signer: identity, clock }),
       transport: createHttpTransport({ connect }),
     },
   );

@@ -40,6 +40,21 @@ export const OriginQuarantined = Type.Object(
   strict,
 );
 
+const Root = Type.String({ pattern: '^[A-Za-z0-9+/]{43}=$' });
+export const CheckpointInconsistent = Type.Object(
+  {
+    origin: PeerIdField,
+    /** Number of its events the checkpoint is about. */
+    size: Type.Integer({ minimum: 1 }),
+    /** Merkle root over the events held here, and the one that was signed. */
+    held: Root,
+    offered: Root,
+    /** The signed note, which is the evidence. */
+    note: Type.String({ maxLength: 4_096 }),
+  },
+  strict,
+);
+
 /** One thing that differs, as a path into the desired state and both values in words. */
 export const Difference = Type.Object(
   {
