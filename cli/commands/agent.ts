@@ -37,6 +37,8 @@ export async function inspect(
   return inspectHost(options);
 }
 
+export type Inspection = Awaited<ReturnType<typeof inspect>>;
+
 interface Outcome {
   readonly steps: readonly Step[];
   readonly systemd: readonly string[];

@@ -3,7 +3,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT } from '../../events/errors.ts';
-import type { Inspection } from '../../src/inspection.ts';
 import { readAgentSettings, requireAgentSettings, SETTING_NAMES } from '../agent-settings.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
@@ -31,7 +30,7 @@ import { askProof, askService, interview, type World } from '../setup/interview.
 import { flowCounts, judge, type Proof, speak } from '../setup/prove.ts';
 import { forgetState, readState, writeState } from '../setup/state.ts';
 import { systemdRuns } from '../setup/systemd.ts';
-import { inspect } from './agent.ts';
+import { type Inspection, inspect } from './agent.ts';
 
 /** The engine counts a connection when it ends; so long is waited for that. */
 const COUNT_LIMIT_MS = 5_000;

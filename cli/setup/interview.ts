@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { writePrivateFile } from '../../src/identity/private-file.ts';
-import type { Inspection } from '../../src/inspection.ts';
+import type { Inspection } from '../commands/agent.ts';
 import { tryTcp } from '../doctor/peer-facts.ts';
 import { usageFailure } from '../failure.ts';
 import type { Input } from '../input.ts';

@@ -39,7 +39,7 @@ export const DOCTOR: Group = {
         { name: 'full', type: 'boolean', summary: 'Verify every event of the log, not only the newest.' },
       ],
       examples: [
-        { line: 'sudo arctic doctor', says: 'look at everything' },
+        { line: 'arctic doctor', says: 'look at everything' },
         { line: 'arctic doctor --json', says: 'for a monitoring script' },
         { line: 'arctic doctor --url http://10.0.0.2:8080', says: 'ask another agent' },
       ],

@@ -86,7 +86,7 @@ export const SETUP: Group = {
         { name: 'restart', type: 'boolean', summary: 'Forget the answers of an interrupted setup.' },
       ],
       examples: [
-        { line: 'sudo arctic setup', says: 'ask for everything' },
+        { line: 'arctic setup', says: 'ask for everything' },
         {
           line: 'arctic setup --yes --license-file license.json --name sydney --join 198.51.100.7:8080',
           says: 'unattended',
