@@ -35,6 +35,7 @@ import { createRecoveryToken } from './identity/recovery-token.ts';
 import { loadTrustRoots } from './identity/trust-roots.ts';
 import { createKernel } from './kernel/kernel.ts';
 import { createMarkedConnector } from './kernel/marked-connector.ts';
+import { createLicensedDesire } from './licensed-desire.ts';
 import { createLogger } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
@@ -227,9 +228,10 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
   undo.add('tunnel', () => tunnel.stop());
 
   // What makes the kernel and the engines follow.
+  const desire = createLicensedDesire({ clock, log, localPeer: identity.peerId, projections });
   const tproxy = createTproxyReconciler({
     engine,
-    desired: () => projections.desired('tproxy'),
+    desired: () => desire.desired('tproxy'),
     endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
   });
   const reconcilers = createReconcilers(
@@ -242,20 +244,17 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
       bootstrapped: () => views.cluster().cluster_id !== undefined,
       position: () => projections.position,
       record,
-      onProjectionChanged: (listener) => {
-        projections.bus.on('changed', listener);
-        return () => projections.bus.off('changed', listener);
-      },
+      onProjectionChanged: desire.onChanged,
       watchKernel: (listener) => kernel.watch(listener),
       reconcilers: [
         {
           passable: passable(
             createNetworkReconciler(
               { parentInterface: settings.parentInterface },
-              { kernel, desired: () => projections.desired('interfaces') },
+              { kernel, desired: () => desire.desired('interfaces') },
             ),
           ),
-          digest: () => projections.desiredDigest('interfaces'),
+          digest: () => desire.digest('interfaces'),
           wakesOn: ['interfaces'],
           watches: ['link', 'address'],
         },
@@ -271,14 +270,14 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
               { listenPort: () => engine.listenPort, firewallOwner: settings.firewallOwner },
               {
                 kernel,
-                desired: () => projections.desired('firewall'),
-                changes: (since) => projections.firewallChanges(since),
+                desired: () => desire.desired('firewall'),
+                changes: (since) => desire.firewallChanges(since),
                 serviceName: (id) => serviceName(views, id),
                 memory: log.meta,
               },
             ),
           ),
-          digest: () => projections.desiredDigest('firewall'),
+          digest: () => desire.digest('firewall'),
           wakesOn: ['firewall'],
           watches: ['nftables', 'rule', 'route'],
         },
@@ -288,16 +287,16 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
               kernel,
               engine: tunnel,
               desired: () => ({
-                iptun: projections.desired('iptun'),
-                firewall: projections.desired('firewall'),
-                tproxy: projections.desired('tproxy'),
+                iptun: desire.desired('iptun'),
+                firewall: desire.desired('firewall'),
+                tproxy: desire.desired('tproxy'),
               }),
               endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tunnelPort),
               memory: log.meta,
             }),
           ),
           digest: () =>
-            tunnelDigest((['iptun', 'firewall', 'tproxy'] as const).map((part) => projections.desiredDigest(part))),
+            tunnelDigest((['iptun', 'firewall', 'tproxy'] as const).map((part) => desire.digest(part))),
           wakesOn: ['iptun', 'firewall', 'tproxy', 'peers'],
           watches: ['nftables', 'rule', 'route', 'link'],
         },
