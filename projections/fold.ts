@@ -104,6 +104,7 @@ export class Fold implements Views {
       const service = this.routes.apply(event, stamp);
       if (service) routesOf.add(service);
       routes.add(entity as RouteKey);
+      for (const other of this.routes.takeRenumbered()) routes.add(other);
       views.add('routes');
     } else if (entity.startsWith('svc_')) {
       this.services.apply(event, stamp);

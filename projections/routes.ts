@@ -46,6 +46,7 @@ export class Routes implements RouteCollection {
   readonly #isLive: (service: ServiceId) => boolean;
   readonly #all = new Map<RouteKey, Entry>();
   readonly #services = new Map<ServiceId, OfService>();
+  #renumbered: RouteKey[] = [];
 
   constructor(isLive: (service: ServiceId) => boolean) {
     this.#isLive = isLive;
@@ -213,7 +214,7 @@ export class Routes implements RouteCollection {
     else {
       held.push(entry);
       held.sort((a, b) => compareStamps(a.added as Stamp, b.added as Stamp));
-      for (const other of held) forgetRow(other);
+      for (const other of held) this.#renumber(other);
     }
     if (entry.deleted === undefined) group.live.add(entry);
     group.digest = undefined;
@@ -227,13 +228,26 @@ export class Routes implements RouteCollection {
     const left = (group.proposals.get(number) ?? []).filter((other) => other !== entry);
     if (left.length > 0) group.proposals.set(number, left);
     else group.proposals.delete(number);
-    for (const other of left) forgetRow(other);
+    for (const other of left) this.#renumber(other);
     if (number === group.highest) {
       group.highest = 0;
       for (const proposed of group.proposals.keys()) if (proposed > group.highest) group.highest = proposed;
     }
     if (entry.deleted === undefined) group.live.remove(entry);
     group.digest = undefined;
+  }
+
+  /** Its rank among those that proposed the same number may have changed. */
+  #renumber(entry: Entry): void {
+    forgetRow(entry);
+    this.#renumbered.push(entry.key);
+  }
+
+  /** Routes whose number events about others may have changed, since the last call. */
+  takeRenumbered(): readonly RouteKey[] {
+    const renumbered = this.#renumbered;
+    if (renumbered.length > 0) this.#renumbered = [];
+    return renumbered;
   }
 
   #row(entry: Entry): RouteView {

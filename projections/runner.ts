@@ -303,7 +303,12 @@ class Runner implements Projections {
       stale.add(this.views.services.get(id)?.source_peer_id === this.#local ? 'firewall' : 'tproxy');
     }
     if (services) this.#firewall?.servicesChanged();
-    if (touched.routes.size > 0) this.#firewall?.routesChanged(touched.routes);
+    if (this.#firewall && touched.routes.size > 0) {
+      const { revision } = this.#firewall;
+      this.#firewall.routesChanged(touched.routes);
+      // Also a route that went to another service by a malformed history, of which only the new one is told.
+      if (this.#firewall.revision !== revision) stale.add('firewall');
+    }
     return stale;
   }
 

@@ -36,10 +36,9 @@ const MOST_OUTPUT = 256 * 1024 * 1024;
 const destination = (n: number): string => {
   const length = 24 - (n % 10);
   const network = (n - (n % 10)) / 10;
-  // Each class counts through a block of its own as far as its prefixes reach, then through the next.
-  const address = (((11 + (n % 10) * 20) << 24) >>> 0) + network * 2 ** (32 - length);
-  const value = address % 2 ** 32;
-  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}/${length}`;
+  // From 1.0.0.0 on in each class: 10,000 of /15 end below 127.0.0.0.
+  const address = 2 ** 24 + network * 2 ** (32 - length);
+  return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}/${length}`;
 };
 
 interface Bench {

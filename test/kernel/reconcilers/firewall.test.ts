@@ -413,6 +413,65 @@ t.test('with the owner flag nobody else can change the table, and it goes with t
   t.equal((await lab.router.exec('nft', 'list', 'ruleset')).trim(), '');
 });
 
+t.test(
+  'a service that says reject is refused when nothing takes its connections; others go directly',
+  async (t) => {
+    const lab = await makeLab(t);
+    const { pass } = firewallOf(lab, { firewallOwner: true });
+    const specs: RouteSpec[] = [
+      { service: 1, source: null, dest: '172.16.0.0/16' },
+      // More specific, of a service that says direct: it keeps its precedence.
+      { service: 2, source: null, dest: '172.16.5.0/24' },
+      { service: 1, source: 'fd55::/16', dest: 'fd77::/16' },
+      { service: 2, source: null, dest: '172.17.0.0/16' },
+    ];
+    const desired = desiredOf(specs, {}, [1]);
+    await pass(desired);
+    t.strictSame(await pass(), []);
+    const engine = await lab.startEngine();
+    t.match(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), /^service 1/);
+    t.match(await lab.ask(lab.router, '10.2.0.1', '172.16.9.9'), /^service 1/);
+    t.match(await lab.ask(lab.client, '192.168.3.4', '172.16.5.9'), /^service 2/);
+    t.match(await lab.ask(lab.client, 'fd55::3', 'fd77::9'), /^service 1/);
+    await engine.close();
+    const refusedEverywhere = async (when: string): Promise<void> => {
+      t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), 'ECONNREFUSED', when);
+      t.equal(await lab.ask(lab.client, 'fd55::3', 'fd77::9'), 'ECONNREFUSED', `${when}, IPv6`);
+      t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.5.9'), 'direct', `${when}, more specific`);
+      t.equal(await lab.ask(lab.client, '192.168.3.4', '172.17.9.9'), 'direct', `${when}, other service`);
+      t.equal(await lab.ask(lab.client, '192.168.3.4', '172.18.9.9'), 'direct', `${when}, no route`);
+      t.equal(
+        await lab.ask(lab.router, '10.2.0.1', '172.16.9.9', { mark: MARK.own }),
+        'direct',
+        `${when}, the agent`,
+      );
+    };
+    await refusedEverywhere('no listener');
+    // What a kill does to the sockets.
+    await lab.kernel.stop();
+    t.equal(
+      (await lab.router.exec('nft', 'list', 'tables')).trim(),
+      'table inet arctic_guard',
+      'the capturing table is gone, the guard stays',
+    );
+    await refusedEverywhere('agent dead');
+    t.equal(await lab.ask(lab.router, '10.2.0.1', '172.16.9.9'), 'ECONNREFUSED', 'own connections too');
+    t.equal(await lab.ask(lab.router, '10.2.0.1', '172.17.9.9'), 'direct', 'own connection, direct');
+
+    await lab.kernel.start();
+    const again = firewallOf(lab, { firewallOwner: true });
+    t.ok((await again.pass(desired)).includes('table inet arctic_guard flags'), 'taken over');
+    t.strictSame(await again.pass(), []);
+    await t.rejects(lab.router.exec('nft', 'delete', 'table', 'inet', 'arctic_guard'), /not permitted/);
+    await again.pass(desiredOf(specs));
+    t.equal(
+      (await lab.router.exec('nft', 'list', 'tables')).trim(),
+      'table inet arctic',
+      'nothing to refuse',
+    );
+  },
+);
+
 t.test('an uninstall leaves nothing, and puts kernel parameters back', async (t) => {
   const lab = await makeLab(t);
   const { pass, reconciler } = firewallOf(lab);

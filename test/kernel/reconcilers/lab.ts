@@ -172,6 +172,7 @@ export const routeViews = (routes: readonly RouteSpec[]): readonly RouteView[] =
 export function desiredOf(
   routes: readonly RouteSpec[],
   interfaces: Readonly<Record<number, string>> = {},
+  refused: readonly number[] = [],
 ): DesiredFirewall {
   const services = new Set([...routes.map((route) => route.service), ...Object.keys(interfaces).map(Number)]);
   return {
@@ -179,7 +180,7 @@ export function desiredOf(
       service_id: serviceId(n),
       mark: (MARK.service | n) >>> 0,
       interface_name: interfaces[n] ?? null,
-      on_failure: 'direct',
+      on_failure: refused.includes(n) ? 'reject' : 'direct',
     })),
     classes: deriveClasses([routeViews(routes)]),
     transparent_exit: false,
