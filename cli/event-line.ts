@@ -38,15 +38,15 @@ export function eventLine(row: Row, names: Names, style: Style): string {
   ].join('  ');
 }
 
-/** What became of each field the event wrote: `in force`, or which event won and why. */
-const outcomeText = (outcome: readonly Row[]): string =>
-  outcome
-    .map((one) =>
-      one['stands'] === true
-        ? `${show(one, 'field')} in force`
-        : `${show(one, 'field')} lost to ${show(one, 'winner')} (${show(one, 'reason')})`,
-    )
-    .join('; ');
+/** What became of a field the event wrote: `in force`, or which event won, why, and what it says. */
+function outcomeText(one: Row): string {
+  if (one['stands'] === true) return `${show(one, 'field')} in force`;
+  const lost = `${show(one, 'field')} lost to ${show(one, 'winner')} (${show(one, 'reason')})`;
+  const winner = one['winning_event'];
+  if (!isRow(winner)) return lost;
+  const time = show(winner, 'time').slice(0, 19).replace('T', ' ');
+  return `${lost}: position ${show(winner, 'position')}, ${time}, ${actorText(winner['actor'])}: ${show(winner, 'text')}`;
+}
 
 export function eventFields(row: Row): readonly (readonly [string, string])[] {
   const fields: (readonly [string, string])[] = [
@@ -64,5 +64,7 @@ export function eventFields(row: Row): readonly (readonly [string, string])[] {
     ['Signature', show(row, 'signature')],
   ];
   const outcome = Array.isArray(row['outcome']) ? row['outcome'].filter(isRow) : [];
-  return outcome.length === 0 ? fields : [...fields, ['Outcome', outcomeText(outcome)]];
+  const summary: (readonly [string, string])[] =
+    typeof row['text'] === 'string' ? [['What', row['text']]] : [];
+  return [...summary, ...fields, ...outcome.map((one) => ['Outcome', outcomeText(one)] as const)];
 }

@@ -74,7 +74,8 @@ const culpritOf = (event: Transition): Culprit | null =>
     ? { pid: event.data.pid, program: event.data.program }
     : null;
 
-export interface LastEvent {
+/** An event as much as a person asks for, and in one line. */
+export interface EventSummary {
   readonly id: EventId;
   readonly position: Position;
   readonly time: string;
@@ -88,7 +89,7 @@ export function lastEventBehind(
   log: Pick<LogReader, 'pages'>,
   views: Views,
   difference: { readonly item: string; readonly service_id?: ServiceId },
-): LastEvent | null {
+): EventSummary | null {
   const { service_id: service } = difference;
   if (service === undefined) return null;
   const number = /^route (\d+) of /.exec(difference.item)?.[1];
@@ -97,12 +98,19 @@ export function lastEventBehind(
     views.services.get(id as ServiceId)?.name ?? views.peers.get(id as PeerId)?.name;
   for (const entity of route === undefined ? [service] : [route.key, service]) {
     const [event] = log.pages({ entity, limit: 1 }, { reverse: true }).next().value ?? [];
-    if (event === undefined) continue;
-    const { id, position, type, actor } = event as AnyEvent;
-    return { id, position, time: timeOf(event.hlc), type, actor, text: describeEvent(event, nameOf) };
+    if (event !== undefined) return summaryOf(event, nameOf);
   }
   return null;
 }
+
+export const summaryOf = (event: AnyEvent, nameOf: NameOf): EventSummary => ({
+  id: event.id,
+  position: event.position,
+  time: timeOf(event.hlc),
+  type: event.type,
+  actor: event.actor,
+  text: describeEvent(event, nameOf),
+});
 
 export interface StateThen {
   readonly reconciler: FollowerName;

@@ -358,7 +358,7 @@ export const Reconciler = Type.Object(
   },
   strict,
 );
-const LastEvent = Nullable(
+const EventSummary = Nullable(
   Type.Object(
     {
       id: EventEnvelope.properties.id,
@@ -404,7 +404,7 @@ export const Drift = Type.Object(
           ),
           differences: Type.Array(
             Type.Object(
-              { ...DifferenceFields, service_id: Type.Optional(ServiceIdField), last_event: LastEvent },
+              { ...DifferenceFields, service_id: Type.Optional(ServiceIdField), last_event: EventSummary },
               strict,
             ),
           ),
@@ -452,6 +452,7 @@ export const Reconcilers = Type.Object({ reconcilers: Type.Array(Reconciler) }, 
 export const EventWithOutcome = Type.Object(
   {
     ...EventEnvelope.properties,
+    text: Type.String({ description: 'The event in one line.' }),
     outcome: Type.Array(
       Type.Object(
         {
@@ -459,6 +460,7 @@ export const EventWithOutcome = Type.Object(
           stands: Type.Boolean(),
           winner: EventEnvelope.properties.id,
           reason: Type.String(),
+          winning_event: EventSummary,
         },
         strict,
       ),
