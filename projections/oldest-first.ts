@@ -1,5 +1,8 @@
 import { compareStamps, type Stamp } from './stamp.ts';
 
+/** Edits from which making the rows anew is no dearer. */
+const MOST_EDITS = 32;
+
 /**
  * Entries in order of creation. Almost every entry is the newest when it comes, so adding is an append; a late arrival
  * (another peer's older event) is put in its place by binary search. The list of rows is made when asked for and kept.
@@ -9,6 +12,8 @@ export class OldestFirst<E, Row> {
   readonly #rowOf: (entry: E) => Row;
   readonly #entries: E[] = [];
   #rows: readonly Row[] | undefined;
+  /** What has happened to the entries since the rows were made; too much of it makes them anew. */
+  #edits: { readonly kind: 'put' | 'insert' | 'remove'; readonly index: number; readonly entry: E }[] = [];
 
   constructor(stampOf: (entry: E) => Stamp, rowOf: (entry: E) => Row) {
     this.#stampOf = stampOf;
@@ -23,23 +28,47 @@ export class OldestFirst<E, Row> {
     return this.#entries;
   }
 
-  /** Rows, oldest first; the same array until something changes. */
+  /** Rows, oldest first; the same array until something changes. A few changes cost a copy, not every row. */
   get rows(): readonly Row[] {
-    this.#rows ??= this.#entries.map(this.#rowOf);
+    if (this.#rows === undefined) this.#rows = this.#entries.map(this.#rowOf);
+    else if (this.#edits.length > 0) {
+      const rows = this.#rows.slice();
+      for (const { kind, index, entry } of this.#edits) {
+        if (kind === 'remove') rows.splice(index, 1);
+        else rows.splice(index, kind === 'put' ? 1 : 0, this.#rowOf(entry));
+      }
+      this.#rows = rows;
+    }
+    this.#edits = [];
     return this.#rows;
   }
 
-  /** A row of an entry that stays changed. */
-  touch(): void {
-    this.#rows = undefined;
+  /** The row of an entry changed; without one, any may have. */
+  touch(entry?: E): void {
+    if (entry === undefined) this.#rows = undefined;
+    else {
+      const index = this.#indexOf(this.#stampOf(entry));
+      if (this.#entries[index] === entry) this.#edit('put', index, entry);
+    }
   }
 
   add(entry: E): void {
     const stamp = this.#stampOf(entry);
     const last = this.#entries.at(-1);
-    if (last === undefined || compareStamps(this.#stampOf(last), stamp) < 0) this.#entries.push(entry);
-    else this.#entries.splice(this.#indexOf(stamp), 0, entry);
-    this.#rows = undefined;
+    const isNewest = last === undefined || compareStamps(this.#stampOf(last), stamp) < 0;
+    const index = isNewest ? this.#entries.length : this.#indexOf(stamp);
+    if (isNewest) this.#entries.push(entry);
+    else this.#entries.splice(index, 0, entry);
+    this.#edit('insert', index, entry);
+  }
+
+  #edit(kind: 'put' | 'insert' | 'remove', index: number, entry: E): void {
+    if (this.#rows === undefined) return;
+    if (this.#edits.length < MOST_EDITS) this.#edits.push({ kind, index, entry });
+    else {
+      this.#rows = undefined;
+      this.#edits = [];
+    }
   }
 
   /** Removes an entry, found by the stamp it was added under. */
@@ -47,7 +76,7 @@ export class OldestFirst<E, Row> {
     const index = this.#indexOf(this.#stampOf(entry));
     if (this.#entries[index] !== entry) return;
     this.#entries.splice(index, 1);
-    this.#rows = undefined;
+    this.#edit('remove', index, entry);
   }
 
   #indexOf(stamp: Stamp): number {

@@ -15,6 +15,8 @@ export const ROUTE_FIELDS = [
   'dest_cidr',
 ] as const satisfies readonly (keyof Fields)[];
 
+const MODULUS = 1n << 256n;
+
 /** Numbers proposed more than once are told apart by their rank, in steps of this. */
 const RANK_STEP = 2 ** 32;
 
@@ -28,7 +30,8 @@ interface Entry {
   deleted: Stamp | undefined;
   version: number;
   row: RouteView | undefined;
-  digest: string | undefined;
+  /** What it counts for in its service's sum. */
+  counted: bigint;
 }
 
 interface OfService {
@@ -36,7 +39,9 @@ interface OfService {
   /** Everything that ever proposed a number, earliest first, deleted ones too: so a number, once seen, stays. */
   readonly proposals: Map<number, Entry[]>;
   highest: number;
-  digest: string | undefined;
+  /** The digests of the live routes added up modulo 2^256; entries of `dirty` count with what they were. */
+  sum: bigint;
+  readonly dirty: Set<Entry>;
 }
 
 const NONE: readonly RouteView[] = [];
@@ -107,8 +112,8 @@ export class Routes implements RouteCollection {
     }
     const group = entry.service && this.#services.get(entry.service);
     if (group) {
-      group.live.touch();
-      group.digest = undefined;
+      group.live.touch(entry);
+      group.dirty.add(entry);
     }
     return entry.service;
   }
@@ -118,24 +123,26 @@ export class Routes implements RouteCollection {
     for (const service of services) {
       const group = this.#services.get(service);
       if (!group || group.live.size === 0) continue;
-      group.digest ??= listDigest(
-        group.live.entries.map((entry) => {
-          const r = this.#row(entry);
-          entry.digest ??= rowDigest([
-            r.key,
-            r.id,
-            r.priority,
-            r.source_cidr,
-            r.dest_cidr,
-            r.created_hlc,
-            r.version,
-          ]);
-          return entry.digest;
-        }),
-      );
-      parts.push(`${service} ${group.digest}`);
+      this.#count(group);
+      parts.push(`${service} ${group.live.size} ${group.sum.toString(16)}`);
     }
     return listDigest(parts);
+  }
+
+  /** Brings the sum of a service's routes to date: a change of one costs one digest, however many there are. */
+  #count(group: OfService): void {
+    for (const entry of group.dirty) {
+      const r = entry.deleted === undefined && entry.added ? this.#row(entry) : undefined;
+      const now =
+        r === undefined || this.#services.get(r.service_id) !== group
+          ? 0n
+          : BigInt(
+              `0x${rowDigest([r.key, r.id, r.priority, r.source_cidr, r.dest_cidr, r.created_hlc, r.version])}`,
+            );
+      group.sum = (group.sum + now - entry.counted + MODULUS) % MODULUS;
+      entry.counted = now;
+    }
+    group.dirty.clear();
   }
 
   dump(stamps: StampWriter): unknown[] {
@@ -183,7 +190,7 @@ export class Routes implements RouteCollection {
       deleted: undefined,
       version: 0,
       row: undefined,
-      digest: undefined,
+      counted: 0n,
     };
     this.#all.set(key, made);
     return made;
@@ -199,7 +206,8 @@ export class Routes implements RouteCollection {
       ),
       proposals: new Map(),
       highest: 0,
-      digest: undefined,
+      sum: 0n,
+      dirty: new Set(),
     };
     this.#services.set(service, made);
     return made;
@@ -217,7 +225,7 @@ export class Routes implements RouteCollection {
       for (const other of held) this.#renumber(other);
     }
     if (entry.deleted === undefined) group.live.add(entry);
-    group.digest = undefined;
+    group.dirty.add(entry);
   }
 
   /** Undoes `#attach`, for the malformed history in which one key was added twice and the earlier one came second. */
@@ -234,12 +242,19 @@ export class Routes implements RouteCollection {
       for (const proposed of group.proposals.keys()) if (proposed > group.highest) group.highest = proposed;
     }
     if (entry.deleted === undefined) group.live.remove(entry);
-    group.digest = undefined;
+    group.sum = (group.sum - entry.counted + MODULUS) % MODULUS;
+    entry.counted = 0n;
+    group.dirty.delete(entry);
   }
 
   /** Its rank among those that proposed the same number may have changed. */
   #renumber(entry: Entry): void {
     forgetRow(entry);
+    const group = entry.service && this.#services.get(entry.service);
+    if (group) {
+      group.live.touch(entry);
+      group.dirty.add(entry);
+    }
     this.#renumbered.push(entry.key);
   }
 
@@ -274,7 +289,6 @@ export class Routes implements RouteCollection {
 
 function forgetRow(entry: Entry): void {
   entry.row = undefined;
-  entry.digest = undefined;
 }
 
 /** 1..2^32: proposals in one class compete for one number, so ranked numbers never meet a proposed one. */

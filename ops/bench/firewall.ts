@@ -405,6 +405,9 @@ async function agentRows(): Promise<void> {
     };
     for (let from = 0; from < 100_000; from += 5_000) await add(from, 5_000);
     await sleep(5_000);
+    // The other host's agent would work on the same processors.
+    await cluster.member(1).agent.stop();
+    await sleep(2_000);
     let committed = (): void => undefined;
     kernel.watch((notice) => {
       if (notice.subsystem === 'nftables') committed();
