@@ -122,7 +122,8 @@ export function createLinkPool(options: PoolOptions, deps: PoolDependencies): Li
     const waiter = waiting.shift();
     if (waiter === undefined) {
       const now = clock.monotonic();
-      idle.push({ link, since: now, pingedAt: now });
+      // No PING is out: the link's last word may be older than its last flow.
+      idle.push({ link, since: now, pingedAt: Number.NEGATIVE_INFINITY });
       round();
       return;
     }
@@ -149,7 +150,7 @@ export function createLinkPool(options: PoolOptions, deps: PoolDependencies): Li
         const silent = one.pingedAt > one.link.heardAt && now - one.pingedAt >= options.pingEvery;
         if (silent) one.link.destroy(new Error('the peer does not answer on an idle link'));
         else if (beyond && now - one.since >= options.idleTimeout) remove(one.link)?.destroy();
-        else if (now - Math.max(one.link.heardAt, one.pingedAt) >= options.pingEvery) {
+        else if (now - Math.max(one.link.heardAt, one.pingedAt, one.since) >= options.pingEvery) {
           one.pingedAt = now;
           one.link.ping(() => undefined);
         }

@@ -122,10 +122,10 @@ function listen(
       resolve({
         address,
         port,
-        close: () =>
-          new Promise((closed) => {
-            server.close(() => closed());
-          }),
+        // Not the callback of close(): that waits for every accepted connection to end.
+        close: async () => {
+          server.close();
+        },
       });
     });
   });

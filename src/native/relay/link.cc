@@ -396,6 +396,8 @@ void Loop::Release(Link* link) {
 void Loop::CloseLink(Link* link, const char* reason) {
   if (link->dead) return;
   Bury(link);
+  // Counted first: whoever sees the connection end finds it in the counters.
+  if (!link->dialer && link->stage != Link::Stage::kEstablished) shared().refused_carriers += 1;
   close(link->fd);
   link->fd = -1;
   link->timer.Cancel();
@@ -426,7 +428,6 @@ void Loop::CloseLink(Link* link, const char* reason) {
     }
   } else if (!established) {
     handshakes_ -= 1;
-    shared().refused_carriers += 1;
   }
   if (flow != nullptr) {
     flow->link = nullptr;

@@ -477,7 +477,7 @@ void Loop::Maintain() {
       CloseLink(link, "the peer does not answer on an idle link");
     } else if (beyond && now_us_ - link->idle_since >= static_cast<int64_t>(limits_.idle_timeout) * 1000) {
       CloseLink(link, nullptr);
-    } else if (now_us_ - std::max(link->heard_at, link->pinged_at) >= ping_every) {
+    } else if (now_us_ - std::max({link->heard_at, link->pinged_at, link->idle_since}) >= ping_every) {
       link->pinged_at = now_us_;
       const uint8_t nothing[8] = {};
       Append(link, FrameType::kPing, nothing, sizeof nothing);

@@ -54,7 +54,9 @@ void Loop::Offer(Link* link) {
     Attach(flow, link);
     return;
   }
-  link->idle_since = link->pinged_at = now_us_;
+  link->idle_since = now_us_;
+  // No PING is out: the link's last word may be older than its last flow.
+  link->pinged_at = 0;
   peer->idle.push_back(link);
   CountPool(peer);
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { systemClock } from '../../../events/clock.ts';
 import type { TproxyConfig, TproxyEngine } from '../../../src/engines/tproxy/contract.ts';
 import { createTproxyEngine } from '../../../src/engines/tproxy/engine.ts';
+import type { RelayOptions } from '../../../src/engines/tproxy/relay-options.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
 import { loadRelayAddon } from '../../../src/native/relay/addon.ts';
 import { createTestKeys } from '../../unit/engines/tproxy/loopback.ts';
@@ -15,6 +16,8 @@ export type HostCall =
       readonly config: TproxyConfig;
       readonly listenPort: number;
       readonly carrierPort: number;
+      /** What differs from the defaults. */
+      readonly options?: Partial<RelayOptions>;
     }
   | { readonly verb: 'configure'; readonly config: TproxyConfig }
   | { readonly verb: 'configured' }
@@ -42,14 +45,14 @@ const logger = { debug: write('debug'), info: write('info'), warn: write('warn')
 const keys = createTestKeys();
 let engine: TproxyEngine | undefined;
 
-function create(implementation: Implementation, listenPort: number, carrierPort: number): TproxyEngine {
+function create(implementation: Implementation, options: RelayOptions): TproxyEngine {
   const relay =
     implementation === 'native'
       ? loadRelayAddon(process.env['ARCTIC_RELAY_ADDON'])
       : { addon: undefined, reason: 'the test wants it so' };
   if (implementation === 'native' && relay.addon === undefined) throw new Error(relay.reason);
   return createTproxyEngine(
-    { listenPort, carrierPort, sockets: { ownMark: 0x41f0_0001 } },
+    { ...options, sockets: { ownMark: 0x41f0_0001 } },
     {
       addon: loadAddon(),
       relay,
@@ -64,7 +67,11 @@ function create(implementation: Implementation, listenPort: number, carrierPort:
 async function handle(call: HostCall): Promise<unknown> {
   switch (call.verb) {
     case 'start':
-      engine = create((process.argv[2] ?? 'typescript') as Implementation, call.listenPort, call.carrierPort);
+      engine = create((process.argv[2] ?? 'typescript') as Implementation, {
+        listenPort: call.listenPort,
+        carrierPort: call.carrierPort,
+        ...call.options,
+      });
       engine.configure(call.config);
       await engine.start();
       return engine.listenPort;

@@ -10,6 +10,7 @@ import { createServer, isIPv6, type Server, Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { TproxyConfig, TproxyStats } from '../../../src/engines/tproxy/contract.ts';
+import type { RelayOptions } from '../../../src/engines/tproxy/relay-options.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
 import { openDialer, openListener } from '../../../src/native/transparent.ts';
 import { joinByVeth, makeNetns, type Netns } from '../netns.ts';
@@ -64,6 +65,8 @@ export interface Lab {
   serve(family: 4 | 6, port: number, handle: (socket: Socket) => void): Promise<Server>;
   /** Gives both sides a new session; answers its id. */
   agree(): Promise<string>;
+  /** Stops the engine and starts another in the same process, with other options. */
+  restart(side: 'entry' | 'exit', options: Partial<RelayOptions>): Promise<void>;
   retire(side: 'entry' | 'exit', sessionId: string, reason: 'renewed' | 'removed'): Promise<void>;
   readonly sessionId: () => string;
   stop(): Promise<void>;
@@ -266,18 +269,18 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
     if (left === undefined || right === undefined) throw new Error('the engines did not start');
     await agree();
     const { entry: entryConfig, exit: exitConfig } = configs();
-    await right.call({
-      verb: 'start',
-      config: exitConfig,
-      listenPort: LISTEN_PORT,
-      carrierPort: CARRIER_PORT,
-    });
-    await left.call({
-      verb: 'start',
-      config: entryConfig,
-      listenPort: LISTEN_PORT,
-      carrierPort: CARRIER_PORT,
-    });
+    const start = async (host: EngineHost, options: Partial<RelayOptions> = {}): Promise<void> => {
+      const config = host === left ? entryConfig : exitConfig;
+      await host.call({
+        verb: 'start',
+        config,
+        listenPort: LISTEN_PORT,
+        carrierPort: CARRIER_PORT,
+        options,
+      });
+    };
+    await start(right);
+    await start(left);
     return {
       spaces: { client, entry, exit, server },
       entry: left,
@@ -317,6 +320,11 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
         return track(fd).connect({ host: destination, port: destinationPort });
       },
       agree,
+      async restart(side, options) {
+        const host = side === 'entry' ? left : right;
+        await host.call({ verb: 'stop', graceMs: 1_000 });
+        await start(host, options);
+      },
       async retire(side, id, reason) {
         await (side === 'entry' ? left : right).call({ verb: 'retire', sessionId: id, reason });
       },
