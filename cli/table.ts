@@ -6,6 +6,7 @@ import { CREDENTIALS } from './table/credentials.ts';
 import { AUDIT, DRIFT, EVENTS, REPLAY } from './table/history.ts';
 import { LICENSE } from './table/license.ts';
 import { COMPLETION, CONFIG, DOCTOR, HEALTH, VERSION } from './table/local.ts';
+import { LOG } from './table/log.ts';
 import { PEERS } from './table/peers.ts';
 import { ROUTES } from './table/routes.ts';
 import { SERVICES } from './table/services.ts';
@@ -26,6 +27,7 @@ export const GROUPS: readonly Group[] = [
   REPLAY,
   DRIFT,
   AUDIT,
+  LOG,
   DOCTOR,
   HEALTH,
   CONFIG,

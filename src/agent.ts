@@ -53,6 +53,11 @@ const DRAIN_MS = 2_000;
 /** How often the address of the parent interface is looked up again. */
 const ADDRESS_REFRESH_MS = 30_000;
 
+export interface StartOptions {
+  /** How much of the event log is verified first; default `tail`. */
+  readonly verify?: 'tail' | 'full';
+}
+
 export interface RunningAgent {
   readonly api: { readonly host: string; readonly port: number };
   stop(reason: string): Promise<void>;
@@ -86,19 +91,28 @@ class Unwinding {
  * Starts every part of the agent. Throws an ArcticError that says what is wrong; then nothing is left running.
  * `onFault` is told of an error that nobody handled inside a subscriber of the log.
  */
-export async function startAgent(settings: Settings, logger: Logger): Promise<RunningAgent> {
+export async function startAgent(
+  settings: Settings,
+  logger: Logger,
+  options: StartOptions = {},
+): Promise<RunningAgent> {
   requireNetAdmin();
   prepareDirectories(settings);
   const undo = new Unwinding(logger);
   try {
-    return await assemble(settings, logger, undo);
+    return await assemble(settings, logger, undo, options);
   } catch (error) {
     await undo.run();
     throw error;
   }
 }
 
-async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Promise<RunningAgent> {
+async function assemble(
+  settings: Settings,
+  logger: Logger,
+  undo: Unwinding,
+  options: StartOptions,
+): Promise<RunningAgent> {
   const clock = systemClock;
   const random = systemRandom;
   const version = readVersion();
@@ -111,7 +125,7 @@ async function assemble(settings: Settings, logger: Logger, undo: Unwinding): Pr
   const logPath = join(settings.dataDir, 'arctic.db');
   const identity = loadIdentity(settings, logPath, logger, { clock, random, ids });
   const log = openLog(
-    { path: logPath, origin: identity.peerId },
+    { path: logPath, origin: identity.peerId, verify: options.verify ?? 'tail' },
     {
       signer: identity,
       clock,
@@ -453,7 +467,10 @@ function hostEndpoint(
  * Runs the agent until SIGTERM or SIGINT; what `arctic agent` does. Returns the exit code. A refusal at start is one line on
  * stderr and exit code 3, so that systemd does not try again what cannot succeed.
  */
-export async function runAgent(env: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function runAgent(
+  env: Readonly<Record<string, string | undefined>>,
+  options: StartOptions = {},
+): Promise<number> {
   // What `ss -tlnp` and `ps` show.
   process.title = 'arctic';
   let agent: RunningAgent;
@@ -461,7 +478,7 @@ export async function runAgent(env: Readonly<Record<string, string | undefined>>
   try {
     const settings = readSettings(env);
     logger = createLogger({ level: settings.logLevel, format: settings.logFormat, stream: process.stderr });
-    agent = await startAgent(settings, logger);
+    agent = await startAgent(settings, logger, options);
   } catch (error) {
     if (error instanceof ArcticError) {
       process.stderr.write(`Error: ${error.message}\n`);

@@ -26,7 +26,9 @@ export const agent: Run = async (context, input) => {
     return EXIT.success;
   }
   const { runAgent } = await import('../../src/agent.ts');
-  return runAgent(input.flag('observe-only') ? { ...context.env, OBSERVE_ONLY: '1' } : context.env);
+  return runAgent(input.flag('observe-only') ? { ...context.env, OBSERVE_ONLY: '1' } : context.env, {
+    verify: input.flag('verify-full') ? 'full' : 'tail',
+  });
 };
 
 /** The kernel of this host as the agent would find it; for doctor and setup. */

@@ -30,6 +30,12 @@ export const AGENT: Group = {
           type: 'boolean',
           summary: 'Report what differs from the desired state and change nothing (OBSERVE_ONLY=1).',
         },
+        {
+          name: 'verify-full',
+          type: 'boolean',
+          summary:
+            'Verify every event before starting, not only the newest thousand and the end of every chain.',
+        },
       ],
       examples: [
         { line: 'arctic agent', says: 'run with the default settings' },
