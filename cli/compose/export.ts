@@ -1,4 +1,4 @@
-import { Document, isCollection, isMap, parseDocument } from 'yaml';
+import { Document, isCollection, isMap, isScalar, parseDocument } from 'yaml';
 import { EXIT } from '../../events/errors.ts';
 import { Failure } from '../failure.ts';
 import type { ClusterState } from './cluster-state.ts';
@@ -104,14 +104,13 @@ export function renderFile(spec: ClusterSpec, comments: readonly string[] = []):
   const document = new Document(fileData(spec), { aliasDuplicateObjects: false });
   const { contents } = document;
   if (isMap(contents))
-    for (const pair of contents.items) {
-      const key = String(pair.key);
-      if (key !== 'version' && typeof pair.key === 'object' && pair.key !== null && 'spaceBefore' in pair.key)
-        pair.key.spaceBefore = true;
-      if (!isCollection(pair.value)) continue;
-      if (pair.value.items.length === 0) pair.value.flow = true;
-      if (key !== 'services') continue;
-      for (const item of pair.value.items.slice(1)) if (isMap(item)) item.spaceBefore = true;
+    for (const { key, value } of contents.items) {
+      const name = isScalar(key) ? key.value : undefined;
+      if (isScalar(key) && name !== 'version') key.spaceBefore = true;
+      if (!isCollection(value)) continue;
+      if (value.items.length === 0) value.flow = true;
+      if (name !== 'services') continue;
+      for (const item of value.items.slice(1)) if (isMap(item)) item.spaceBefore = true;
     }
   if (comments.length > 0) document.commentBefore = comments.map((line) => ` ${line}`).join('\n');
   return document.toString(LAYOUT);

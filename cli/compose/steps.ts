@@ -98,11 +98,13 @@ export function stepsOf(plan: Plan, host: string): readonly Step[] {
       steps.push({ kind: 'delete service', service: change.name, id: change.service.id });
 
   // An address is free for its next holder only when the last one has given it back.
+  const released = new Map<string, ServiceField[]>();
   for (const { name, before, fields } of updated)
     for (const field of ['interface_ipv4', 'interface_ipv6'] as const) {
       const moves = fields.some((one) => one.field === field || one.field === 'source_peer');
       if (before[field] === null || !moves || !wantedElsewhere(plan, before.id, before[field])) continue;
       steps.push({ kind: 'update service', service: name, id: before.id, changes: { [field]: null } });
+      released.set(before.id, [...(released.get(before.id) ?? []), field]);
     }
 
   for (const { after, before, fields, routes } of updated) {
@@ -113,10 +115,7 @@ export function stepsOf(plan: Plan, host: string): readonly Step[] {
         kind: 'update service',
         service,
         id,
-        changes: pick(
-          after,
-          fields.map(({ field }) => field),
-        ),
+        changes: pick(after, [...fields.map(({ field }) => field), ...(released.get(id) ?? [])]),
       });
     steps.push(
       ...chunks(routes.added).map((part): Step => ({ kind: 'add routes', service, id, routes: part })),
