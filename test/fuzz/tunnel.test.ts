@@ -1,0 +1,57 @@
+/**
+ * Builds the tunnel's core with AddressSanitizer and UndefinedBehaviorSanitizer, lets it mutate datagrams, frames, policies and
+ * snapshots, and reads what it writes with the reference codec. FUZZ_SECONDS and FUZZ_SEED set how long and from where.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { decodeRecords, sealBody } from '../unit/engines/iptun/reference-codec.ts';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const CORE = join(HERE, '..', '..', 'src', 'native', 'tunnel');
+const HEADERS = join(dirname(dirname(process.execPath)), 'include', 'node');
+const seconds = process.env['FUZZ_SECONDS'] ?? '5';
+const seed = process.env['FUZZ_SEED'] ?? '1';
+
+t.test('the core keeps to its memory and its format', { timeout: 600_000 }, async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'arctic-fuzz-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const program = join(directory, 'tunnel-core');
+  const sources = ['aead', 'datagram', 'packet', 'policy', 'table'].map((name) => join(CORE, `${name}.cc`));
+  execFileSync('g++', [
+    '-std=c++17',
+    '-g',
+    '-O1',
+    '-Wall',
+    '-Wextra',
+    '-D_GNU_SOURCE',
+    '-fsanitize=address,undefined',
+    '-fno-sanitize-recover=all',
+    ...(existsSync(HEADERS) ? [`-I${HEADERS}`] : []),
+    join(HERE, 'tunnel-core.cc'),
+    ...sources,
+    '-o',
+    program,
+    '-l:libcrypto.so.3',
+  ]);
+  const output = execFileSync(program, [seconds, seed], { maxBuffer: 64 << 20 }).toString();
+  const lines = output.split('\n').map((line) => line.split(' '));
+
+  const texts = lines.filter(([kind]) => kind === 'text');
+  t.equal(texts.length, 20);
+  for (const [, hex = ''] of texts)
+    t.ok(decodeRecords(Buffer.from(hex, 'hex')).every(({ needsChecksum }) => needsChecksum));
+
+  const key = Buffer.from(Array.from({ length: 32 }, (_, index) => index));
+  const sealed = lines.filter(([kind]) => kind === 'sealed');
+  t.equal(sealed.length, 10);
+  for (const [, aead, length, hex] of sealed) {
+    const text = Buffer.from(Array.from({ length: Number(length) }, (_, index) => index & 0xff));
+    const { body, tag } = sealBody(aead === '1' ? 1 : 2, key, 7n, Buffer.alloc(16, 3), text);
+    t.equal(hex, Buffer.concat([body, tag]).toString('hex'), `AEAD ${aead}, ${length} bytes`);
+  }
+  t.match(output, /^rounds [1-9]\d*$/m);
+});
