@@ -8,6 +8,7 @@ import { LICENSE } from './table/license.ts';
 import { COMPLETION, CONFIG, DOCTOR, HEALTH, VERSION } from './table/local.ts';
 import { LOG } from './table/log.ts';
 import { PEERS } from './table/peers.ts';
+import { BACKUP, DEBUG, RESTORE } from './table/rescue.ts';
 import { ROUTES } from './table/routes.ts';
 import { SERVICES } from './table/services.ts';
 import { SETUP } from './table/setup.ts';
@@ -29,6 +30,9 @@ export const GROUPS: readonly Group[] = [
   AUDIT,
   LOG,
   DOCTOR,
+  DEBUG,
+  BACKUP,
+  RESTORE,
   HEALTH,
   CONFIG,
   AGENT,

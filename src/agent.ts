@@ -36,7 +36,7 @@ import { loadTrustRoots } from './identity/trust-roots.ts';
 import { createKernel } from './kernel/kernel.ts';
 import { createMarkedConnector } from './kernel/marked-connector.ts';
 import { createLicensedDesire } from './licensed-desire.ts';
-import { createLogger } from './logging.ts';
+import { createLogger, createLogLevel } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
 import { createIptunReconciler, tunnelDigest } from './reconcilers/iptun.ts';
@@ -333,6 +333,7 @@ async function assemble(
     executor,
     onError: (error) => logger.error({ err: error }, 'could not record the state of the license'),
   });
+  const logLevel = createLogLevel(logger, settings.logLevel, clock);
   const api = createApi(
     {
       host: settings.apiBind,
@@ -355,6 +356,7 @@ async function assemble(
       advertise,
       peerSide: gossip,
       reconcilers,
+      setLogLevel: (level, ms) => logLevel.setFor(level, ms),
       dispatcher,
       registry,
     },

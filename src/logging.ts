@@ -29,6 +29,20 @@ const SECRET_SHAPES =
   /\bsec_[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|\b(?<=(?:Bearer|Basic) )[A-Za-z0-9+/=._~-]{8,}/g;
 const REDACTED = '[redacted]';
 
+/** Children take their level from their parent once, when they are made; these are told of a change. */
+const families = new WeakMap<Logger, Set<WeakRef<Logger>>>();
+
+/** Sets the level of a logger of `createLogger` and of all its children. */
+export function setLogLevel(logger: Logger, level: LoggerOptions['level']): void {
+  logger.level = level;
+  const family = families.get(logger) ?? new Set();
+  for (const reference of family) {
+    const child = reference.deref();
+    if (child === undefined) family.delete(reference);
+    else child.level = level;
+  }
+}
+
 /** The agent's logger. Secrets are taken out by field name and by shape, before a line leaves the process. */
 export function createLogger(
   options: LoggerOptions,
@@ -39,9 +53,11 @@ export function createLogger(
     const clean = line.replace(SECRET_SHAPES, REDACTED);
     stream.write(format === 'json' ? clean : toLogfmt(clean));
   };
-  return pino(
+  const family = new Set<WeakRef<Logger>>();
+  const logger: Logger = pino(
     {
       level: options.level,
+      onChild: (child) => void family.add(new WeakRef(child)),
       base: null,
       messageKey: 'msg',
       errorKey: 'err',
@@ -57,6 +73,34 @@ export function createLogger(
     },
     { write },
   );
+  families.set(logger, family);
+  return logger;
+}
+
+/** Raises or lowers the level for a while. */
+export interface LogLevel {
+  /** Until the time is over, or until it is set again. Gives when that is, milliseconds since the epoch. */
+  setFor(level: LoggerOptions['level'], ms: number): number;
+}
+
+export function createLogLevel(
+  logger: Logger,
+  usual: LoggerOptions['level'],
+  clock: Pick<Clock, 'now' | 'after'>,
+): LogLevel {
+  let cancel = () => {};
+  return {
+    setFor(level, ms) {
+      cancel();
+      setLogLevel(logger, level);
+      logger.info({ level, seconds: ms / 1_000 }, 'log level set for a while');
+      cancel = clock.after(ms, () => {
+        setLogLevel(logger, usual);
+        logger.info({ level: usual }, 'log level as before');
+      });
+      return clock.now() + ms;
+    },
+  };
 }
 
 /** Fields that lead a line, in this order; the rest follow as they were given. */

@@ -15,7 +15,7 @@ import {
   trustFacts,
 } from '../doctor/host-facts.ts';
 import { tryPeers } from '../doctor/peer-facts.ts';
-import { renderReport, report } from '../doctor/report.ts';
+import { type Report, renderReport, report } from '../doctor/report.ts';
 import { toFailure } from '../failure.ts';
 import { currentCluster } from '../target.ts';
 import { inspect } from './agent.ts';
@@ -109,12 +109,14 @@ async function connect(
   return { client: await context.clientFor(url), url };
 }
 
-export const doctor: Run = async (context, input) => {
+/** Looks at everything there is to look at from here. */
+export async function examine(
+  context: Context,
+  options: { readonly full: boolean; readonly forwarded: boolean },
+): Promise<Report> {
   const gaps: string[] = [];
-  const full = input.flag('full');
-  const elsewhere =
-    (context.url !== undefined && !isThisHost(context.url)) || input.text('peer') !== undefined;
-  const side = elsewhere ? undefined : await hostSide(context, full, gaps);
+  const elsewhere = (context.url !== undefined && !isThisHost(context.url)) || options.forwarded;
+  const side = elsewhere ? undefined : await hostSide(context, options.full, gaps);
   const carrierPort = side?.carrierPort ?? DEFAULT_CARRIER_PORT;
   const { client, url } = await connect(context, !elsewhere, side?.apiPort ?? 8080);
   const agent = await askReadiness(client, url);
@@ -137,23 +139,32 @@ export const doctor: Run = async (context, input) => {
     reported = asked.reported;
     gaps.push(...asked.gaps);
   }
-  const result = report(facts, reported, gaps);
-  await context.output.either(
-    {
-      status: result.status,
-      areas: result.areas.map(({ area, state }) => ({ area, state })),
-      findings: result.findings.map(({ code, severity, area, subject, text, remedy, symptoms }) => ({
-        code,
-        severity,
-        area,
-        subject: subject ?? null,
-        text,
-        remedy,
-        symptoms,
-      })),
-      not_checked: result.gaps,
-    },
-    () => renderReport(result, context.output.style, context.output.width),
+  return report(facts, reported, gaps);
+}
+
+/** The report as machines read it. */
+export const reportResource = (result: Report) => ({
+  status: result.status,
+  areas: result.areas.map(({ area, state }) => ({ area, state })),
+  findings: result.findings.map(({ code, severity, area, subject, text, remedy, symptoms }) => ({
+    code,
+    severity,
+    area,
+    subject: subject ?? null,
+    text,
+    remedy,
+    symptoms,
+  })),
+  not_checked: result.gaps,
+});
+
+export const doctor: Run = async (context, input) => {
+  const result = await examine(context, {
+    full: input.flag('full'),
+    forwarded: input.text('peer') !== undefined,
+  });
+  await context.output.either(reportResource(result), () =>
+    renderReport(result, context.output.style, context.output.width),
   );
   return result.status === 'critical' ? EXIT.general : EXIT.success;
 };

@@ -58,6 +58,7 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'GET /v1/cluster/credentials': { scope: 'admin' },
   'POST /v1/cluster/credentials/rotate': { scope: 'credentials.write' },
   'POST /v1/cluster/init': { scope: 'admin' },
+  'PUT /v1/log-level': { scope: 'admin', suspended: true },
   'GET /v1/events': { scope: 'admin' },
   'GET /v1/events/:id': { scope: 'admin' },
   'GET /v1/replay': { scope: 'admin' },

@@ -1,7 +1,7 @@
 import { readiness } from '../health/evaluate.ts';
 import { factsOf } from './conditions.ts';
 import { type ApiContext, type App, documented, isoTime } from './context.ts';
-import { Health, Readiness } from './schemas.ts';
+import { Health, LogLevelAnswer, LogLevelBody, Readiness } from './schemas.ts';
 
 export function healthRoutes(app: App, context: ApiContext): void {
   const { clock } = context;
@@ -20,4 +20,13 @@ export function healthRoutes(app: App, context: ApiContext): void {
       checks,
     });
   });
+
+  app.put(
+    '/v1/log-level',
+    { schema: documented({ body: LogLevelBody }, { 200: LogLevelAnswer }) },
+    (request) => {
+      const { level, seconds } = request.body;
+      return { level, until: isoTime(context.setLogLevel(level, seconds * 1_000)) };
+    },
+  );
 }

@@ -41,6 +41,8 @@ export interface ApiDeps {
   readonly advertise: () => { readonly address: string; readonly endpoints: readonly string[] };
   readonly peerSide: PeerSide;
   readonly reconcilers: ReconcilerSide;
+  /** Raises the level of the agent's log for a while; gives when that ends, milliseconds since the epoch. */
+  readonly setLogLevel: (level: 'trace' | 'debug' | 'info', ms: number) => number;
   /** Where forwarded requests go out. Owned by the caller. */
   readonly dispatcher: Dispatcher;
   /** The agent's own; the API adds its metrics to it. */

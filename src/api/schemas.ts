@@ -327,6 +327,18 @@ export const ClusterStatus = Type.Object(
 );
 export const InitBody = Type.Object({ force: Type.Optional(Type.Boolean()) }, strict);
 export const InitAnswer = Type.Object({ cluster_id: ClusterIdField, initialised: Type.Boolean() }, strict);
+export const LogLevelBody = Type.Object(
+  {
+    level: Type.Union([Type.Literal('trace'), Type.Literal('debug'), Type.Literal('info')]),
+    seconds: Type.Integer({
+      minimum: 1,
+      maximum: 3_600,
+      description: 'The level falls back by itself then.',
+    }),
+  },
+  strict,
+);
+export const LogLevelAnswer = Type.Object({ level: Type.String(), until: Time }, strict);
 export const Triggered = Type.Object({ triggered: Type.Literal(true) }, strict);
 
 // ---- Observation

@@ -234,6 +234,7 @@ export function createHarness(
       advertise: () => ({ address: '192.0.2.1:8080', endpoints: ['http://192.0.2.1:8080'] }),
       peerSide,
       reconcilers,
+      setLogLevel: (_level, ms) => clock.now() + ms,
       dispatcher,
       registry: new Registry(),
     },
