@@ -31,7 +31,7 @@ export interface Diagnostic {
 }
 
 /** Widest part of a source line that is shown. */
-const SHOWN = 96;
+const SHOWN = 110;
 
 /** A source whose lines are known, also where the YAML parser gave up in the middle. */
 export function createSource(path: string, text: string): Source {
@@ -63,7 +63,7 @@ export function renderFault(source: Source, fault: Fault): string {
   const { number, text, before } = lineAt(source, fault.at.start);
   const head = `${source.path}:${line}:${column}: ${visible(message)}${/[.?]$/.test(message) ? '' : '.'}`;
   // Of a very long line the part around the place is shown.
-  const cutBefore = before.length > SHOWN / 2 ? before.length - SHOWN / 2 : 0;
+  const cutBefore = text.length > SHOWN ? Math.max(0, before.length - SHOWN / 2) : 0;
   const shown = visible(text.slice(cutBefore, cutBefore + SHOWN));
   const lead = visible(before.slice(cutBefore));
   const wanted = Math.max(1, fault.at.end - fault.at.start);

@@ -1,4 +1,4 @@
-import { type Document, isAlias, isMap, isPair, isScalar, isSeq, type Node, type Scalar } from 'yaml';
+import { type Document, isAlias, isMap, isPair, isScalar, isSeq, type Node } from 'yaml';
 import { didYouMean, nearest } from '../suggest.ts';
 import type { Fault, Range } from './diagnostic.ts';
 import { interpolate, type Variables } from './interpolation.ts';
@@ -102,23 +102,27 @@ export class Reader {
   ): Placed<number> | undefined {
     const found = this.#scalar(from, key, what);
     if (found === undefined) return undefined;
-    const { value } = found;
+    const { at } = found;
+    const value =
+      found.filled && /^[+-]?\d+(\.\d+)?$/.test(String(found.value)) ? Number(found.value) : found.value;
     const fits =
       typeof value === 'number' &&
       Number.isFinite(value) &&
       value >= bounds.min &&
       value <= bounds.max &&
       (!bounds.whole || Number.isInteger(value));
-    if (fits) return { value, at: found.at };
+    if (fits) return { value, at };
     const kind = bounds.whole ? 'a whole number' : 'a number';
-    return this.refuse(found.at, `${what}.${key} must be ${kind} from ${bounds.min} to ${bounds.max}`);
+    return this.refuse(at, `${what}.${key} must be ${kind} from ${bounds.min} to ${bounds.max}`);
   }
 
   boolean(from: Mapping, key: string, what: string): Placed<boolean> | undefined {
     const found = this.#scalar(from, key, what);
     if (found === undefined) return undefined;
-    if (typeof found.value === 'boolean') return { value: found.value, at: found.at };
-    return this.refuse(found.at, `${what}.${key} must be true or false`);
+    const { value, at, filled } = found;
+    if (typeof value === 'boolean') return { value, at };
+    if (filled && (value === 'true' || value === 'false')) return { value: value === 'true', at };
+    return this.refuse(at, `${what}.${key} must be true or false`);
   }
 
   choice<C extends string>(
@@ -138,8 +142,15 @@ export class Reader {
     );
   }
 
-  /** The value with its variables put in; undefined when it is not there (or is `null`), or was refused. */
-  #scalar(from: Mapping, key: string, what: string): Placed<unknown> | undefined {
+  /**
+   * The value with its variables put in; undefined when it is not there (or is `null`), or was refused. `filled`: it had
+   * variables, so it is text whatever is wanted, with quotes or without.
+   */
+  #scalar(
+    from: Mapping,
+    key: string,
+    what: string,
+  ): (Placed<unknown> & { readonly filled: boolean }) | undefined {
     const entry = from.entries.get(key);
     if (entry === undefined) return undefined;
     const node = this.#resolve(entry.value, entry.key);
@@ -149,10 +160,11 @@ export class Reader {
     if (node.value === null) return undefined;
     if (typeof node.value === 'bigint' || typeof node.value === 'object' || typeof node.value === 'symbol')
       return this.refuse(at, `${what}.${key} must be plain text, a number, true or false`);
-    if (typeof node.value !== 'string' || !node.value.includes('$')) return { value: node.value, at };
+    if (typeof node.value !== 'string' || !node.value.includes('$'))
+      return { value: node.value, at, filled: false };
     const result = interpolate(node.value, this.#variables);
     if ('fault' in result) return this.refuse(at, result.fault);
-    return { value: retyped(node, result.text), at };
+    return { value: result.text, at, filled: true };
   }
 
   #resolve(node: Node | undefined, at: Range): Node | undefined {
@@ -165,10 +177,3 @@ export class Reader {
 
 const nodeOf = (value: unknown): Node | undefined =>
   isScalar(value) || isMap(value) || isSeq(value) || isAlias(value) ? value : undefined;
-
-/** A variable that stands without quotes is a number or a boolean where its value reads as one. */
-function retyped(node: Scalar, text: string): unknown {
-  if (node.type !== 'PLAIN' || text === node.value) return text;
-  if (/^(true|false)$/i.test(text)) return text.toLowerCase() === 'true';
-  return /^[+-]?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
-}

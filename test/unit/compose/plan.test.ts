@@ -12,6 +12,8 @@ import { Failure } from '../../../cli/failure.ts';
 import { createStyle } from '../../../cli/style.ts';
 import { anySpec, stateOf, twoSpecs } from './arbitrary.ts';
 
+t.setTimeout(180_000);
+
 const planFor = (spec: ClusterSpec, state: ClusterState, prune = true): Plan =>
   planChanges({
     peers: spec.peers,
