@@ -23,9 +23,8 @@ import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
 import { createTunnelEngine } from './engines/iptun/engine.ts';
+import { createTproxyEngine } from './engines/tproxy/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
-import { createTypescriptRelay } from './engines/tproxy/relay.ts';
-import { createTransparentSockets } from './engines/tproxy/transparent-sockets.ts';
 import { createGossip } from './gossip/gossip.ts';
 import { createHttpTransport } from './gossip/transport.ts';
 import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
@@ -38,6 +37,7 @@ import { createMarkedConnector } from './kernel/marked-connector.ts';
 import { createLicensedDesire } from './licensed-desire.ts';
 import { createLogger, createLogLevel } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
+import { loadRelayAddon } from './native/relay/addon.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
 import { createIptunReconciler, tunnelDigest } from './reconcilers/iptun.ts';
 import { createNetworkReconciler } from './reconcilers/network.ts';
@@ -50,6 +50,8 @@ import { readVersion } from './version.ts';
 const SYSTEM: Actor = { kind: 'system', id: null, address: null };
 /** How long flows may go on after a request to stop; systemd's TimeoutStopSec is longer. */
 const DRAIN_MS = 2_000;
+/** Descriptors asked for: two a flow and some for everything else. The hard limit bounds it. */
+const FILE_LIMIT = 1_048_576;
 /** How often the address of the parent interface is looked up again. */
 const ADDRESS_REFRESH_MS = 30_000;
 
@@ -209,14 +211,16 @@ async function assemble(
   );
 
   // The TCP engine.
-  const engine = createTypescriptRelay(
-    { carrierPort: settings.tproxyPort },
+  addon.raiseFileLimit(FILE_LIMIT);
+  const engine = createTproxyEngine(
+    { carrierPort: settings.tproxyPort, sockets: { ownMark: MARK.own } },
     {
+      addon,
+      relay: loadRelayAddon(),
       keys: gossip.keys,
       clock,
       random,
       logger: logger.child({ engine: 'tproxy' }),
-      sockets: createTransparentSockets(addon, { ownMark: MARK.own }),
     },
   );
   registerTproxyMetrics(registry, engine, (id) => serviceName(views, id));
