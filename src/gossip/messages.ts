@@ -148,7 +148,8 @@ export const Reply = Type.Union([
   Type.Object({ kind: Type.Literal('events'), batches: Type.Array(Batch, { maxItems: 1_000 }) }),
   /** The checkpoint with the receiver's cosignature; null when it gives none (yet). */
   Type.Object({ kind: Type.Literal('witnessed'), note: Type.Union([Note, Type.Null()]) }),
-  Type.Object({ kind: Type.Literal('ok') }),
+  /** `silent`: the peer that was asked to probe another has no answer of that one either. */
+  Type.Object({ kind: Type.Literal('ok'), silent: Type.Optional(Type.Boolean()) }),
 ]);
 export type Reply = Static<typeof Reply>;
 

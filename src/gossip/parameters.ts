@@ -74,12 +74,28 @@ export const SUSPICION_MULTIPLIER = 4;
 /** Lifeguard's awareness: the worst score of this host's own health. */
 export const MAX_HEALTH_SCORE = 8;
 
+/** Lifeguard: the longest suspicion as a multiple of the shortest (memberlist's SuspicionMaxTimeoutMult). */
+export const SUSPICION_MAX_MULTIPLIER = 6;
+/** Lifeguard's k: members whose own suspicion brings the limit down to the shortest (memberlist: SuspicionMult - 2). */
+export const SUSPICION_CONFIRMATIONS = SUSPICION_MULTIPLIER - 2;
+/** A timer of ours that is late by this share of a heartbeat says that it is this host that is slow. */
+export const OWN_LATENESS = 0.25;
+
 /** Limit of one gossip request, ms: at least 2 s, so that a slow link is not taken for a dead one. */
 export const requestTimeout = (heartbeat: number): number => Math.max(2_000, heartbeat);
 
-/** memberlist: multiplier x log10(n) x probe interval, n at least 10 so that small clusters wait four heartbeats. */
-export const suspicionTimeout = (heartbeat: number, members: number, healthScore: number): number =>
-  SUSPICION_MULTIPLIER * Math.max(1, Math.log10(Math.max(1, members))) * heartbeat * (1 + healthScore);
+/**
+ * Lifeguard's dynamic suspicion (memberlist, suspicion.go): from max down to min as members confirm,
+ * `max - (max - min) x log(confirmations + 1) / log(k + 1)`, with min = multiplier x max(1, log10 n) x probe interval and
+ * max = 6 x min. A cluster too small to give k confirmations waits for the shortest.
+ */
+export function suspicionTimeout(heartbeat: number, members: number, confirmations: number): number {
+  const shortest = SUSPICION_MULTIPLIER * Math.max(1, Math.log10(Math.max(1, members))) * heartbeat;
+  if (members - 2 < SUSPICION_CONFIRMATIONS) return shortest;
+  const longest = SUSPICION_MAX_MULTIPLIER * shortest;
+  const share = Math.log(confirmations + 1) / Math.log(SUSPICION_CONFIRMATIONS + 1);
+  return Math.max(shortest, longest - share * (longest - shortest));
+}
 
 /** How long a member's word for a silent peer counts, ms: three of our own failing probes. */
 export const vouchLifetime = (heartbeat: number): number => 3 * (heartbeat + requestTimeout(heartbeat));

@@ -1,10 +1,10 @@
 import { deflateRawSync } from 'node:zlib';
 import type { ClusterId, PeerId, Position } from '../../events/brand.ts';
-import type { Random } from '../../events/clock.ts';
+import type { Clock, Random } from '../../events/clock.ts';
 import { createSigner } from '../../events/ed25519.ts';
 import type { AnyEvent } from '../../events/envelope.ts';
 import { Fold } from '../../projections/fold.ts';
-import type { Channel } from '../../src/gossip/machine/channel.ts';
+import type { CallResult, Channel } from '../../src/gossip/machine/channel.ts';
 import type { GossipLog } from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import type { Reply, Request } from '../../src/gossip/messages.ts';
@@ -37,6 +37,8 @@ class SharedLog implements GossipLog {
   #head: number;
   /** Local events are counted, not kept. */
   readonly local = new Map<string, number>();
+  /** Peers this host gave up, in order. */
+  readonly unreachable: PeerId[] = [];
 
   constructor(origin: PeerId, ground: Ground, make: (previous: AnyEvent, label: string) => AnyEvent) {
     this.origin = origin;
@@ -72,7 +74,10 @@ class SharedLog implements GossipLog {
   }
 
   append: GossipLog['append'] = (drafts) => {
-    for (const { type } of drafts) this.local.set(type, (this.local.get(type) ?? 0) + 1);
+    for (const { type, entity } of drafts) {
+      this.local.set(type, (this.local.get(type) ?? 0) + 1);
+      if (type === 'peer.unreachable') this.unreachable.push(entity as PeerId);
+    }
     return [];
   };
 
@@ -110,9 +115,13 @@ export interface Member {
   readonly peerId: PeerId;
   readonly log: SharedLog;
   readonly machine: Machine;
+  /** Peers it gave up, in order. */
+  readonly unreachable: readonly PeerId[];
   /** Added to every way to and from this host, ms: an overloaded or far host. */
   delay: () => number;
   up: boolean;
+  /** Until then it stands still: its timers and whatever reaches it wait (virtual ms). */
+  frozenUntil: number;
 }
 
 export interface CrowdOptions {
@@ -215,7 +224,10 @@ export class Crowd {
 
   #add(peerId: PeerId, ground: Ground): void {
     const { time, random } = this;
-    const clock = time.clock();
+    const clock: Clock = {
+      ...time.clock(),
+      after: (ms, run) => clockOf(this.#byId.get(peerId), time).after(ms, run),
+    };
     let written = 0;
     const log = new SharedLog(peerId, ground, (previous, label) => {
       written += 1;
@@ -249,7 +261,15 @@ export class Crowd {
         report: () => {},
       },
     );
-    const member: Member = { peerId, log, machine, delay: () => 0, up: true };
+    const member: Member = {
+      peerId,
+      log,
+      machine,
+      unreachable: log.unreachable,
+      delay: () => 0,
+      up: true,
+      frozenUntil: 0,
+    };
     this.members.push(member);
     this.#byId.set(peerId, member);
   }
@@ -278,24 +298,27 @@ export class Crowd {
       call: (peer, _endpoints, request, timeoutMs, done) => {
         const from = this.#byId.get(peerId);
         const to = this.#byId.get(peer);
-        const cancel = time.after(timeoutMs, () => {
-          over = true;
-          if (from?.up === true) done({ ok: false, fault: 'timeout', session: sessionWith(peer) });
-        });
         let over = false;
+        const finish = (result: CallResult): void => {
+          if (over || from?.up !== true) return;
+          over = true;
+          cancel();
+          done(result);
+        };
+        const cancel = clockOf(from, time).after(timeoutMs, () =>
+          finish({ ok: false, fault: 'timeout', session: sessionWith(peer) }),
+        );
         this.#count(request);
         if (from === undefined || to === undefined || !from.up || lost()) return;
-        time.after(this.#delay(from, to), () => {
+        this.#deliver(to, this.#delay(from, to), () => {
           if (!to.up) return;
           const reply = this.#ask(from, to, request);
           if (reply === undefined) return;
           this.#count(reply);
           if (lost()) return;
-          time.after(this.#delay(from, to), () => {
-            if (over || !from.up) return;
-            cancel();
-            done({ ok: true, reply, session: sessionWith(peer), skew: 0 });
-          });
+          this.#deliver(from, this.#delay(from, to), () =>
+            finish({ ok: true, reply, session: sessionWith(peer), skew: 0 }),
+          );
         });
       },
       open: () => {
@@ -312,6 +335,14 @@ export class Crowd {
         };
       },
     };
+  }
+
+  #deliver(to: Member, delay: number, run: () => void): void {
+    this.time.after(delay, () => {
+      const wait = to.frozenUntil - this.time.now;
+      if (wait > 0) this.time.after(wait, run);
+      else run();
+    });
   }
 
   #letter: { readonly from: PeerId; readonly request: Request } | undefined;
@@ -335,6 +366,38 @@ export class Crowd {
     const found = this.members[index];
     if (found === undefined) throw new Error(`no member ${index}`);
     return found;
+  }
+}
+
+/** The timers of a host that may stand still. */
+const clockOf = (member: Member | undefined, time: VirtualTime) => ({
+  after(ms: number, run: () => void): () => void {
+    let cancel = (): void => {};
+    const wake = (): void => {
+      const wait = (member?.frozenUntil ?? 0) - time.now;
+      if (wait > 0) cancel = time.after(wait, wake);
+      else run();
+    };
+    cancel = time.after(ms, wake);
+    return () => cancel();
+  },
+});
+
+/** Lets a share of the members stand still again and again, as an overloaded host does. */
+export function slowDown(
+  crowd: { readonly time: VirtualTime; readonly random: Random },
+  members: readonly { frozenUntil: number }[],
+  share: number,
+): void {
+  const { time, random } = crowd;
+  const between = (low: number, high: number) => low + random.fraction() * (high - low);
+  for (const member of members.slice(0, Math.round(members.length * share))) {
+    const freeze = (): void => {
+      const length = between(500, 16_000);
+      member.frozenUntil = time.now + length;
+      time.after(length + between(500, 6_000), freeze);
+    };
+    time.after(between(0, 10_000), freeze);
   }
 }
 

@@ -14,6 +14,8 @@ export interface Link {
   lastSeenAt: number | undefined;
   heardAt: number | undefined;
   suspectSince: number | undefined;
+  /** Members that suspect it too, since this host does. */
+  readonly confirmedBy: Set<PeerId>;
   /** When another member last vouched for it. */
   vouchedAt: number | undefined;
   skew: number | undefined;
@@ -53,6 +55,7 @@ export const createLink = (peer: PeerId): Link => ({
   lastSeenAt: undefined,
   heardAt: undefined,
   suspectSince: undefined,
+  confirmedBy: new Set(),
   vouchedAt: undefined,
   skew: undefined,
   skewReported: false,

@@ -80,6 +80,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   let cancelTick = (): void => {};
   let unsubscribe = (): void => {};
   let flushDue = false;
+  let dueAt = 0;
 
   /** A log that cannot be written (a full disk) must not end the process from within a timer: the sessions and the data plane go on. */
   const record = (events: readonly AnyNewEvent[]): void => {
@@ -97,11 +98,17 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const call = (link: Link, request: Request, done: (result: CallResult) => void): void => {
     const listed = endpointsOf(views.peers.get(link.peer), link.lastEndpoint);
     const endpoints = listed.length > 0 || link.lastEndpoint === undefined ? listed : [link.lastEndpoint];
-    channel.call(link.peer, endpoints, request, requestTimeout(heartbeat), (result) => {
-      if (!running) return;
-      membership.observe(link, result);
-      done(result);
-    });
+    channel.call(
+      link.peer,
+      endpoints,
+      request,
+      requestTimeout(heartbeat) * membership.patience(),
+      (result) => {
+        if (!running) return;
+        membership.observe(link, result);
+        done(result);
+      },
+    );
   };
 
   const exchange = createExchange({
@@ -174,12 +181,15 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
 
   const tick = (): void => {
     if (leaving) return;
+    membership.late(clock.monotonic() - dueAt);
     reception.sweep();
     membership.tick();
     removals.review();
     witnessing.tick();
     exchange.flush();
-    cancelTick = clock.after(Math.min(1_000, Math.max(20, heartbeat / 5)), tick);
+    const pause = Math.min(1_000, Math.max(20, heartbeat / 5));
+    dueAt = clock.monotonic() + pause;
+    cancelTick = clock.after(pause, tick);
   };
 
   /** Runs one flow with each link; `done` once all have ended. */
@@ -207,6 +217,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       running = true;
       leaving = false;
       startedAt = clock.monotonic();
+      dueAt = startedAt;
       knownAtStart = new Set(views.peers.list().map((peer) => peer.id));
       unsubscribe = log.subscribe(onAppended);
       membership.review();

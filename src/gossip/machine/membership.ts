@@ -10,9 +10,11 @@ import {
   HANDSHAKE_TRIES,
   INDIRECT_PROBES,
   MAX_HEALTH_SCORE,
+  OWN_LATENESS,
   PUSH_ALL_LIMIT,
   RENEW_AFTER,
   RENEW_GRACE,
+  requestTimeout,
   retryUnknown,
   retryUnreachable,
   SKEW_LIMIT,
@@ -65,6 +67,12 @@ export interface Membership {
   /** The peer said that it stops. */
   stopped(link: Link): void;
   vouched(link: Link): void;
+  /** Another member asks about a peer: it suspects it too. */
+  suspectedBy(link: Link, by: Link): void;
+  /** A timer of this host came this much after its time, ms. */
+  late(ms: number): void;
+  /** By what the limit of a request is multiplied (Lifeguard: 1 + local health score). */
+  patience(): number;
   reportSkew(peer: PeerId, ms: number): void;
 }
 
@@ -80,6 +88,8 @@ export function createMembership(
   const { heartbeat } = options;
   /** Lifeguard: 0 when our own probes come back; grows when they do not, for then the fault may be ours. */
   let health = 0;
+  /** Until then failures are put down to this host itself: its timers were late. */
+  let slowUntil = Number.NEGATIVE_INFINITY;
 
   const jitter = (ms: number): number => ms * (0.9 + 0.2 * random.fraction());
   const viewOf = (link: Link) => views.peers.get(link.peer);
@@ -151,12 +161,17 @@ export function createMembership(
       (one) => one !== link && one.state === 'active' && live(one),
     );
     for (const one of sample(candidates, INDIRECT_PROBES, () => random.fraction()))
-      deps.call(one, { kind: 'probe', target: link.peer }, () => {});
+      deps.call(one, { kind: 'probe', target: link.peer }, (result) => {
+        if (result.ok && result.reply.kind === 'ok' && result.reply.silent === true)
+          link.confirmedBy.add(one.peer);
+      });
   };
 
   const silent = (link: Link, fault: TransportFault | 'invalid'): void => {
-    health = Math.min(MAX_HEALTH_SCORE, health + 1);
     const now = clock.monotonic();
+    // Whatever was under way while this host stood still says nothing about the peer.
+    if (now < slowUntil) return;
+    health = Math.min(MAX_HEALTH_SCORE, health + 1);
     const reason =
       fault === 'invalid'
         ? 'its answers do not verify'
@@ -165,13 +180,11 @@ export function createMembership(
     if (link.state === 'unreachable') return;
     if (link.suspectSince === undefined) {
       link.suspectSince = now;
+      link.confirmedBy.clear();
       link.state = 'suspect';
     }
-    const limit = suspicionTimeout(heartbeat, links.size + 1, 0);
-    const ownFault = suspicionTimeout(heartbeat, links.size + 1, health) - limit;
-    // Our own health counts only while others are silent too: a peer alone in its silence is judged by the plain limit.
-    const others = [...links.values()].some((one) => one !== link && one.state === 'active');
-    if (now - link.suspectSince < limit + (others ? 0 : Math.min(ownFault, limit))) {
+    const limit = suspicionTimeout(heartbeat, links.size + 1, link.confirmedBy.size);
+    if (now - link.suspectSince < limit) {
       probeIndirectly(link);
       return;
     }
@@ -201,7 +214,8 @@ export function createMembership(
       const first = !link.attempted;
       link.attempted = true;
       const many = Math.max(1, Math.ceil(links.size / PUSH_ALL_LIMIT));
-      const pause = link.state === 'unreachable' ? retryUnreachable(heartbeat) : heartbeat * many;
+      const pause =
+        link.state === 'unreachable' ? retryUnreachable(heartbeat) : heartbeat * Math.max(many, 1 + health);
       // All links of a large cluster are made at once at a start; from then on their pings are spread over the whole pause.
       const wait = first && many > 1 ? heartbeat + random.fraction() * (pause - heartbeat) : pause;
       link.nextPingAt = clock.monotonic() + jitter(wait);
@@ -337,6 +351,20 @@ export function createMembership(
       sessions.confirm(session);
       dropStale(link);
     },
+    suspectedBy(link, by) {
+      if (link.suspectSince !== undefined) link.confirmedBy.add(by.peer);
+    },
+    late(ms) {
+      if (ms < OWN_LATENESS * heartbeat) return;
+      health = Math.min(MAX_HEALTH_SCORE, health + 1);
+      slowUntil = clock.monotonic() + requestTimeout(heartbeat) * (1 + health);
+      for (const link of links.values()) {
+        if (link.suspectSince === undefined) continue;
+        link.suspectSince = clock.monotonic();
+        link.confirmedBy.clear();
+      }
+    },
+    patience: () => 1 + health,
     vouched(link) {
       link.vouchedAt = clock.monotonic();
     },

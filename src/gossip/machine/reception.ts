@@ -163,7 +163,12 @@ export function createReception(deps: ReceptionDeps): Reception {
     switch (request.kind) {
       case 'probe': {
         const target = links.get(request.target as PeerId);
-        if (target !== undefined && target !== link) probe(link, target);
+        if (target !== undefined && target !== link) {
+          membership.suspectedBy(target, link);
+          probe(link, target);
+          if (target.state === 'suspect' || target.state === 'unreachable')
+            return { kind: 'ok', silent: true };
+        }
         return { kind: 'ok' };
       }
       case 'probed': {
