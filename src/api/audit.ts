@@ -32,6 +32,8 @@ export function auditRoutes(app: App, { log, identity, clock }: ApiContext): voi
   let running = 0;
 
   async function* pieces(query: Type.Static<typeof AuditQuery>): AsyncGenerator<string> {
+    // Here and not at the request: what is never read is never ended either.
+    running += 1;
     try {
       const filter = {
         since: query.since ?? null,
@@ -53,6 +55,7 @@ export function auditRoutes(app: App, { log, identity, clock }: ApiContext): voi
   app.get(
     '/v1/audit',
     {
+      exposeHeadRoute: false,
       schema: documented(
         { querystring: AuditQuery },
         { 200: Type.String({ description: 'JSON Lines or CSV; `arctic audit verify` reads it.' }) },
@@ -70,7 +73,6 @@ export function auditRoutes(app: App, { log, identity, clock }: ApiContext): voi
           `${MAX_EXPORTS} exports are under way already; wait for one to end.`,
         );
       }
-      running += 1;
       const format = query.format ?? 'jsonl';
       const day = new Date(clock.now()).toISOString().slice(0, 10);
       return reply
