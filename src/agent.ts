@@ -274,7 +274,7 @@ async function assemble(
           ),
           digest: () => desire.digest('interfaces'),
           wakesOn: ['interfaces'],
-          watches: ['link', 'address'],
+          watches: ['link', 'address', 'rule', 'route'],
         },
         {
           passable: passable(tproxy),

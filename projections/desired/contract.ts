@@ -18,6 +18,8 @@ export interface DesiredInterface {
   readonly name: string;
   /** Locally administered, derived from the service id, so that it is stable across restarts. */
   readonly mac: string;
+  /** Of its service; also the number of its routing table. */
+  readonly mark: number;
   readonly ipv4_cidr: Cidr | null;
   readonly ipv6_cidr: Cidr | null;
 }

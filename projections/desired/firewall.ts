@@ -1,16 +1,9 @@
-import type { ServiceId } from '../../events/brand.ts';
 import type { RouteView, Views } from '../views.ts';
-import { type ClassRoute, type DesiredFirewall, MARK, type RouteClass } from './contract.ts';
+import type { ClassRoute, DesiredFirewall, RouteClass } from './contract.ts';
 import { interfaceName } from './interfaces.ts';
-import { assignNumbers, markOf } from './marks.ts';
+import { serviceMarks } from './marks.ts';
 import { compareClasses, compareEqualPrefixes, prefixLength } from './precedence.ts';
 import type { Relevant } from './relevant.ts';
-
-/** The mark of each service this host takes part in. */
-export const serviceMarks = ({ entries, exits }: Relevant): ReadonlyMap<ServiceId, number> => {
-  const numbers = assignNumbers([...entries, ...exits].map((service) => service.id));
-  return new Map([...numbers].map(([id, number]) => [id, markOf(MARK.service, number)]));
-};
 
 type ClassHead = Omit<RouteClass, 'routes'>;
 

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { ServiceId } from '../../events/brand.ts';
 import type { DesiredInterface } from './contract.ts';
+import { serviceMarks } from './marks.ts';
 import type { Relevant } from './relevant.ts';
 
 /** IFNAMSIZ - 1 (linux/if.h). */
@@ -17,13 +18,16 @@ export function interfaceMac(service: ServiceId): string {
 }
 
 /** One interface for each service that asks for one and has this host as its source. */
-export const deriveInterfaces = ({ entries }: Relevant): readonly DesiredInterface[] =>
-  entries
+export function deriveInterfaces(relevant: Relevant): readonly DesiredInterface[] {
+  const marks = serviceMarks(relevant);
+  return relevant.entries
     .filter((service) => service.requires_interface)
     .map((service) => ({
       service_id: service.id,
       name: interfaceName(service.id),
       mac: interfaceMac(service.id),
+      mark: marks.get(service.id) ?? 0,
       ipv4_cidr: service.desired_ipv4_cidr,
       ipv6_cidr: service.desired_ipv6_cidr,
     }));
+}

@@ -1,4 +1,7 @@
 import { hash } from 'node:crypto';
+import type { ServiceId } from '../../events/brand.ts';
+import { MARK } from './contract.ts';
+import type { Relevant } from './relevant.ts';
 
 /** Bits 0 to 19 of a mark. */
 const SPACE = 1 << 20;
@@ -21,3 +24,9 @@ export function assignNumbers<Id extends string>(ids: Iterable<Id>): ReadonlyMap
 
 /** `kind` (a constant of MARK) with the number in its low bits, as the unsigned value the kernel shows. */
 export const markOf = (kind: number, number: number): number => (kind | number) >>> 0;
+
+/** The mark of each service this host takes part in. */
+export const serviceMarks = ({ entries, exits }: Relevant): ReadonlyMap<ServiceId, number> => {
+  const numbers = assignNumbers([...entries, ...exits].map((service) => service.id));
+  return new Map([...numbers].map(([id, number]) => [id, markOf(MARK.service, number)]));
+};

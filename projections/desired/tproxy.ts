@@ -1,7 +1,7 @@
 import type { PeerId } from '../../events/brand.ts';
 import type { ServiceView, Views } from '../views.ts';
 import type { DesiredTproxy, DesiredTproxyService } from './contract.ts';
-import { serviceMarks } from './firewall.ts';
+import { serviceMarks } from './marks.ts';
 import type { Relevant } from './relevant.ts';
 
 /**

@@ -169,6 +169,8 @@ export interface Address {
   readonly scope: number;
   /** RTPROT-like tag (IFA_PROTO) where the kernel has it. */
   readonly protocol: number | undefined;
+  /** Duplicate address detection found another host with it (IFA_F_DADFAILED, IPv6): it is not used. */
+  readonly duplicate: boolean;
 }
 
 export interface Route {

@@ -3,6 +3,16 @@ import type { DesiredInterface } from '../../projections/desired/contract.ts';
 import type { Address, Kernel, Link, Route } from '../kernel/contract.ts';
 import { canonicalCidr } from '../kernel/rt/cidr.ts';
 import type { Difference, Reconciler } from './contract.ts';
+import {
+  addSources,
+  allSources,
+  type ObservedSources,
+  observeSources,
+  planSources,
+  removeSources,
+  type SourcePlan,
+  sourceRouting,
+} from './network/source-routing.ts';
 import type { PlanWithProblems, Problem } from './pass.ts';
 
 export interface NetworkOptions {
@@ -19,6 +29,7 @@ export interface ObservedNetwork {
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
   readonly defaultRoutes: readonly Route[];
+  readonly sources: ObservedSources;
 }
 
 /** Steps in the order they are taken. */
@@ -31,6 +42,8 @@ export type NetworkStep =
 
 export interface NetworkPlan extends PlanWithProblems {
   readonly steps: readonly NetworkStep[];
+  readonly sources: SourcePlan;
+  readonly defaultRoutes: readonly Route[];
 }
 
 /** IFA scope of link-local addresses (rtnetlink): the kernel makes those itself. */
@@ -53,17 +66,20 @@ export const createNetworkReconciler = (
     const ours = links.filter(isOurs);
     const addresses: Address[] = [];
     for (const link of ours) addresses.push(...(await rt.addresses(link.index)));
-    const routes = options.parentInterface === undefined ? await rt.routes({ table: MAIN_TABLE }) : [];
+    // A router may hold a million routes: they are listed only where a default route is asked for.
+    const desired = deps.desired();
+    const routes = desired.length > 0 ? await rt.routes({ table: MAIN_TABLE }) : [];
     return {
       links,
       addresses,
+      sources: await observeSources(rt, desired),
       defaultRoutes: routes.filter(
         (route) => route.destination === '0.0.0.0/0' || route.destination === '::/0',
       ),
     };
   }
 
-  async function take(step: NetworkStep): Promise<void> {
+  async function take(step: NetworkStep, defaultRoutes: readonly Route[]): Promise<void> {
     if (step.kind === 'delete') await rt.deleteLink(step.index);
     else if (step.kind === 'up') await rt.setLink(step.index, { up: true });
     else if (step.kind === 'add-address') await rt.addAddress(step.index, step.cidr);
@@ -80,6 +96,7 @@ export const createNetworkReconciler = (
       });
       for (const cidr of cidrsOf(desired)) await rt.addAddress(link.index, cidr);
       await rt.setLink(link.index, { up: true });
+      await addSources(rt, sourceRouting(desired, link.index, defaultRoutes));
     }
   }
 
@@ -89,10 +106,13 @@ export const createNetworkReconciler = (
     observe,
     plan: (desired, observed) => planNetwork(desired, observed, options.parentInterface),
     async apply(plan) {
-      for (const step of plan.steps) await take(step);
+      await removeSources(rt, plan.sources.remove);
+      for (const step of plan.steps) await take(step, plan.defaultRoutes);
+      await addSources(rt, plan.sources.add);
     },
     async cleanup(scope) {
       if (scope === 'shutdown') return;
+      await removeSources(rt, await allSources(rt));
       for (const link of await rt.links()) if (isOurs(link)) await rt.deleteLink(link.index);
     },
   };
@@ -113,6 +133,19 @@ export function planNetwork(
   const byName = new Map(observed.links.map((link) => [link.name, link]));
   const parent = findParent(observed, parentInterface);
   const wanted = new Map<string, DesiredInterface>();
+
+  const kept: { readonly one: DesiredInterface; readonly link: Link }[] = [];
+  /** The device stays, and its addresses become what is desired. */
+  function keep(one: DesiredInterface, link: Link): void {
+    kept.push({ one, link });
+    planAddresses(one, link, observed.addresses, steps, differences);
+    for (const address of observed.addresses)
+      if (address.linkIndex === link.index && address.duplicate)
+        problems.push({
+          service_id: one.service_id,
+          reason: `another host on the network of ${one.name} has the address ${address.cidr} (duplicate address detection): give the service another`,
+        });
+  }
 
   for (const one of desired) {
     const holder = wanted.get(one.name);
@@ -145,6 +178,8 @@ export function planNetwork(
     }
     if (parent.link === undefined) {
       problems.push({ service_id, reason: parent.reason });
+      // A parent that was renamed still carries it.
+      if (link?.kind === 'macvlan') keep(one, link);
       continue;
     }
     const description = `macvlan on ${parent.link.name}, ${[one.mac, ...cidrsOf(one)].join(', ')}`;
@@ -161,9 +196,22 @@ export function planNetwork(
         observed: `${link.kind ?? 'device'} on ${nameOf(observed.links, link.parentIndex)}, ${link.mac}`,
         service_id,
       });
-    } else planAddresses(one, link, observed.addresses, steps, differences);
+    } else keep(one, link);
   }
-  return { steps, differences, problems };
+  const sources = planSources(
+    kept.map(({ one, link }) => ({
+      one,
+      routing: sourceRouting(one, link.index, observed.defaultRoutes),
+    })),
+    observed.sources,
+  );
+  return {
+    steps,
+    sources,
+    defaultRoutes: observed.defaultRoutes,
+    differences: [...differences, ...sources.differences],
+    problems,
+  };
 }
 
 const isWrongDevice = (link: Link, one: DesiredInterface, parent: Link): boolean =>
@@ -220,9 +268,12 @@ type Parent = { readonly link: Link } | { readonly link: undefined; readonly rea
 function findParent(observed: ObservedNetwork, configured: string | undefined): Parent {
   if (configured !== undefined) {
     const link = observed.links.find((one) => one.name === configured);
-    return link
+    if (link === undefined)
+      return { link: undefined, reason: `parent interface ${configured} (PARENT_INTERFACE) does not exist` };
+    const fault = parentFault(link);
+    return fault === undefined
       ? { link }
-      : { link: undefined, reason: `parent interface ${configured} (PARENT_INTERFACE) does not exist` };
+      : { link: undefined, reason: `parent interface ${configured} (PARENT_INTERFACE) ${fault}` };
   }
   const [route] = [...observed.defaultRoutes]
     .filter((one) => one.oif !== undefined)
@@ -234,4 +285,14 @@ function findParent(observed: ObservedNetwork, configured: string | undefined): 
         link: undefined,
         reason: 'no parent interface: the host has no default route; set PARENT_INTERFACE',
       };
+}
+
+/** What keeps a device from carrying a MACVLAN. Without carrier it can: the device comes up with its cable. */
+function parentFault(link: Link): string | undefined {
+  if (link.name === 'lo') return 'is the loopback, which no other host can reach';
+  if (isOurs(link)) return "is one of Arctic's own interfaces";
+  if (link.mac === undefined || link.kind === 'tun' || link.kind === 'wireguard')
+    return 'has no Ethernet addresses, which a MACVLAN needs';
+  if (!link.up) return `is down: ip link set ${link.name} up`;
+  return undefined;
 }

@@ -14,6 +14,7 @@ import {
 } from './schema.ts';
 
 const IFF_LOWER_UP = 0x10000;
+const IFA_F_DADFAILED = 0x08;
 const RTM_F_CLONED = 0x200;
 
 export function readLink(value: Of<typeof linkSchema>, { bytes, start }: ReceivedMessage): Link {
@@ -45,6 +46,7 @@ export function readAddress(
     cidr: cidrText(family, value.local ?? value.address, bytes.readUInt8(start + 1)),
     scope: bytes.readUInt8(start + 3),
     protocol: value.protocol,
+    duplicate: ((value.flags ?? bytes.readUInt8(start + 2)) & IFA_F_DADFAILED) !== 0,
   };
 }
 

@@ -149,7 +149,14 @@ export function createFakeNetwork(): FakeNetwork {
         linkAt(linkIndex, `add address ${cidr} to device ${linkIndex}`);
         const text = canonicalCidr(cidr);
         if (addresses.some((address) => address.linkIndex === linkIndex && address.cidr === text)) return;
-        addresses.push({ linkIndex, family, cidr: text, scope: 0, protocol: ARCTIC_PROTOCOL });
+        addresses.push({
+          linkIndex,
+          family,
+          cidr: text,
+          scope: 0,
+          protocol: ARCTIC_PROTOCOL,
+          duplicate: false,
+        });
         changed('address');
       },
       deleteAddress: async (linkIndex, cidr) => {

@@ -196,6 +196,11 @@ const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) =>
   comment: `routes of ${family}`,
   expressions: [...matchFamily(family), jumpTo(selectName(family))],
 }));
+/** In output only conntrack tells an own connection from a reply. */
+const newByFamily: readonly NftRule[] = byFamily.map(({ comment, expressions }) => ({
+  comment,
+  expressions: [...matchCtState('new'), ...expressions],
+}));
 /** A mark of one kind, whatever the service. */
 const matchKind = (kind: number): NftExpression[] => matchMark(kind, MARK.kindMask);
 
@@ -275,10 +280,7 @@ const outputChain: NftChain = {
       ],
     },
     onlySyn,
-    ...byFamily.map(({ comment, expressions }) => ({
-      comment,
-      expressions: [...matchCtState('new'), ...expressions],
-    })),
+    ...newByFamily,
     {
       comment: 'claimed by a route',
       expressions: [...matchKind(MARK.service), loadMeta('mark'), storeCtMark()],
@@ -346,19 +348,13 @@ function applyChain(listenPort: number): NftChain {
 export const REFUSED = 'refused';
 
 function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): readonly NftChain[] {
-  const refuse: readonly NftExpression[] = [lookupSet(REFUSED), rejectWithReset()];
   const taken: NftRule = {
     comment: 'taken by the engine',
     expressions: [...matchKind(MARK.service), accept],
   };
-  const routes = (['ipv4', 'ipv6'] as const).map((family) => ({
-    comment: `routes of ${family}`,
-    expressions: [...matchFamily(family), jumpTo(selectName(family))],
-  }));
-  // The mark stays in a register: packets that go on keep whatever mark others gave them.
-  const decide = (what: string, find: readonly NftExpression[]): readonly NftRule[] => [
-    { comment: `${what}: refuse`, expressions: [...find, ...refuse] },
-    { comment: `${what}: direct`, expressions: [...find, accept] },
+  const decide: readonly NftRule[] = [
+    { comment: 'refuse', expressions: [loadMeta('mark'), lookupSet(REFUSED), rejectWithReset()] },
+    { comment: 'direct', expressions: [...matchKind(MARK.service), ...setMark(0), accept] },
   ];
   return [
     {
@@ -370,8 +366,16 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
         taken,
         { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
         toSelf,
-        ...(hasInterfaces ? decide('arrival', [loadMeta('iifname'), lookupMap(INTERFACES)]) : []),
-        ...routes,
+        ...(hasInterfaces
+          ? [
+              {
+                comment: 'arrival on the interface of a service',
+                expressions: [loadMeta('iifname'), lookupMap(INTERFACES), storeMeta('mark'), goTo('decide')],
+              },
+            ]
+          : []),
+        ...byFamily,
+        ...decide,
       ],
     },
     {
@@ -383,17 +387,12 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
         { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
         taken,
         toSelf,
-        ...routes.map(({ comment, expressions }) => ({
-          comment,
-          expressions: [...matchCtState('new'), ...expressions],
-        })),
+        ...newByFamily,
+        ...decide,
       ],
     },
-    ...(['ipv4', 'ipv6'] as const).map((family) => ({
-      name: selectName(family),
-      rules: classes
-        .filter((one) => one.family === family)
-        .flatMap((one) => decide(describeClass(one), [...loadKey(one), lookupMap(className(one))])),
-    })),
+    selectChain('ipv4', classes),
+    selectChain('ipv6', classes),
+    { name: 'decide', rules: decide },
   ];
 }

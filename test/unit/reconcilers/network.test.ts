@@ -9,6 +9,7 @@ const wanted = (n: number, settings: Partial<DesiredInterface> = {}): DesiredInt
   service_id: serviceId(n),
   name: `svc_${n}`,
   mac: `02:00:00:00:00:0${n}`,
+  mark: 0x4100_0000 + n,
   ipv4_cidr: `10.5.0.${n}/24` as Cidr,
   ipv6_cidr: null,
   ...settings,
@@ -17,7 +18,7 @@ const wanted = (n: number, settings: Partial<DesiredInterface> = {}): DesiredInt
 async function setup(desired: readonly DesiredInterface[], parentInterface: string | undefined = 'eth0') {
   const kernel: FakeKernel = createFakeKernel();
   await kernel.start();
-  const parent = kernel.addDevice({ name: 'eth0' });
+  const parent = kernel.addDevice({ name: 'eth0', mac: '02:00:00:00:01:00' });
   const state = { desired };
   const reconciler = createNetworkReconciler({ parentInterface }, { kernel, desired: () => state.desired });
   const plan = async () => reconciler.plan(state.desired, await reconciler.observe());

@@ -85,7 +85,7 @@ async function play(
 ) {
   const kernel = createFakeKernel({ sysctl: { 'net.ipv4.tcp_fwmark_accept': '0' } });
   await kernel.start();
-  kernel.addDevice({ name: 'eth0' });
+  kernel.addDevice({ name: 'eth0', mac: '02:00:00:00:01:00' });
   const local = peer(scenario.local);
   const history = new History();
   let fold: Fold = foldOf([]);
