@@ -1,13 +1,13 @@
 /**
  * Builds the tunnel's core with AddressSanitizer and UndefinedBehaviorSanitizer, lets it mutate datagrams, frames, policies and
- * snapshots, and reads what it writes with the reference codec. FUZZ_SECONDS and FUZZ_SEED set how long and from where.
+ * snapshots, and reads what it writes with the reference codec; and both threads with ThreadSanitizer. FUZZ_SECONDS and FUZZ_SEED set how long and from where.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { decodeRecords, sealBody } from '../unit/engines/iptun/reference-codec.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -16,11 +16,10 @@ const HEADERS = join(dirname(dirname(process.execPath)), 'include', 'node');
 const seconds = process.env['FUZZ_SECONDS'] ?? '5';
 const seed = process.env['FUZZ_SEED'] ?? '1';
 
-t.test('the core keeps to its memory and its format', { timeout: 600_000 }, async (t) => {
+function build(t: Test, name: string, sanitizers: string, parts: readonly string[]): string {
   const directory = mkdtempSync(join(tmpdir(), 'arctic-fuzz-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  const program = join(directory, 'tunnel-core');
-  const sources = ['aead', 'datagram', 'packet', 'policy', 'table'].map((name) => join(CORE, `${name}.cc`));
+  const program = join(directory, name);
   execFileSync('g++', [
     '-std=c++17',
     '-g',
@@ -28,15 +27,29 @@ t.test('the core keeps to its memory and its format', { timeout: 600_000 }, asyn
     '-Wall',
     '-Wextra',
     '-D_GNU_SOURCE',
-    '-fsanitize=address,undefined',
+    `-fsanitize=${sanitizers}`,
     '-fno-sanitize-recover=all',
     ...(existsSync(HEADERS) ? [`-I${HEADERS}`] : []),
-    join(HERE, 'tunnel-core.cc'),
-    ...sources,
+    join(HERE, `${name}.cc`),
+    ...parts.map((part) => join(CORE, `${part}.cc`)),
     '-o',
     program,
     '-l:libcrypto.so.3',
+    '-lpthread',
   ]);
+  return program;
+}
+
+const PARTS = ['aead', 'datagram', 'packet', 'policy', 'table'];
+
+t.test('tables change under traffic without a data race', { timeout: 600_000 }, async (t) => {
+  const program = build(t, 'tunnel-threads', 'thread', [...PARTS, 'loop', 'egress', 'ingress']);
+  // ThreadSanitizer of older compilers does not start under full address space randomisation.
+  t.match(execFileSync('setarch', ['-R', program, seconds]).toString(), /received [1-9]/);
+});
+
+t.test('the core keeps to its memory and its format', { timeout: 600_000 }, async (t) => {
+  const program = build(t, 'tunnel-core', 'address,undefined', PARTS);
   const output = execFileSync(program, [seconds, seed], { maxBuffer: 64 << 20 }).toString();
   const lines = output.split('\n').map((line) => line.split(' '));
 

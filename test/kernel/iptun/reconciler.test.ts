@@ -1,8 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { mayMakeNamespaces } from '../netns.ts';
 import { CLIENT, ENTRY, makeReconcilerLab, NOTHING_DESIRED, SERVER } from './reconciler-lab.ts';
-import { ping, serve, udpEchoes } from './traffic.ts';
+import { comesThrough, ping, serve, udpEchoes } from './traffic.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root to make network namespaces');
 
@@ -17,7 +16,7 @@ t.test('what a route claims goes through the tunnel and leaves as the exit', asy
   for (const side of ['entry', 'exit'] as const)
     t.strictSame(await lab.reconcile(side), [], `${side} is settled after one pass`);
   await lab.agree();
-  await sleep(600);
+  t.ok(await comesThrough(client, SERVER.v4));
 
   // Over IPv6 nobody cuts packets on the way: each sender loses one and is told what fits.
   for (const from of [client, entry]) await ping(from, SERVER.v6, { size: 4000, count: 1 });
@@ -58,7 +57,7 @@ t.test('what others change is put back, and what is no longer wanted goes', asyn
   await lab.reconcile('entry');
   await lab.reconcile('exit');
   await lab.agree();
-  await sleep(600);
+  t.ok(await comesThrough(client, SERVER.v4));
   t.match(await ping(client, SERVER.v4), { received: 3 });
 
   await entry.exec('nft', 'delete', 'chain', 'inet', 'arctic_iptun', 'postrouting');
@@ -82,7 +81,7 @@ t.test('what others change is put back, and what is no longer wanted goes', asyn
 
   // The keys were kept meanwhile: nothing is sent twice under one counter.
   await lab.reconcile('entry');
-  await sleep(600);
+  t.ok(await comesThrough(client, SERVER.v4));
   t.match(await ping(client, SERVER.v4), { received: 3 }, 'a service that comes back is carried again');
   t.equal((await lab.hosts.exit.stats()).peers[0]?.refused.replayed, 0);
 
@@ -97,7 +96,7 @@ t.test('a dead agent leaves a table that leads nowhere, and a new one takes it o
   await lab.reconcile('entry');
   await lab.reconcile('exit');
   await lab.agree();
-  await sleep(600);
+  t.ok(await comesThrough(client, SERVER.v4));
   t.match(await ping(client, SERVER.v4), { received: 3 });
   await lab.restart('entry');
   t.match(await entry.exec('nft', 'list', 'tables'), /arctic_iptun/, 'the table is still there');
@@ -109,7 +108,7 @@ t.test('a dead agent leaves a table that leads nowhere, and a new one takes it o
   );
   await lab.reconcile('entry');
   await lab.agree();
-  await sleep(800);
+  t.ok(await comesThrough(client, SERVER.v4));
   t.match(await ping(client, SERVER.v4), { received: 3 });
   t.match(await ping(client, SERVER.v6), { received: 3 });
 });

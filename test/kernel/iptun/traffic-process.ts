@@ -4,6 +4,7 @@
  *   udp <address> <port> <count> <gapMicroseconds>
  *                                       sends datagrams of many sizes with checksums, counts their echoes
  *   tcp <address> <port> <megabytes>    sends random bytes, compares the digest that comes back
+ *   reach <address>                     pings until one is answered
  *   ping <address> <size,...> <do|want> <count>
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -112,6 +113,7 @@ async function ping(
   sizes: readonly number[],
   discovery: string,
   count: number,
+  enough = count,
 ): Promise<void> {
   const addon = loadAddon();
   const ipv6 = isIPv6(address);
@@ -127,7 +129,7 @@ async function ping(
   let bad = 0;
   const refused: string[] = [];
   const room = Buffer.alloc(70_000);
-  for (let sequence = 0; sequence < count; sequence += 1) {
+  for (let sequence = 0; sequence < count && received < enough; sequence += 1) {
     const payload = randomBytes(sizes[sequence % sizes.length] ?? 0);
     const message = Buffer.concat([Buffer.from([ipv6 ? 128 : 8, 0, 0, 0, 0, 0, 0, 0]), payload]);
     message.writeUInt16BE(id, 4);
@@ -166,4 +168,5 @@ if (verb === 'serve') await serve(Number(first));
 else if (verb === 'udp') await udp(first, Number(second), Number(third), Number(fourth));
 else if (verb === 'tcp') await tcp(first, Number(second), Number(third));
 else if (verb === 'ping') await ping(first, second.split(',').map(Number), third, Number(fourth));
+else if (verb === 'reach') await ping(first, [56], 'want', 20, 1);
 else throw new Error(`no such traffic: ${verb}`);

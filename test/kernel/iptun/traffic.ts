@@ -61,6 +61,12 @@ export const ping = async (
     String(options.count ?? 3),
   ])) as PingResult;
 
+/** True once one ping is answered, within some twenty tries. */
+export async function comesThrough(netns: Netns, address: string): Promise<boolean> {
+  const { received } = (await run(netns, ['reach', address])) as { readonly received: number };
+  return received > 0;
+}
+
 export const udpEchoes = async (
   netns: Netns,
   address: string,
