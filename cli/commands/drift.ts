@@ -109,6 +109,8 @@ async function lookBack(context: Context, client: Client, at: string): Promise<b
 
 /** Goes on whatever happens to the agent: who watches wants to see it come back. */
 async function watch(context: Context, client: Client): Promise<never> {
+  /** An outage is told once, however long it lasts. */
+  let silent = false;
   for (;;) {
     await sleep(WATCH_MS);
     try {
@@ -117,9 +119,11 @@ async function watch(context: Context, client: Client): Promise<never> {
           `\n${new Date(context.clock.now()).toISOString().slice(0, 19).replace('T', ' ')} UTC\n`,
         );
       await look(context, client);
+      silent = false;
     } catch (error) {
       if (!(error instanceof Failure) || error.exit !== EXIT.connection) throw error;
-      context.terminal.note(`Note: ${error.message} Trying again.`);
+      if (!silent) context.terminal.note(`Note: ${error.message} Trying again until it answers.`);
+      silent = true;
     }
   }
 }

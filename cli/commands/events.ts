@@ -106,12 +106,15 @@ export const tail: Run = async (context, input) => {
   const { rows, head } = await newest(client, filters, lines);
   for (const row of rows) await print(row);
   let position = head;
+  /** An outage is told once, however long it lasts. */
+  let silent = false;
   while (input.flag('follow')) {
     try {
       const bytes = await client.open('/v1/events', {
         query: { ...filters, after: position },
         headers: { accept: 'text/event-stream' },
       });
+      silent = false;
       for await (const event of readServerSentEvents(bytes)) {
         const row: unknown = JSON.parse(event.data);
         if (!isRow(row) || typeof row['hlc'] !== 'string') continue;
@@ -122,7 +125,8 @@ export const tail: Run = async (context, input) => {
     } catch (error) {
       // A restart of the agent must not lose a line: go on after the last position once it answers again.
       if (!(error instanceof Failure) || error.exit !== EXIT.connection) throw error;
-      context.terminal.note(`Note: ${error.message} Trying again.`);
+      if (!silent) context.terminal.note(`Note: ${error.message} Trying again until it answers.`);
+      silent = true;
     }
     await sleep(RECONNECT_MS);
   }
