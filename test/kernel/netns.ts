@@ -5,7 +5,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { keptLabs } from '../../ops/lab/namespaces.ts';
+import { keptLabs, sweepDeadLabs } from '../../ops/lab/namespaces.ts';
 
 const run = promisify(execFile);
 const RUN_NETNS = '/run/netns';
@@ -26,8 +26,12 @@ export interface Netns {
   remove(): void;
 }
 
-/** Removes namespaces whose process is gone, but for those of a lab that was left standing on purpose. */
+/**
+ * Removes namespaces whose process is gone, but for those of a lab that was left standing on purpose. A dead lab's go
+ * with its processes, which could not be found by a namespace without a name.
+ */
 export function sweepStaleNamespaces(): void {
+  sweepDeadLabs();
   let names: string[];
   try {
     names = readdirSync(RUN_NETNS);
