@@ -1,4 +1,4 @@
-import { ArcticError, type ErrorCode } from '../../events/errors.ts';
+import { ArcticError, type ErrorCode, type ErrorDetail } from '../../events/errors.ts';
 
 /** Why bytes did not reach a peer or no answer came back. */
 export type TransportFault =
@@ -89,8 +89,8 @@ export function admissionFailure(error: ArcticError): HandshakeFailure {
   }
 }
 
-export const toError = (failure: HandshakeFailure): ArcticError =>
-  new ArcticError(failure.code, failure.text);
+export const toError = (failure: HandshakeFailure, details: readonly ErrorDetail[] = []): ArcticError =>
+  new ArcticError(failure.code, failure.text, details);
 
 /** HTTP status with which a responder says it; 503 tells the initiator to come again. */
 export const statusOf = (failure: HandshakeFailure): number =>

@@ -1,7 +1,7 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyNewEvent } from '../../../events/envelope.ts';
-import { ArcticError } from '../../../events/errors.ts';
-import { admissionFailure, FAILURES, type HandshakeFailure, toError } from '../failures.ts';
+import { ArcticError, type ErrorDetail } from '../../../events/errors.ts';
+import { admissionFailure, FAILURES, type HandshakeFailure, toError, transportFailure } from '../failures.ts';
 import { HANDSHAKE_PAUSES, HANDSHAKE_TRIES, JOIN_LIMIT } from '../parameters.ts';
 import { type AdmissionCandidate, type JoinContext, type MachineDeps, once } from './core.ts';
 import type { Exchange } from './exchange.ts';
@@ -17,6 +17,10 @@ export interface JoinDeps {
   readonly record: (events: readonly AnyNewEvent[]) => void;
   readonly running: () => boolean;
   readonly holdReason: () => string | undefined;
+  /** Asks the peer to open a connection to this host. */
+  readonly askBack: (link: Link) => void;
+  /** How long that may take, ms. */
+  readonly reverseLimit: number;
   /** Limit of one handshake request, ms. */
   readonly handshakeTimeout: number;
 }
@@ -63,6 +67,22 @@ export function admit(
   }
 }
 
+/** What to open when nothing came back from an address: port, protocol and direction. */
+function blockedWay(failure: HandshakeFailure, address: string): readonly ErrorDetail[] {
+  const port = /:(\d+)$/.exec(address)?.[1];
+  const silent = NO_ANSWER.some((fault) => transportFailure(fault).text === failure.text);
+  if (!silent || port === undefined) return [];
+  return [
+    {
+      pointer: '/address',
+      message:
+        `nothing answers at ${address}: TCP port ${port} has to be open there for connections from this host ` +
+        '(inbound; on a NAT, forwarded to the agent)',
+    },
+  ];
+}
+const NO_ANSWER = ['refused', 'timeout', 'no_route', 'reset'] as const;
+
 /** `peers add`: up to three tries of the handshake, admission, then both logs are brought together. */
 export function join(
   command: { readonly address: string; readonly name: string | undefined; readonly context: JoinContext },
@@ -82,7 +102,7 @@ export function join(
       },
     ]);
     report('warn', failure.text, { address, ...(peer === undefined ? {} : { peer }) });
-    done(toError(failure));
+    done(toError(failure, blockedWay(failure, address)));
   };
 
   /** The operator named a member: one that was given up on is tried again. */
@@ -152,9 +172,39 @@ export function join(
         clock.after(SETTLE_PAUSE, () => settle(link, limit));
         return;
       }
+      testReverse(link);
+    });
+
+  /** The way back: behind a NAT or a firewall it may be missing, and then pushes and probes of the peer come to nothing. */
+  const testReverse = (link: Link): void => {
+    const startedAt = clock.monotonic();
+    const wait = (): void => {
+      const over = clock.monotonic() - startedAt >= deps.reverseLimit || !deps.running();
+      if (link.inboundAt === undefined && !over) {
+        clock.after(SETTLE_PAUSE, wait);
+        return;
+      }
+      if (link.inboundAt === undefined) {
+        const own = deps.machine.profile().address;
+        const port = /:(\d+)$/.exec(own)?.[1] ?? 'of the API';
+        link.oneWay = true;
+        link.reason =
+          `only one direction works: this agent reaches the peer, but the peer's connections to this agent (${own}) do not arrive; ` +
+          `let TCP port ${port} in to this host (on a NAT, forward it), or set ADVERTISE_ADDRESS to an address that others reach`;
+        report('warn', link.reason, {
+          peer: link.peer,
+          address,
+          protocol: 'tcp',
+          port,
+          direction: 'inbound',
+        });
+      }
       deps.joining.delete(link.peer);
       done(link.peer);
-    });
+    };
+    if (link.inboundAt === undefined) deps.askBack(link);
+    wait();
+  };
 
   if (localParty(deps.machine) === undefined)
     done(

@@ -13,6 +13,10 @@ export interface Link {
   /** Wall and monotonic time of the last authentic word of the peer. */
   lastSeenAt: number | undefined;
   heardAt: number | undefined;
+  /** Monotonic time of the last request that the peer itself opened: proof that it can reach this host. */
+  inboundAt: number | undefined;
+  /** The join found that the peer cannot open connections to this host. */
+  oneWay: boolean;
   suspectSince: number | undefined;
   /** Members that suspect it too, since this host does. */
   readonly confirmedBy: Set<PeerId>;
@@ -54,6 +58,8 @@ export const createLink = (peer: PeerId): Link => ({
   reason: null,
   lastSeenAt: undefined,
   heardAt: undefined,
+  inboundAt: undefined,
+  oneWay: false,
   suspectSince: undefined,
   confirmedBy: new Set(),
   vouchedAt: undefined,

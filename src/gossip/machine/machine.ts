@@ -244,6 +244,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
           running: () => running,
           holdReason,
           handshakeTimeout,
+          askBack: (link) => call(link, { kind: 'probe', target: identity.peerId }, () => {}),
+          reverseLimit: 2 * requestTimeout(heartbeat),
         },
         done,
       );

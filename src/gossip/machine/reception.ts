@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { PeerId } from '../../../events/brand.ts';
 import { type Ids, newCorrelationId } from '../../../events/ids.ts';
 import type { PeerRequest, PeerResponse } from '../contract.ts';
@@ -69,6 +70,18 @@ const respond = (status: number, value: unknown): PeerResponse => ({
 const refusal = (failure: HandshakeFailure): PeerResponse =>
   respond(statusOf(failure), { error: failure.text, code: failure.code });
 
+/**
+ * Where a peer behind a NAT may be reached: the address its packets come from, at the port it says it has. Undefined when that
+ * is the address it gave anyhow.
+ */
+export function observedEndpoint(remoteAddress: string, address: string): string | undefined {
+  const plain = remoteAddress.replace(/^::ffff:/i, '');
+  const port = /:(\d{1,5})$/.exec(address)?.[1];
+  if (port === undefined || isIP(plain) === 0) return undefined;
+  const host = isIP(plain) === 6 ? `[${plain}]` : plain;
+  return address === `${host}:${port}` ? undefined : `http://${host}:${port}`;
+}
+
 export function createReception(deps: ReceptionDeps): Reception {
   const { machine, membership, exchange, channel, links, joining } = deps;
   const { clock, report, views } = machine;
@@ -95,10 +108,20 @@ export function createReception(deps: ReceptionDeps): Reception {
     if (waiting.intent !== 'join')
       return isPartner(views.peers.get(party.peer_id)) ? undefined : FAILURES.unknownPeer;
     if (deps.holdReason() !== undefined) return FAILURES.catchingUp;
-    return admit(machine, candidateOf(agreement, party.address, party.name, false), {
-      actor: { kind: 'peer', id: party.peer_id, address: waiting.remoteAddress },
-      correlationId: newCorrelationId(deps.ids),
-    });
+    const candidate = candidateOf(agreement, party.address, party.name, false);
+    const observed = observedEndpoint(waiting.remoteAddress, party.address);
+    const endpoints =
+      observed === undefined
+        ? candidate.endpoints
+        : [...new Set([...candidate.endpoints, observed])].slice(0, 16);
+    return admit(
+      machine,
+      { ...candidate, endpoints },
+      {
+        actor: { kind: 'peer', id: party.peer_id, address: waiting.remoteAddress },
+        correlationId: newCorrelationId(deps.ids),
+      },
+    );
   };
 
   const onConfirm = (confirm: Confirm, remoteAddress: string): PeerResponse => {
@@ -162,6 +185,8 @@ export function createReception(deps: ReceptionDeps): Reception {
   const answer = (link: Link, request: Request): Reply => {
     switch (request.kind) {
       case 'probe': {
+        // After a join the other side asks for its own sake: does a connection in the other direction come through?
+        if (request.target === link.peer) exchange.ping(link, () => {});
         const target = links.get(request.target as PeerId);
         if (target !== undefined && target !== link) {
           membership.suspectedBy(target, link);
@@ -202,6 +227,11 @@ export function createReception(deps: ReceptionDeps): Reception {
     const fresh = !opened.session.confirmed;
     membership.confirmed(link, opened.session);
     membership.heard(link, opened.skew);
+    link.inboundAt = clock.monotonic();
+    if (link.oneWay) {
+      link.oneWay = false;
+      link.reason = null;
+    }
     const reply = answer(link, opened.request);
     let body: Uint8Array;
     try {

@@ -2,6 +2,8 @@ import t from 'tap';
 import type { PeerId } from '../../../events/brand.ts';
 import { type Node, World } from '../../simulation/world.ts';
 
+t.setTimeout(300_000);
+
 const remove = (by: Node, peer: PeerId): void => {
   by.append({
     type: 'peer.removed',
