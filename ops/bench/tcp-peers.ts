@@ -34,8 +34,7 @@ export async function installPeers(): Promise<string> {
     }
   }
   const { stdout } = await run('dpkg-query', ['-W', ...Object.values(PACKAGES)]);
-  return stdout.trim().replaceAll('	', ' ').replaceAll('
-', ', ');
+  return stdout.trim().replaceAll('\t', ' ').replaceAll('\n', ', ');
 }
 
 /** Starts a program of one host with the congestion control its sockets shall have. */
