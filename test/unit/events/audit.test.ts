@@ -267,7 +267,7 @@ t.test('a forger who links everything anew is caught by what he cannot sign', as
             filter.actor !== undefined;
           return !seal && unproven;
         }),
-        { numRuns: 100 },
+        { numRuns: 40 },
       );
       fc.assert(
         fc.property(inner, (at) => {
@@ -275,7 +275,7 @@ t.test('a forger who links everything anew is caught by what he cannot sign', as
           const redundant = line.includes('"kind":"signature"');
           return !sound(lines.toSpliced(at, 1)) || (redundant && !seal);
         }),
-        { numRuns: 100 },
+        { numRuns: 40 },
       );
       fc.assert(
         fc.property(
@@ -284,7 +284,7 @@ t.test('a forger who links everything anew is caught by what he cannot sign', as
             !sound(lines.toSpliced(at, 0, lines[at] ?? '')) ||
             (!seal && (lines[at] ?? '').includes('"kind":"signature"')),
         ),
-        { numRuns: 100 },
+        { numRuns: 40 },
       );
     }
   }
