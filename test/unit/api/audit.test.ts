@@ -4,6 +4,8 @@ import { createAuditVerifier } from '../../../events/audit-verify.ts';
 import { createChanges } from '../../../projections/change.ts';
 import { createHarness } from './harness.ts';
 
+t.setTimeout(240_000);
+
 t.test('the export is streamed, sealed and filtered; a reader that goes away costs nothing', async (t) => {
   const harness = createHarness(t);
   const { send, log } = harness;

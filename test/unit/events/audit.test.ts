@@ -28,6 +28,8 @@ import {
   temporaryDirectory,
 } from './given-log.ts';
 
+t.setTimeout(240_000);
+
 const ALL: AuditFilter = { since: null, until: null, types: null, actor: null };
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
@@ -203,13 +205,13 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
     };
     fc.assert(
       fc.property(place, (at) => named(lines.toSpliced(at, 1), [at - offset + 1, lines.length - 1 - offset])),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
     fc.assert(
       fc.property(place, place, (from, to) =>
         named(lines.toSpliced(to, 0, lines[from] ?? ''), [to - offset + 1, to - offset + 2]),
       ),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
     fc.assert(
       fc.property(place, place, (a, b) => {
@@ -219,7 +221,7 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
         swapped[b] = lines[a] ?? '';
         return named(swapped, [Math.min(a, b) - offset + 1]);
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
     fc.assert(
       fc.property(place, fc.nat(), fc.integer({ min: 32, max: 126 }), (at, where, code) => {
@@ -231,14 +233,14 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
         // A changed link shows at the line or, when only it changed, there and at the next.
         return named(altered, [at - offset + 1, at - offset + 2]);
       }),
-      { numRuns: 250 },
+      { numRuns: 120 },
     );
     fc.assert(
       fc.property(
         fc.integer({ min: offset, max: lines.length - 1 }),
         (keep) => !verified(lines.slice(0, keep)).sound,
       ),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   }
 });
