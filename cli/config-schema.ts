@@ -146,6 +146,8 @@ export function renderConfig(oldText: string, config: Config): string {
   else document.set('current_cluster', config.current_cluster);
   if (!isMap(document.get('clusters'))) document.set('clusters', document.createNode({}));
   const old = document.get('clusters');
+  // `{}`, as an empty file has it, would draw everything inside it into one flow.
+  if (isMap(old) && old.items.length === 0) old.flow = false;
   if (isMap(old))
     for (const pair of [...old.items]) {
       const key = String(isScalar(pair.key) ? pair.key.value : pair.key);

@@ -40,6 +40,8 @@ const PATIENCE_MS = 75_000;
 const FAILURE_MS = 10_000;
 /** For a reconciler that has done its pass and yet calls a service pending, with a reason: it waits for something else. */
 const REASON_MS = 3_000;
+/** A peer that cannot be asked for so long is not only restarting. */
+const SILENCE_MS = 20_000;
 const POLL_MS = 150;
 
 /** The part of a service that every peer has alike, as one text. */
@@ -190,9 +192,11 @@ function createWatcher(
     if (last.settled) return last;
     try {
       last = await look();
+      lasting('silent', false);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      last = { ...last, note: error.message };
+      const gone = lasting('silent', true) > SILENCE_MS;
+      last = { ...last, settled: gone, failed: gone, note: error.message };
     }
     return last;
   };
