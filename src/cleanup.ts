@@ -10,6 +10,7 @@ import { readPeerKey } from './identity/peer-key.ts';
 import { createKernel } from './kernel/kernel.ts';
 import type { SysctlMemory } from './reconcilers/firewall/sysctls.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
+import { removeTunnels } from './reconcilers/iptun.ts';
 import { createNetworkReconciler } from './reconcilers/network.ts';
 import type { Settings } from './settings.ts';
 
@@ -67,6 +68,7 @@ export async function cleanUpKernel(settings: Settings): Promise<readonly string
       ),
       createNetworkReconciler({ parentInterface: settings.parentInterface }, { kernel, desired: NOTHING }),
     ];
+    await removeTunnels({ kernel, memory });
     for (const reconciler of reconcilers) await reconciler.cleanup('all');
     return [
       'removed the tables, policy routing and service interfaces of Arctic from the kernel',

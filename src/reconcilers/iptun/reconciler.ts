@@ -203,15 +203,24 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     async cleanup(scope) {
       settled = false;
       if (scope === 'shutdown') return;
-      await kernel.nft.deleteTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name);
-      const observed = await observe();
-      const routing = planTunnelRouting([], observed.families, observed.routing);
-      await deleteTunnelRouting(kernel, routing);
-      await addTunnelRouting(kernel, routing);
+      await removeTunnels(deps);
       if (engine.configured().peers.length > 0) await engine.configure({ peers: [] });
-      await restoreParameters(kernel, deps.memory);
     },
   };
+}
+
+/** Takes table, policy routing and kernel parameters of the tunnels away; for a host whose agent need not run any more. */
+export async function removeTunnels(deps: {
+  readonly kernel: Pick<Kernel, 'nft' | 'rt' | 'sysctl' | 'features'>;
+  readonly memory: ParameterMemory;
+}): Promise<void> {
+  const { kernel, memory } = deps;
+  const families: readonly IpFamily[] = (await kernel.features()).ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
+  await kernel.nft.deleteTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name);
+  const routing = planTunnelRouting([], families, await observeTunnelRouting(kernel, families, []));
+  await deleteTunnelRouting(kernel, routing);
+  await addTunnelRouting(kernel, routing);
+  await restoreParameters(kernel, memory);
 }
 
 /** Applied, with how the tunnel stands: `handshake 12 s ago, 10.0.0.2:51840, 120 B out, 240 B in, 0 lost`. */
