@@ -235,6 +235,34 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     if (history.wants(tips, claimed()).length > 0) pull(link, () => {});
   };
 
+  /**
+   * A peer that has never opened a connection to this host (a NAT without forwarding, a firewall) could not pull what it is
+   * offered, so it is given all it lacks, one answer at a time.
+   */
+  const deliver = (link: Link, done: () => void): void => {
+    const lacking = [...history.tips()].flatMap(([origin, tip]): [PeerId, number][] => {
+      const theirs = link.known.get(origin)?.seq ?? 0;
+      return theirs < tip.seq && !history.quarantined(origin) ? [[origin, theirs]] : [];
+    });
+    const batches = history.batches(lacking);
+    if (batches.length === 0) return done();
+    deps.call(link, { kind: 'push', batches }, (result) => {
+      if (!result.ok || result.reply.kind !== 'ack') return done();
+      let progress = false;
+      for (const [origin, seq] of result.reply.have) {
+        const before = link.known.get(origin as PeerId)?.seq ?? 0;
+        const sent = batches
+          .find((batch) => batch.origin === origin)
+          ?.events.findLast((event) => event.seq <= seq);
+        if (sent === undefined || sent.seq <= before) continue;
+        raise(link, origin as PeerId, sent.seq, sent.hash);
+        progress = true;
+      }
+      if (progress) deps.machine.clock.after(0, () => deliver(link, done));
+      else done();
+    });
+  };
+
   const ping: Exchange['ping'] = (link, done) => {
     const recent = history.recent();
     deps.call(link, { kind: 'ping', state: state(), ...(recent.length > 0 ? { recent } : {}) }, done);
@@ -261,13 +289,16 @@ export function createExchange(deps: ExchangeDeps): Exchange {
         // The peer is where we were a moment ago: it lacks exactly what came since.
         const added = history.addedSince(reply.state.digest);
         if (added === undefined || added.length === 0) return done('differs', result);
-        return deps.call(link, { kind: 'offer', vector: added }, () => done('differs', result));
+        return link.inboundAt === undefined
+          ? deliver(link, () => done('differs', result))
+          : deps.call(link, { kind: 'offer', vector: added }, () => done('differs', result));
       }
       const theirs = tipsOf(reply.vector);
       link.known.reset(theirs);
       noteBeyond(link, theirs);
       pull(link, () => {
         if (lagOf(history.tips(), link.known) === 0) return done('differs', result);
+        if (link.inboundAt === undefined) return deliver(link, () => done('differs', result));
         deps.call(link, { kind: 'offer', vector: history.vector() }, () => done('differs', result));
       });
     });
