@@ -93,10 +93,10 @@ export function createLogLevel(
     setFor(level, ms) {
       cancel();
       setLogLevel(logger, level);
-      logger.info({ level, seconds: ms / 1_000 }, 'log level set for a while');
+      logger.info({ log_level: level, seconds: ms / 1_000 }, 'log level set for a while');
       cancel = clock.after(ms, () => {
         setLogLevel(logger, usual);
-        logger.info({ level: usual }, 'log level as before');
+        logger.info({ log_level: usual }, 'log level as before');
       });
       return clock.now() + ms;
     },
