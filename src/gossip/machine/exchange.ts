@@ -245,7 +245,10 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       return theirs < tip.seq && !history.quarantined(origin) ? [[origin, theirs]] : [];
     });
     const batches = history.batches(lacking);
-    if (batches.length === 0) return done();
+    if (batches.length === 0) {
+      done();
+      return;
+    }
     deps.call(link, { kind: 'push', batches }, (result) => {
       if (!result.ok || result.reply.kind !== 'ack') return done();
       let progress = false;
