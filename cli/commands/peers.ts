@@ -33,6 +33,7 @@ const fieldsOf = (row: Row): readonly (readonly [string, string])[] => [
   ['Local', yesNo(row, 'is_local')],
   ['API Access', show(row, 'api_access')],
   ['Public Key', show(row, 'public_key')],
+  ...(typeof row['reason'] === 'string' ? [['Reason', row['reason']] as const] : []),
   ['Last Seen', row['is_local'] === true ? 'local' : showTime(row, 'last_seen_at')],
   ['Created', showTime(row, 'created_at')],
   ['Version', show(row, 'version')],

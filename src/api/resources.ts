@@ -18,6 +18,7 @@ export function peerResource(context: ApiContext, peer: PeerView) {
     address: peer.address,
     endpoints: peer.endpoints,
     state: stateOf(peer, isLocal, observed.state),
+    reason: reasonOf(peer, isLocal, observed.reason),
     api_access: peer.api_access,
     last_seen_at: isLocal ? isoTime(context.clock.now()) : observed.last_seen_at,
     created_at: peer.created_at,
@@ -38,6 +39,12 @@ function stateOf(peer: PeerView, isLocal: boolean, observed: 'pending' | 'active
   }
 }
 
+/** Why a peer is not active, where that is known. */
+function reasonOf(peer: PeerView, isLocal: boolean, observed: string | null): string | null {
+  if (peer.membership === 'set_aside') return 'the license has no free node for this peer';
+  return isLocal || peer.membership !== 'member' ? null : observed;
+}
+
 /** A peer as `cluster status` shows it. */
 export function peerStatus(context: ApiContext, peer: PeerView) {
   const resource = peerResource(context, peer);
@@ -47,12 +54,6 @@ export function peerStatus(context: ApiContext, peer: PeerView) {
     ...resource,
     membership: peer.membership,
     agent_version: resource.is_local ? context.options.version : (peer.agent_version ?? null),
-    reason:
-      peer.membership === 'set_aside'
-        ? 'the license has no free node for this peer'
-        : resource.is_local
-          ? null
-          : observed.reason,
     lag: resource.is_local ? 0 : observed.lag,
     log_head: resource.is_local ? log.head : observed.log_head,
     projection_digest: resource.is_local ? projections.digest() : observed.projection_digest,

@@ -58,6 +58,7 @@ export const Peer = Type.Object(
     state: Type.Union(
       (['pending', 'active', 'unreachable', 'left', 'removed'] as const).map((one) => Type.Literal(one)),
     ),
+    reason: Nullable(Type.String()),
     api_access: ApiAccess,
     last_seen_at: Nullable(Time),
     created_at: Time,
@@ -262,7 +263,6 @@ export const PeerStatus = Type.Object(
     ...Peer.properties,
     membership: Type.String(),
     agent_version: Nullable(Type.String()),
-    reason: Nullable(Type.String()),
     lag: Type.Integer({
       minimum: 0,
       description: 'Events held here that the peer, by its last word, lacks.',

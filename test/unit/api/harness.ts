@@ -211,7 +211,7 @@ export function createHarness(
       network: applied,
       firewall: applied,
       tproxy: applied,
-      iptun: { state: 'pending', reason: 'not built yet' },
+      iptun: { state: 'pending', reason: 'waiting for a handshake' },
     }),
     drift: async () => [
       { reconciler: 'firewall', differences: [{ item: 'rule 1', desired: 'present', observed: null }] },

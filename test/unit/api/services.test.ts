@@ -32,7 +32,7 @@ t.test('a service: created, read, changed, deleted', async (t) => {
     interface_ipv4_cidr: '10.9.0.1/24',
     route_count: 0,
     version: 1,
-    status: { iptun: { state: 'pending', reason: 'not built yet' } },
+    status: { iptun: { state: 'pending', reason: 'waiting for a handshake' } },
   });
   t.equal(created.headers.etag, '"1"');
 

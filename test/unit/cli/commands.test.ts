@@ -54,7 +54,7 @@ const service = {
   updated_at: '2026-01-01T00:00:00.000Z',
   version: 1,
   status: {
-    iptun: { state: 'pending', reason: 'not built yet' },
+    iptun: { state: 'pending', reason: 'waiting for a handshake' },
     network: applied,
     firewall: applied,
     tproxy: applied,
@@ -190,7 +190,7 @@ t.test('services get shows a line for each reconciler', async (t) => {
   writeConfig(home, [api.url]);
   const result = await home.run(['services', 'get', 'web']);
   t.match(result.stdout, /\n {2}network: applied\n {2}firewall: applied\n {2}tproxy: applied\n/);
-  t.match(result.stdout, '  iptun: pending (not built yet)\n');
+  t.match(result.stdout, '  iptun: pending (waiting for a handshake)\n');
   t.match(result.stdout, /Source: +london \(peer_/);
   t.match(result.stdout, /192\.168\.7\.0\/24/);
 });

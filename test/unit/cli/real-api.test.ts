@@ -43,7 +43,7 @@ t.test('an operator takes a bare agent through its life', async (t) => {
 
   t.match(
     await good('services', 'create', '--target-peer', 'paris', '--name', 'web', '--bandwidth-limit', '50'),
-    /Bandwidth: +50 Mbit\/s[\s\S]*iptun: pending \(not built yet\)/,
+    /Bandwidth: +50 Mbit\/s[\s\S]*iptun: pending \(waiting for a handshake\)/,
   );
   const twice = await run('services', 'create', '--target-peer', 'paris', '--name', 'web');
   t.match(twice.stderr, /^Error: service svc_.* has the name "web" already\.\n$/, 'one line, said once');
