@@ -85,7 +85,10 @@ t.test('an event is one line for a person', async (t) => {
     describeEvent(asEvent('drift.found', 'x', drift)),
     'firewall drifted by nft (pid 42): 1 difference',
   );
-  t.equal(describeEvent(asEvent('tariff.changed', 'tar_1', { a: 1 })), 'tariff.changed of tar_1 (of a newer Arctic): a=1');
+  t.equal(
+    describeEvent(asEvent('tariff.changed', 'tar_1', { a: 1 })),
+    'tariff.changed of tar_1 (of a newer Arctic): a=1',
+  );
   t.equal(
     describeEvent(asEvent('license.installed', 'lic_1', {}, 9)),
     'license.installed of lic_1 (version 9, of a newer Arctic)',
