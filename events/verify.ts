@@ -11,7 +11,10 @@ import { createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
 import { EMPTY_FRONTIER, extend, type Frontier, rootOf } from './merkle.ts';
+import type { LogFault, Verification } from './verification.ts';
 import { noteFault } from './witness.ts';
+
+export type { LogFault, Verification };
 
 /**
  * `full`: the file's own structure and every event. `tail`: the newest thousand events and the signature at the end of
@@ -20,32 +23,6 @@ import { noteFault } from './witness.ts';
 export type Scope = 'full' | 'tail' | 'none';
 
 const TAIL_EVENTS = 1_000;
-
-export interface LogFault {
-  /** Undefined when the fault is in the file and not in one event. */
-  readonly position: number | undefined;
-  readonly id: EventId | undefined;
-  readonly origin: PeerId | undefined;
-  readonly stream: Stream | undefined;
-  readonly seq: number | undefined;
-  readonly reason: string;
-}
-
-export interface Verification {
-  /** The first fault by position; undefined when the log verifies. */
-  readonly fault: LogFault | undefined;
-  readonly events: number;
-  readonly transactions: number;
-  readonly chains: readonly (ChainHead & { readonly publicKey: string })[];
-  /** Signed checkpoints that were checked. */
-  readonly checkpoints: number;
-  /** Members whose pinned key is not the one another member admitted them with; for a person to look into. */
-  readonly keyConflicts: readonly {
-    readonly peerId: PeerId;
-    readonly position: number;
-    readonly publicKey: string;
-  }[];
-}
 
 /** Verifies a log offline, in constant memory. Needs neither the agent nor any key: keys are pinned in the log. */
 export function verifyLog(options: {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { EXIT } from '../../events/errors.ts';
-import type { Verification } from '../../events/verify.ts';
+import type { Verification } from '../../events/verification.ts';
 import { readAgentSettings } from '../agent-settings.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';

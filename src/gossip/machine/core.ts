@@ -8,7 +8,7 @@ import type { LicenseDocumentView, Views } from '../../../projections/views.ts';
 import type { Identity, Verify } from '../../identity/contract.ts';
 import type { TransportFault } from '../failures.ts';
 import type { Sessions } from '../sessions.ts';
-import type { Channel } from './channel.ts';
+import type { Channel } from './channel-contract.ts';
 
 /**
  * What the machine is given. It opens no socket, reads no clock and draws no random number but through these, so the same code
