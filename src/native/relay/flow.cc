@@ -160,8 +160,12 @@ void Loop::FinishConnect(Flow* flow) {
     uint8_t payload[kFlowLength];
     Store32(payload, link->number);
     Append(link, FrameType::kOpened, payload, sizeof payload);
-    if (!link->dead) Flush(link);
-    if (!link->dead) ReadLink(link);
+    if (flow->dead) return;
+    // The destination often answers at once: OPENED leaves with that, otherwise by itself. Nobody waits for it.
+    flow->timer.Set(&timers_, now_us_ + kOpenedUs, [this, flow] {
+      if (flow->link != nullptr) Flush(flow->link);
+    });
+    ReadLink(link);
   }
   if (!flow->dead) ReadLocal(flow);
 }
@@ -182,8 +186,8 @@ bool Loop::OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_
     case FrameType::kFinish:
       if (Load32(payload) != number || flow->received != Ended::kNo) return false;
       flow->received = Ended::kFinished;
-      // Everything before it has been written: `Blocked` holds FINISH back, too.
-      if (flow->fd >= 0) shutdown(flow->fd, SHUT_WR);
+      // Everything before it has been written: `Blocked` holds FINISH back, too. The close at the end says it as well.
+      if (flow->fd >= 0 && flow->sent == Ended::kNo) shutdown(flow->fd, SHUT_WR);
       ReleaseWhenDone(flow);
       return true;
     case FrameType::kReset: {

@@ -155,6 +155,7 @@ class Loop {
   static constexpr size_t kPongLimit = 256 * 1024;
   static constexpr size_t kMostDialing = 64;
   static constexpr int64_t kYoungUs = 1000 * 1000;
+  static constexpr int64_t kOpenedUs = 2000;
 
   // loop.cc
   void Dispatch(Pollable* one, uint32_t events);
