@@ -152,7 +152,7 @@ const FAIRNESS: Work = {
   ],
 };
 
-/** Everything, or with `quick` what fits into about three minutes at one round. */
+/** Everything, or with `quick` the main rows only, about four minutes at one round. */
 export function scenes(quick: boolean): readonly Scene[] {
   const fetches = [
     fetching('64 KB', 65_536, quick ? 5 : 10, 0.4),
