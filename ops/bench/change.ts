@@ -4,6 +4,7 @@
  *
  *   node --import=tsx ops/bench/change.ts [changes]
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createKernel } from '../../src/kernel/kernel.ts';
 import { createCluster } from '../../test/e2e/cluster.ts';
 import { namespacePath } from '../lab/namespaces.ts';
@@ -11,6 +12,7 @@ import { describeMachine } from './machine.ts';
 import { median, quantile, spread } from './statistics.ts';
 
 const CHANGES = Number(process.argv[2] ?? 40);
+const QUIET_MS = 150;
 
 const cluster = await createCluster();
 const entry = cluster.member(0);
@@ -25,9 +27,17 @@ try {
   const { id } = created.json<{ id: string }>();
 
   let committed: (() => void) | undefined;
+  let lastCommit = performance.now();
   kernel.watch((notice) => {
-    if (notice.subsystem === 'nftables') committed?.();
+    if (notice.subsystem !== 'nftables') return;
+    lastCommit = performance.now();
+    committed?.();
   });
+
+  /** A change is two commits, of the firewall and then of the tunnel's table: the next must not meet the last one's second. */
+  const settled = async (): Promise<void> => {
+    while (performance.now() - lastCommit < QUIET_MS) await sleep(20);
+  };
 
   interface Times {
     /** Milliseconds since the request left. */
@@ -36,6 +46,7 @@ try {
   }
 
   async function addRoutes(routes: readonly { priority: number; dest_cidr: string }[]): Promise<Times> {
+    await settled();
     const commit = new Promise<number>((resolve, reject) => {
       const late = setTimeout(() => reject(new Error('no commit in 10 s')), 10_000);
       committed = () => {
