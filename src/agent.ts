@@ -26,6 +26,7 @@ import { createTunnelEngine } from './engines/iptun/engine.ts';
 import { createTproxyEngine } from './engines/tproxy/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createGossip } from './gossip/gossip.ts';
+import { createMembershipWatch } from './gossip/membership-watch.ts';
 import { createHttpTransport } from './gossip/transport.ts';
 import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
 import { verifyLicense } from './identity/license.ts';
@@ -209,6 +210,16 @@ async function assemble(
       transport: createHttpTransport({ connect }),
     },
   );
+
+  const membership = createMembershipWatch({
+    views,
+    localPeer: identity.peerId,
+    report: (level, message, fields) => logger[level](fields ?? {}, message),
+  });
+  membership.review();
+  projections.bus.on('changed', (name) => {
+    if (name === 'peers') membership.review();
+  });
 
   // The TCP engine.
   addon.raiseFileLimit(FILE_LIMIT);

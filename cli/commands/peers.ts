@@ -7,6 +7,7 @@ import { rememberPeers } from '../known-peers.ts';
 import type { Column } from '../output.ts';
 import { peerId } from '../resolve.ts';
 import type { Style } from '../style.ts';
+import { printable } from '../terminal.ts';
 
 export const paintState = (state: string, style: Style): string => {
   if (state === 'active') return style.green(state);
@@ -50,6 +51,9 @@ export const list: Run = async (context, input) => {
     return !input.flag('remote') || row['is_local'] !== true;
   });
   await context.output.table(rows, columns(context.clock.now()), 'No peers.');
+  for (const row of rows)
+    if (typeof row['reason'] === 'string' && row['state'] !== 'active')
+      context.terminal.note(printable(`${show(row, 'name')}: ${row['reason']}`));
   return EXIT.success;
 };
 

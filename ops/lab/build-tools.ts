@@ -12,8 +12,9 @@ const CACHE = join(dirname(dirname(HERE)), '.lab', 'tools');
 const FLAGS = {
   linkemulator: ['-O2', '-Wall', '-Wextra', '-Werror'],
   loadtool: ['-O2', '-Wall', '-Wextra', '-Werror'],
-  /** A preload library. */
+  /** Preload libraries. */
   congestion: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],
+  clockshift: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],
 } as const;
 
 export type Tool = keyof typeof FLAGS;

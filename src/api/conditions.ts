@@ -1,6 +1,6 @@
 import { ArcticError } from '../../events/errors.ts';
 import { liveLock } from '../commands/cluster.ts';
-import { isMember } from '../commands/peers.ts';
+import { isMember, setAsideReason } from '../commands/peers.ts';
 import type { Facts } from '../health/facts.ts';
 import { type ApiContext, isoTime } from './context.ts';
 import { licenseResource, peerStatus } from './resources.ts';
@@ -51,6 +51,17 @@ export function factsOf(context: ApiContext): Facts {
       lock === undefined
         ? null
         : { holder: lock.holder, purpose: lock.purpose, expiresAt: isoTime(lock.expires_at_ms) },
+    membership: {
+      local: views.peers.get(identity.peerId)?.membership ?? 'member',
+      setAside: views.peers
+        .list()
+        .filter((peer) => peer.membership === 'set_aside')
+        .map((peer) => ({
+          name: peer.name,
+          local: peer.id === identity.peerId,
+          reason: setAsideReason(views),
+        })),
+    },
     peers: views.peers
       .list()
       .filter((peer) => isMember(peer) && peer.id !== identity.peerId)

@@ -1,7 +1,7 @@
 import type { CredentialView, LockView, PeerView, RouteView, ServiceView } from '../../projections/views.ts';
 import { requireLicense } from '../commands/gate.ts';
 import { licenseStateAt, nextLicenseChange } from '../commands/license-state.ts';
-import { isMember } from '../commands/peers.ts';
+import { isMember, setAsideReason } from '../commands/peers.ts';
 import { interfaceNameOf } from '../commands/services.ts';
 import type { Finding } from '../health/contract.ts';
 import { type ApiContext, isoTime } from './context.ts';
@@ -18,7 +18,7 @@ export function peerResource(context: ApiContext, peer: PeerView) {
     address: peer.address,
     endpoints: peer.endpoints,
     state: stateOf(peer, isLocal, observed.state),
-    reason: reasonOf(peer, isLocal, observed.reason),
+    reason: reasonOf(context, peer, isLocal, observed.reason),
     api_access: peer.api_access,
     last_seen_at: isLocal ? isoTime(context.clock.now()) : observed.last_seen_at,
     created_at: peer.created_at,
@@ -40,8 +40,13 @@ function stateOf(peer: PeerView, isLocal: boolean, observed: 'pending' | 'active
 }
 
 /** Why a peer is not active, where that is known. */
-function reasonOf(peer: PeerView, isLocal: boolean, observed: string | null): string | null {
-  if (peer.membership === 'set_aside') return 'the license has no free node for this peer';
+function reasonOf(
+  { views }: ApiContext,
+  peer: PeerView,
+  isLocal: boolean,
+  observed: string | null,
+): string | null {
+  if (peer.membership === 'set_aside') return setAsideReason(views);
   return isLocal || peer.membership !== 'member' ? null : observed;
 }
 

@@ -66,9 +66,22 @@ export function requireUnlocked(views: Views, context: DecisionContext): void {
   );
 }
 
-/** Both gates, for changes of peers, services and routes. */
+/** Whoever is out of the cluster may sign what it likes: no member takes it. Better said now than lost. */
+function requireBelonging(views: Views, context: DecisionContext): void {
+  const membership = views.peers.get(context.localPeer)?.membership;
+  if (membership !== 'removed' && membership !== 'left') return;
+  const { cluster_id } = views.cluster();
+  throw new ArcticError(
+    'FORBIDDEN',
+    `this agent ${membership === 'left' ? 'left' : 'was removed from'} cluster ${cluster_id}, so no member takes what is changed here; ` +
+      'add it again from a member with: arctic peers add HOST:PORT, or bootstrap it anew',
+  );
+}
+
+/** All gates, for changes of peers, services and routes. */
 export function requireChangeable(views: Views, context: DecisionContext): LicenseDocumentView {
   const license = requireWritable(views, context);
+  requireBelonging(views, context);
   requireUnlocked(views, context);
   return license;
 }

@@ -27,6 +27,11 @@ export interface UpdatePeerCommand {
 
 export const isMember = (peer: PeerView | undefined): boolean => peer?.membership === 'member';
 
+/** Why a peer is set aside. The joins beyond the cap are the last by the events' own clocks, so every member names the same ones. */
+export const setAsideReason = (views: Pick<Views, 'license'>): string =>
+  `set aside: it joined last, past the ${views.license()?.max_nodes ?? 0} nodes of the license; ` +
+  'its services rest until a peer is removed or a license with more nodes is installed';
+
 const memberCount = (views: Views): number => views.peers.list().filter(isMember).length;
 
 /** Whether `peers add` may start a handshake at all; appends nothing itself. */
@@ -152,10 +157,10 @@ export function decideRemovePeer(
 
 /** Takes the local peer out of its cluster. */
 export function decideLeave(views: Views, context: DecisionContext): Decision<null> {
-  requireChangeable(views, context);
-  const peer = requirePeer(views, context.localPeer);
-  if (!isMember(peer))
+  const membership = views.peers.get(context.localPeer)?.membership;
+  if (membership === 'left' || membership === 'removed')
     throw new ArcticError('NOT_FOUND', 'this agent is not a member of a cluster any more.');
+  requireChangeable(views, context);
   return {
     events: [{ type: 'peer.left', entity: context.localPeer, data: { peer_id: context.localPeer } }],
     result: null,

@@ -13,6 +13,7 @@ export interface Facts {
   /** Null: there is none. */
   readonly license?: LicenseFacts | null;
   readonly trust?: TrustFacts;
+  readonly membership?: MembershipFacts;
   readonly peers?: readonly PeerFacts[];
   readonly reconcilers?: readonly ReconcilerFacts[];
   readonly drift?: readonly DriftFacts[];
@@ -96,6 +97,13 @@ export interface TrustFacts {
   readonly roots: number;
   /** Why a root, or the directory, is refused. */
   readonly fault: string | undefined;
+}
+
+export interface MembershipFacts {
+  /** What this host is to its cluster. */
+  readonly local: 'member' | 'left' | 'removed' | 'set_aside';
+  /** Peers that the node cap sets aside, by name. */
+  readonly setAside: readonly { readonly name: string; readonly local: boolean; readonly reason: string }[];
 }
 
 export interface PeerFacts {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock, systemRandom } from '../../events/clock.ts';
 import { createIds } from '../../events/ids.ts';
-import { createLab, type Lab, type LabAgent, type LabOptions } from '../../ops/lab/lab.ts';
+import { createLab, type Lab, type LabAgent, type LabHost, type LabOptions } from '../../ops/lab/lab.ts';
 import { createLicenseRoot, issueLicense } from '../../src/identity/license.ts';
 import { formatPublicRoot } from '../../src/identity/trust-roots.ts';
 
@@ -25,6 +25,8 @@ export interface LicenseTerms {
   readonly customer?: string;
   readonly maxNodes?: number;
   readonly maxServices?: number;
+  /** Days until it expires; 90 unless given. */
+  readonly days?: number;
 }
 
 /** An issuer of its own for one test: its root goes onto every host it is trusted on. */
@@ -53,7 +55,7 @@ export function createIssuer(directory: string): Issuer {
           maxNodes: terms.maxNodes ?? 10,
           maxServices: terms.maxServices ?? 100,
           features: [],
-          expiresAt: Date.now() + 90 * 86_400_000,
+          expiresAt: Date.now() + (terms.days ?? 90) * 86_400_000,
         },
         { clock: systemClock, ids },
       ),
@@ -109,20 +111,31 @@ export interface TestCluster {
   member(index: number): Member;
 }
 
-/** Starts and bootstraps one agent a host, and joins each further one to the first. */
-export async function createCluster(
-  options: LabOptions & { readonly join?: boolean; readonly env?: Readonly<Record<string, string>> } = {},
-): Promise<TestCluster> {
+export interface ClusterOptions extends LabOptions {
+  /** False: everybody stays a cluster of its own. */
+  readonly join?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Settings of one host beside those. */
+  readonly envOf?: (host: LabHost) => Promise<Readonly<Record<string, string>>>;
+  readonly license?: LicenseTerms;
+}
+
+/** Starts one agent a host, bootstraps one after the other, so that the first has the oldest id, and joins each further one to it. */
+export async function createCluster(options: ClusterOptions = {}): Promise<TestCluster> {
   const lab = await createLab(options);
   try {
     const issuer = createIssuer(join(lab.directory, 'issuer'));
     const names = options.agents ?? ['entry', 'exit'];
-    const members = await Promise.all(
+    const agents = await Promise.all(
       names.map(async (name) => {
-        issuer.trustOn(join(lab.host(name).directory, 'config'));
-        return bootstrap(await lab.startAgent(name, { env: options.env ?? {} }), issuer.issue(), name);
+        const host = lab.host(name);
+        issuer.trustOn(join(host.directory, 'config'));
+        return lab.startAgent(name, { env: { ...options.env, ...(await options.envOf?.(host)) } });
       }),
     );
+    const members: Member[] = [];
+    for (const agent of agents)
+      members.push(await bootstrap(agent, issuer.issue(options.license), agent.host.name));
     const member = (index: number): Member => {
       const found = members[index];
       if (found === undefined) throw new Error(`no member ${index}`);

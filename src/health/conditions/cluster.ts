@@ -187,6 +187,40 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
             ],
   },
   {
+    code: 'left-cluster',
+    severity: 'critical',
+    area: 'peers',
+    summary: 'This host is no member of its cluster any more.',
+    symptoms: ['Peers cannot communicate'],
+    dependsOn: [],
+    detect: ({ membership }) =>
+      membership &&
+      (membership.local === 'left' || membership.local === 'removed'
+        ? [
+            {
+              text: `this host ${membership.local === 'left' ? 'left' : 'was removed from'} its cluster: no member takes its changes, and its services rest.`,
+              remedy:
+                "Add it again from a member ('arctic peers add HOST:PORT'), or re-bootstrap it: stop, remove the database, start, bootstrap.",
+            },
+          ]
+        : []),
+  },
+  {
+    code: 'peer-set-aside',
+    severity: 'critical',
+    area: 'peers',
+    summary: 'The cluster has more peers than its license has nodes; the last to join is set aside.',
+    symptoms: ['Node limit exceeded'],
+    dependsOn: [],
+    detect: ({ membership }) =>
+      membership?.setAside.map(({ name, local, reason }) => ({
+        subject: name,
+        text: `${local ? 'this host' : `peer ${name}`} is ${reason}.`,
+        remedy:
+          "Remove a peer that is not used ('arctic peers delete PEER_ID --yes'), or install a license with a higher cap.",
+      })),
+  },
+  {
     code: 'peer-name-unresolved',
     severity: 'warning',
     area: 'peers',
@@ -237,6 +271,22 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
         : {
             text: `peer ${name} (${address}) has not shaken hands with this host yet${reason === null ? '' : `: ${reason}`}.`,
             remedy: `Wait for the next heartbeat, or 'arctic cluster sync'; then ${handshakeRemedy(reason ?? '', address)}`,
+          },
+    ),
+  },
+  {
+    code: 'peer-one-sided',
+    severity: 'warning',
+    area: 'peers',
+    summary: 'A peer is reached in one direction only, or only by way of others.',
+    symptoms: ['Peers cannot communicate', 'Connection timeout'],
+    dependsOn: ['peer-name-unresolved'],
+    detect: ofPeers(({ name, address, state, reason }) =>
+      state !== 'active' || reason === null
+        ? undefined
+        : {
+            text: `peer ${name} (${address}): ${reason}.`,
+            remedy: `Test both directions: 'curl http://${address}/livez' here, and the same from there to this host; open or forward the port that does not answer.`,
           },
     ),
   },

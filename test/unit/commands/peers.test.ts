@@ -122,4 +122,9 @@ t.test('leaving and names', async (t) => {
     refusal((now, at) => decideLeave(now, at)),
     { code: 'NOT_FOUND' },
   );
+  t.match(
+    refusal((now, at) => decideInvitePeer(now, { address: '192.0.2.9:8080', name: undefined }, at)),
+    { code: 'FORBIDDEN', message: /left cluster/ },
+    'what a peer that is out changes reaches nobody',
+  );
 });

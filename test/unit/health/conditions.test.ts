@@ -58,6 +58,7 @@ const WELL = {
     services: 1,
   },
   trust: { directory: '/etc/arctic/trust-roots', roots: 1, fault: undefined },
+  membership: { local: 'member', setAside: [] },
   peers: [
     {
       id: 'peer_2',
@@ -153,6 +154,14 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'peer-name-unresolved': peer({ tried: { ...PEER.tried, resolves: false } }),
   'peer-unreachable': peer({ state: 'unreachable', reason: 'handshake failed: connection refused' }),
   'peer-pending': peer({ state: 'pending' }),
+  'left-cluster': { membership: { local: 'removed', setAside: [] } },
+  'peer-set-aside': {
+    membership: {
+      local: 'member',
+      setAside: [{ name: 'west', local: false, reason: 'set aside: it joined last' }],
+    },
+  },
+  'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
   'peer-carrier-closed': peer({ tried: { ...PEER.tried, carrier: 'connection refused' } }),
   'peer-lagging': peer({ lag: 50_000 }),
