@@ -23,7 +23,14 @@ import {
   ReconcileFailed,
   RecoveryUsed,
 } from './catalogue/local.ts';
-import { PeerAdmitted, PeerLeft, PeerRegistered, PeerRemoved, PeerUpdated } from './catalogue/peer.ts';
+import {
+  PeerAdmitted,
+  PeerForked,
+  PeerLeft,
+  PeerRegistered,
+  PeerRemoved,
+  PeerUpdated,
+} from './catalogue/peer.ts';
 import { RouteAdded, RouteDeleted, RouteUpdated } from './catalogue/route.ts';
 import { ServiceCreated, ServiceDeleted, ServiceUpdated } from './catalogue/service.ts';
 import type { Stream } from './stream.ts';
@@ -65,6 +72,12 @@ export const CATALOGUE = {
   'peer.updated': row('config', 1, PeerUpdated, 'Settings of a peer changed.'),
   'peer.left': row('config', 1, PeerLeft, 'A peer left the cluster by its own decision.'),
   'peer.removed': row('config', 1, PeerRemoved, 'A member removed a peer.'),
+  'peer.forked': row(
+    'config',
+    1,
+    PeerForked,
+    'A member found two histories signed by one peer; nothing of that peer counts from there on.',
+  ),
   'service.created': row('config', 1, ServiceCreated, 'A service was created.'),
   'service.updated': row('config', 1, ServiceUpdated, 'Settings of a service changed.'),
   'service.deleted': row('config', 1, ServiceDeleted, 'A service and its routes were deleted.'),

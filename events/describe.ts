@@ -41,6 +41,8 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
     d.extends === undefined
       ? `peer ${name(d.peer_id)} removed; its history stands up to event ${d.last_seq}`
       : `peer ${name(d.peer_id)} stays removed; its history stands up to event ${d.last_seq}, which had been received before`,
+  'peer.forked': (d, _, name) =>
+    `peer ${name(d.peer_id)} signed two histories; nothing of it counts from its event ${d.seq} on (${d.first.id}, ${d.second.id})`,
   'service.created': (d, _, name) =>
     `service ${d.name} created: ${name(d.source_peer_id)} -> ${name(d.target_peer_id)} over ${d.transport_type}`,
   'service.updated': (d, entity, name) => `service ${name(entity)} updated: ${settings(d)}`,

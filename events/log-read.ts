@@ -47,6 +47,12 @@ export function createRowQueries(db: Database.Database, path: string): RowQuerie
   };
 }
 
+/** Without what a forked origin signed from the fork on (`peer.forked`): it counts nowhere, and so not in the views' versions. */
+const ENTITY_VERSION =
+  "SELECT count(*) FROM events AS e WHERE entity = ? AND stream = 'config' AND NOT EXISTS (" +
+  "SELECT 1 FROM events AS f WHERE f.type = 'peer.forked' AND f.entity = e.origin " +
+  "AND (f.body ->> '$.data.seq') <= e.seq)";
+
 export function createReads(queries: RowQueries, path: string): Reads {
   const decode = (row: EventRow, asWritten: boolean): AnyEvent => {
     if (!isIntact(row)) throw damaged(path, 'the stored row does not match its checksum', row[0]);
@@ -153,12 +159,7 @@ export function createReads(queries: RowQueries, path: string): Reads {
       return vector satisfies VersionVector;
     },
     entityVersion(entity) {
-      return (
-        queries.get<[number]>(
-          "SELECT count(*) FROM events WHERE entity = ? AND stream = 'config'",
-          entity,
-        )?.[0] ?? 0
-      );
+      return queries.get<[number]>(ENTITY_VERSION, entity)?.[0] ?? 0;
     },
     recordedAt: (position) =>
       queries.get<[number]>('SELECT recorded_at_ms FROM events WHERE position = ?', position)?.[0],

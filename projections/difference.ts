@@ -2,7 +2,15 @@ import type { EventId, Hlc, PeerId, Position, ServiceId } from '../events/brand.
 import type { Actor, AnyEvent } from '../events/envelope.ts';
 import { Fold } from './fold.ts';
 import { type ComparedItem, itemsOf } from './items.ts';
-import { type EventSource, type Moment, type ProjectionName, pagesAfter, stateOf, turn } from './replay.ts';
+import {
+  type EventSource,
+  type Moment,
+  type ProjectionName,
+  pagesAfter,
+  settled,
+  stateOf,
+  turn,
+} from './replay.ts';
 import { compareStamps, later, type Stamp, timeOf } from './stamp.ts';
 
 /** The event behind a change, as much of it as a person asks for. */
@@ -71,6 +79,7 @@ export async function compareMoments(
     }
     await turn();
   }
+  for (const at of [from, to]) at.settle(log);
   const { projection } = moments;
   const nameOf = (id: string): string => nameIn(to.fold, id) ?? nameIn(from.fold, id) ?? id;
   const held = itemsOf(stateOf(from.fold, local, projection), nameOf);
@@ -83,7 +92,7 @@ const nameIn = (fold: Fold, id: string): string | undefined =>
 
 /** The fold of everything up to one moment. */
 class At {
-  readonly fold = new Fold();
+  fold = new Fold();
   readonly #moment: Moment;
   #position = 0 as Position;
   #newest: Stamp | undefined;
@@ -102,6 +111,10 @@ class At {
     this.#position = event.position;
     this.#newest = later(this.#newest, event);
     return true;
+  }
+
+  settle(log: EventSource): void {
+    this.fold = settled(this.fold, () => pagesAfter(log, 0 as Position, this.#moment));
   }
 
   summary(): MomentSummary {

@@ -6,7 +6,7 @@ import type { LogReader } from '../events/log-contract.ts';
 import type { DesiredName } from './desired/contract.ts';
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
 import { Fold } from './fold.ts';
-import { type EventSource, pagesAfter, turn } from './replay.ts';
+import { type EventSource, pagesAfter, settled, turn } from './replay.ts';
 import { timeOf } from './stamp.ts';
 import type { Views } from './views.ts';
 
@@ -179,7 +179,7 @@ async function digestsAt(
   local: PeerId,
   positions: readonly Position[],
 ): Promise<ReadonlyMap<Position, Readonly<Record<DesiredName, string>>>> {
-  const fold = new Fold();
+  let fold = new Fold();
   const found = new Map<Position, Record<DesiredName, string>>();
   const due = [...new Set(positions)].sort((a, b) => a - b);
   const reach = (next: number): void => {
@@ -194,6 +194,7 @@ async function digestsAt(
     for (const event of page) {
       reach(event.position);
       fold.apply(event);
+      fold = settled(fold, () => pagesAfter(log, 0 as Position, { position: event.position }));
     }
     await turn();
   }

@@ -12,7 +12,12 @@ export interface FieldOutcome {
   readonly stands: boolean;
   /** The event whose value (or deletion) is in force. */
   readonly winner: EventId;
-  readonly reason: 'in force' | 'written later' | 'deleted' | 'concurrent delete wins';
+  readonly reason:
+    | 'in force'
+    | 'written later'
+    | 'deleted'
+    | 'concurrent delete wins'
+    | 'past a fork of its origin';
 }
 
 /** Explains what became of a write to a peer, service or route, field by field. Other events have no outcome. */
@@ -26,6 +31,13 @@ export function explainConflict(fold: Fold, event: AnyEvent): readonly FieldOutc
   return fields
     .filter((field) => data[field] !== undefined)
     .map((field): FieldOutcome => {
+      if (event.seq >= (fold.forks.get(event.origin) ?? Number.POSITIVE_INFINITY))
+        return {
+          field,
+          stands: false,
+          winner: (deleted ?? history.stamps[field])?.id ?? event.id,
+          reason: 'past a fork of its origin',
+        };
       if (deleted)
         return {
           field,

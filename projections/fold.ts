@@ -26,7 +26,7 @@ export interface Touched {
 }
 
 /** Raise when the meaning of the fold changes; snapshots of another meaning are then not used. */
-const REVISION = 2;
+const REVISION = 3;
 /**
  * Version of the fold as it stands in snapshots: its revision and the versions of the events it understands, because an event
  * of a newer version is passed over until an upgrade, and has to be folded then.
@@ -38,7 +38,11 @@ export const FOLD_VERSION: number = Number.parseInt(
   16,
 );
 
+/** From which of its sequence numbers on nothing of an origin counts, because it signed two histories. */
+export type Forks = ReadonlyMap<PeerId, number>;
+
 interface Dump {
+  readonly forks: readonly (readonly [PeerId, number])[];
   readonly stamps: StampDump;
   readonly seen: readonly [PeerId, readonly number[]][];
   readonly peers: readonly unknown[];
@@ -54,6 +58,10 @@ interface Dump {
  * same events holds the same views. Fields are last-writer-wins registers by (hlc, origin, event id); tombstones win over
  * whatever is concurrent or later; a duplicate is known by its (origin, seq). Local events and types not known here change
  * nothing.
+ *
+ * An origin that signed two histories ends where they part (`peer.forked`, the lowest number of any), whichever of them a host
+ * holds. What was folded past that end before the fork was known cannot be taken out again: the fold is then `outdated`, and
+ * whoever has the events folds them anew with the `forks` known from the first (`settled` in replay.ts).
  */
 export class Fold implements Views {
   readonly peers: Peers;
@@ -63,25 +71,43 @@ export class Fold implements Views {
   readonly #license = new License();
   readonly #cluster = new Cluster();
   readonly #seen = new Map<PeerId, SequenceSet>();
+  readonly #forks: Map<PeerId, number>;
+  #outdated = false;
   #touched: Touched = nothingTouched();
 
-  constructor() {
+  constructor(forks: Forks = new Map()) {
+    this.#forks = new Map(forks);
     this.services = new Services();
     this.routes = new Routes((service) => this.services.get(service) !== undefined);
     this.credentials = new Credentials();
     this.peers = new Peers(() => ({
       cluster: this.#cluster.id,
       maxNodes: this.#license.view()?.max_nodes ?? Number.POSITIVE_INFINITY,
+      forkOf: (peer) => this.#forks.get(peer),
     }));
   }
 
   cluster = (): ReturnType<Views['cluster']> => this.#cluster.view();
   license = (): ReturnType<Views['license']> => this.#license.view();
 
-  /** Folds one event; false when it changed nothing (local, or folded before). */
+  /** Every fork that is known, with the number its origin's history ends before. */
+  get forks(): Forks {
+    return this.#forks;
+  }
+
+  /** Holds events that a fork learned of later excludes. */
+  get outdated(): boolean {
+    return this.#outdated;
+  }
+
+  /** Folds one event; false when it changed nothing (local, folded before, or past the end of its origin's history). */
   apply(event: AnyEvent): boolean {
     if (event.stream !== 'config') return false;
+    // Counts whoever says it, even an origin that is cut itself: so two that accuse each other are both out, everywhere.
+    if (event.type === 'peer.forked' && event.version <= CATALOGUE[event.type].version)
+      this.#fork(event.data.peer_id as PeerId, event.data.seq);
     const { origin } = event;
+    if (event.seq >= (this.#forks.get(origin) ?? Number.POSITIVE_INFINITY)) return false;
     let seen = this.#seen.get(origin);
     if (seen === undefined) {
       seen = new SequenceSet();
@@ -91,6 +117,14 @@ export class Fold implements Views {
     const stamp: Stamp = { hlc: event.hlc, origin, id: event.id };
     this.#dispatch(readable(event), stamp);
     return true;
+  }
+
+  #fork(peer: PeerId, seq: number): void {
+    if (seq >= (this.#forks.get(peer) ?? Number.POSITIVE_INFINITY)) return;
+    this.#forks.set(peer, seq);
+    this.#outdated ||= (this.#seen.get(peer)?.highest ?? 0) >= seq;
+    this.peers.touch();
+    this.#touched.views.add('peers');
   }
 
   /**
@@ -163,6 +197,7 @@ export class Fold implements Views {
   encode(): Uint8Array {
     const stamps = new StampWriter();
     const parts = {
+      forks: [...this.#forks],
       seen: [...this.#seen].map(([origin, set]) => [origin, set.ranges] as const),
       peers: this.peers.dump(stamps),
       services: this.services.dump(stamps),
@@ -178,7 +213,7 @@ export class Fold implements Views {
   static decode(state: Uint8Array): Fold {
     const dump = JSON.parse(Buffer.from(state.buffer, state.byteOffset, state.byteLength).toString()) as Dump;
     const stamps = new StampReader(dump.stamps);
-    const fold = new Fold();
+    const fold = new Fold(new Map(dump.forks));
     for (const [origin, ranges] of dump.seen) fold.#seen.set(origin, new SequenceSet(ranges));
     fold.services.load(dump.services, stamps);
     fold.peers.load(dump.peers, stamps);

@@ -48,6 +48,7 @@ interface Entry {
 export interface PeerContext {
   readonly cluster: ClusterId | undefined;
   readonly maxNodes: number;
+  readonly forkOf: (peer: PeerId) => number | undefined;
 }
 
 /** Peers. Rows depend on each other (the node cap sets the youngest aside), so they are made together. */
@@ -146,6 +147,8 @@ export class Peers implements Collection<PeerId, PeerView> {
           r.joined_hlc,
           r.created_at,
           r.version,
+          // Nothing for the many that are honest, so that agents which do not know of forks yet agree on those.
+          ...(r.forked_at === undefined ? [] : [r.forked_at]),
         ]),
       ),
     );
@@ -216,7 +219,7 @@ export class Peers implements Collection<PeerId, PeerView> {
   }
 
   #makeRows(): readonly PeerView[] {
-    const { cluster, maxNodes } = this.#context();
+    const { cluster, maxNodes, forkOf } = this.#context();
     const known: { entry: Entry; created: Stamp; joined: Stamp }[] = [];
     for (const entry of this.#all.values()) {
       const created =
@@ -231,7 +234,12 @@ export class Peers implements Collection<PeerId, PeerView> {
     const setAside = new Set(members.slice(maxNodes).map(({ entry }) => entry));
     return known
       .sort((a, b) => compareStamps(a.created, b.created))
-      .map(({ entry, created, joined }) => toRow(entry, created, joined, setAside.has(entry)));
+      .map(({ entry, created, joined }) =>
+        toRow(entry, created, joined, {
+          setAside: setAside.has(entry),
+          forkedAt: forkOf(entry.id),
+        }),
+      );
   }
 }
 
@@ -261,7 +269,12 @@ function standing(entry: Entry): readonly Departure[] {
 const joinedAt = (entry: Entry, cluster: ClusterId | undefined): Stamp | undefined =>
   entry.registeredCluster === cluster ? entry.registered : (entry.admitted ?? entry.registered);
 
-function toRow(entry: Entry, created: Stamp, joined: Stamp, setAside: boolean): PeerView {
+function toRow(
+  entry: Entry,
+  created: Stamp,
+  joined: Stamp,
+  { setAside, forkedAt }: { readonly setAside: boolean; readonly forkedAt: number | undefined },
+): PeerView {
   const values = entry.registers.values;
   const departures = standing(entry);
   const removals = departures.filter((departure) => departure.kind === 'removed');
@@ -278,6 +291,7 @@ function toRow(entry: Entry, created: Stamp, joined: Stamp, setAside: boolean): 
     // Of removals made at once the most generous stands: what one member has accepted, all may have.
     last_seq: removals.length > 0 ? Math.max(...removals.map((removal) => removal.last_seq ?? 0)) : undefined,
     departures: departures.map((departure) => departure.stamp.id),
+    ...(forkedAt === undefined ? {} : { forked_at: forkedAt }),
     agent_version: values.version,
     created_at: timeOf(created.hlc),
     joined_hlc: joined.hlc,

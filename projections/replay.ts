@@ -64,6 +64,17 @@ export function* pagesAfter(
     yield hlc === undefined ? page : page.filter((event) => event.hlc <= hlc);
 }
 
+/** The fold itself, or when a fork came to light in it the same events folded anew without what the fork excludes. */
+export function settled(fold: Fold, pages: () => Iterable<readonly AnyEvent[]>): Fold {
+  let current = fold;
+  while (current.outdated) {
+    const again = new Fold(current.forks);
+    for (const page of pages()) for (const event of page) again.apply(event);
+    current = again;
+  }
+  return current;
+}
+
 /** Lets other work of the process go first. */
 export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -90,12 +101,13 @@ export async function replay(
     }
     await turn();
   }
+  const then = settled(fold, () => pagesAfter(log, 0 as Position, until));
   return {
     position,
     hlc: newest?.hlc ?? null,
     events,
-    digest: fold.digest(),
-    state: stateOf(fold, local, projection),
+    digest: then.digest(),
+    state: stateOf(then, local, projection),
   };
 }
 
@@ -136,5 +148,9 @@ export async function foldAll<T>(
     for (const event of page) if (fold.apply(event)) events += 1;
     position = page.at(-1)?.position ?? position;
   }
-  return finish(fold, position, events);
+  return finish(
+    settled(fold, () => pagesAfter(log, 0 as Position)),
+    position,
+    events,
+  );
 }

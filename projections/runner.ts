@@ -17,6 +17,7 @@ import {
   type Replayed,
   type ReplayedState,
   replay,
+  settled,
   stateOf,
 } from './replay.ts';
 import { loadSnapshot, storeSnapshot } from './snapshot.ts';
@@ -153,11 +154,9 @@ class Runner implements Projections {
       this.#position = page.at(-1)?.position ?? this.#position;
     }
     this.#position = log.head;
+    this.#settle();
     this.#unsubscribe = log.subscribe((events) => this.#follow(events));
-    this.#fold.takeTouched();
-    this.#forgetAll();
-    this.#ours = this.#findOurs();
-    this.#membership = this.#fingerprint();
+    this.#adopt();
     this.#caughtUp = true;
     if (this.#sinceSnapshot >= this.#every) this.#scheduleSnapshot();
   }
@@ -232,16 +231,29 @@ class Runner implements Projections {
   rebuild(): Promise<Verification> {
     return foldAll(this.#deps.log, (fold, position, events) => {
       const result = this.#compare(fold, position, events);
-      fold.takeTouched();
       this.#fold = fold;
-      this.#forgetAll();
-      this.#ours = this.#findOurs();
-      this.#membership = this.#fingerprint();
+      this.#adopt();
       this.#storeSnapshot();
       if (!result.matches)
         for (const name of [...VIEW_NAMES, ...DESIRED_NAMES]) this.bus.emit('changed', name);
       return result;
     });
+  }
+
+  /** Everything derived is made anew from the fold as it is now. */
+  #adopt(): void {
+    this.#fold.takeTouched();
+    this.#forgetAll();
+    this.#ours = this.#findOurs();
+    this.#membership = this.#fingerprint();
+  }
+
+  /** Takes out what a fork excludes: the log is folded from its first event, within this tick. True when it had to be. */
+  #settle(): boolean {
+    const { log } = this.#deps;
+    const before = this.#fold;
+    this.#fold = settled(before, () => pagesAfter(log, 0 as Position, { position: this.#position }));
+    return this.#fold !== before;
   }
 
   #compare(fold: Fold, position: Position, events: number): Verification {
@@ -260,6 +272,12 @@ class Runner implements Projections {
     for (const event of events) {
       if (this.#fold.apply(event)) this.#sinceSnapshot += 1;
       this.#position = event.position;
+    }
+    if (this.#settle()) {
+      this.#adopt();
+      this.#scheduleSnapshot();
+      for (const name of [...VIEW_NAMES, ...DESIRED_NAMES]) this.bus.emit('changed', name);
+      return;
     }
     if (this.#sinceSnapshot >= this.#every) this.#scheduleSnapshot();
     const touched = this.#fold.takeTouched();

@@ -14,6 +14,11 @@ export class SequenceSet {
     return this.#ranges;
   }
 
+  /** 0 when there is none. */
+  get highest(): number {
+    return this.#ranges.at(-1) ?? 0;
+  }
+
   /** Adds a number; false when it was there already. */
   add(seq: number): boolean {
     const ranges = this.#ranges;

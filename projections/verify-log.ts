@@ -1,7 +1,7 @@
 import type { Position } from '../events/brand.ts';
 import type { LogReader } from '../events/log-contract.ts';
 import { Fold, VIEW_NAMES } from './fold.ts';
-import { foldAll, pagesAfter } from './replay.ts';
+import { foldAll, pagesAfter, settled } from './replay.ts';
 import type { Verification } from './runner.ts';
 import { loadSnapshot } from './snapshot.ts';
 
@@ -19,11 +19,12 @@ export function verifyFolds(
   const problems: string[] = [];
   const stored = log.latestSnapshot('views');
   const snapshot = loadSnapshot({ latest: log.latestSnapshot }, log.head, (reason) => problems.push(reason));
-  const start = snapshot?.fold ?? new Fold();
+  let start = snapshot?.fold ?? new Fold();
   if (snapshot !== undefined && stored !== undefined && stored.digest !== start.digest())
     problems.push(`snapshot of position ${snapshot.position} does not have the digest it was stored with`);
   for (const page of pagesAfter(log, snapshot?.position ?? (0 as Position)))
     for (const event of page) start.apply(event);
+  start = settled(start, () => pagesAfter(log, 0 as Position));
   return foldAll(log, (fold, position, events) => {
     const differing = VIEW_NAMES.filter((name) => fold.digest(name) !== start.digest(name));
     return {

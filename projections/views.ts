@@ -29,6 +29,8 @@ export interface PeerView {
   readonly registered: boolean;
   /** Set by `peer.removed`: last sequence number that stands. */
   readonly last_seq: number | undefined;
+  /** It signed two histories that part at this sequence number: from there on nothing of it counts. Absent for everyone else. */
+  readonly forked_at?: number;
   /** Leaves and removals that stand; an admission that is to bring the peer back names them in `readmits`. */
   readonly departures: readonly EventId[];
   readonly agent_version: string | undefined;

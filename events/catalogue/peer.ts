@@ -58,6 +58,27 @@ export const PeerUpdated = Type.Object(
 
 export const PeerLeft = Type.Object({ peer_id: PeerIdField }, { additionalProperties: false });
 
+/** One of two events under one number: with `body` (the hashed bytes) and the origin's signature over its hash it proves itself. */
+const Branch = Type.Object(
+  {
+    id: EventIdField,
+    hash: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    /** Null: the event is not the last of its transaction, or its bytes are too many; the member that found the fork keeps them. */
+    body: Type.Union([Type.String({ maxLength: 16_384 }), Type.Null()]),
+    signature: Type.Union([Type.String({ pattern: '^[A-Za-z0-9+/]{86}==$' }), Type.Null()]),
+  },
+  { additionalProperties: false },
+);
+
+/**
+ * Written by a member that holds one history of a peer and was offered another. From `seq` on nothing of that peer counts,
+ * whichever of the two a host holds: the lowest number any member gave is where its history ends everywhere.
+ */
+export const PeerForked = Type.Object(
+  { peer_id: PeerIdField, seq: Type.Integer({ minimum: 1 }), first: Branch, second: Branch },
+  { additionalProperties: false },
+);
+
 export const PeerRemoved = Type.Object(
   {
     peer_id: PeerIdField,

@@ -112,6 +112,9 @@ export const yieldToSmaller = (heartbeat: number): number => heartbeat / 2;
 /** How long a member must go on holding more of a removed peer than its removal lets stand before that is taken in, ms. */
 export const beyondPatience = (heartbeat: number): number => 4 * heartbeat;
 
+/** How long the exact place of a fork is looked for before the number that was found is given, ms. */
+export const forkSearch = (heartbeat: number): number => 3 * heartbeat;
+
 /** At a start, appends wait at most this long for the first word of a member (own-history rule), ms. */
 export const SETTLE_LIMIT = 15_000;
 /** How long `addPeer` waits for both logs to agree, ms. */

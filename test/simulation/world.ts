@@ -5,7 +5,8 @@ import type { AnyEvent, AnyNewEvent } from '../../events/envelope.ts';
 import { ArcticError } from '../../events/errors.ts';
 import { createIds } from '../../events/ids.ts';
 import { Fold } from '../../projections/fold.ts';
-import type { LicenseDocumentView } from '../../projections/views.ts';
+import { settled } from '../../projections/replay.ts';
+import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import { createAdmission } from '../../src/gossip/admission.ts';
 import type { PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
@@ -48,7 +49,27 @@ export interface NodeOptions {
   readonly license?: LicenseDocumentView;
   readonly heartbeat?: number;
   readonly pushAllLimit?: number;
+  /** Has this host's key, and its log as it is now: a cloned machine. */
+  readonly twinOf?: Node;
 }
+
+/** Views that stay the same object while the fold behind them is made anew, as the agent's do. */
+const following = (fold: () => Fold): Views => ({
+  cluster: () => fold().cluster(),
+  license: () => fold().license(),
+  get peers() {
+    return fold().peers;
+  },
+  get services() {
+    return fold().services;
+  },
+  get routes() {
+    return fold().routes;
+  },
+  get credentials() {
+    return fold().credentials;
+  },
+});
 
 /** One host: a log, its fold and its machine. Killing it loses everything but the log. */
 export class Node {
@@ -75,14 +96,14 @@ export class Node {
   constructor(world: World, index: number, options: NodeOptions) {
     this.#world = world;
     this.index = index;
-    this.peerId = `peer_${ulid(index + 1)}` as PeerId;
+    this.peerId = options.twinOf?.peerId ?? (`peer_${ulid(index + 1)}` as PeerId);
     this.address = `10.0.${index >> 8}.${index & 255}:8080`;
-    this.signer = signerOf(index);
+    this.signer = options.twinOf?.signer ?? signerOf(index);
     this.license = options.license ?? testLicense();
     this.heartbeat = options.heartbeat ?? 1_000;
     this.pushAllLimit = options.pushAllLimit ?? PUSH_ALL_LIMIT;
     this.#clock = world.time.clock(() => this.skew);
-    this.log = this.#openLog([]);
+    this.log = this.#openLog(options.twinOf?.log.before(options.twinOf.log.head) ?? []);
   }
 
   get running(): Machine {
@@ -94,10 +115,12 @@ export class Node {
     const deps = { signer: this.signer, clock: this.#clock, random: this.#world.random };
     const log = createMemoryLog({ origin: this.peerId, restored }, deps);
     this.views = new Fold();
-    for (const event of log.events) this.views.apply(event);
-    log.subscribe((events) => {
+    const fold = (events: readonly AnyEvent[]): void => {
       for (const event of events) this.views.apply(event);
-    });
+      this.views = settled(this.views, () => [log.events]);
+    };
+    fold(log.events);
+    log.subscribe(fold);
     return log;
   }
 
@@ -157,6 +180,7 @@ export class Node {
       sign: (message) => this.signer.sign(message),
     };
     const ids = createIds({ clock, random: world.random });
+    const views = following(() => this.views);
     this.machine = createMachine(
       { heartbeat: this.heartbeat, pushAllLimit: this.pushAllLimit },
       {
@@ -165,7 +189,7 @@ export class Node {
         identity,
         verify: verifyRaw,
         log: this.log,
-        views: this.views,
+        views,
         transport: {
           post: (options, done) => world.post(this, options, (outcome) => alive() && done(outcome)),
         },
@@ -177,7 +201,7 @@ export class Node {
         }),
         verifyLicense: (license) => license.signature !== FORGED_SIGNATURE,
         admit: createAdmission({
-          views: this.views,
+          views,
           localPeer: this.peerId,
           ids,
           now: () => clock.now(),
@@ -209,6 +233,19 @@ export class Node {
     if (this.#digest?.head !== this.log.head)
       this.#digest = { head: this.log.head, text: this.views.digest() };
     return this.#digest.text;
+  }
+
+  /** How much of each origin counts here, in order of the origins. */
+  standing(): readonly (readonly [string, number, string])[] {
+    return Object.entries(this.log.versionVector())
+      .map(([origin, held]): [string, number, string] => {
+        const peer = this.views.peers.get(origin as PeerId);
+        const removed = peer?.membership === 'removed' ? (peer.last_seq ?? held) : held;
+        const seq = Math.min(held, removed, (this.views.forks.get(origin as PeerId) ?? held + 1) - 1);
+        return [origin, seq, this.log.range(origin as PeerId, seq, 1)[0]?.hash ?? ''];
+      })
+      .filter(([, seq]) => seq > 0)
+      .sort(([a], [b]) => (a < b ? -1 : 1));
   }
 
   config(): readonly AnyEvent[] {
@@ -349,9 +386,7 @@ export class World {
   /** Every running host holds the same config events and believes the same. */
   converged(): boolean {
     const running = this.nodes.filter((node) => node.machine !== undefined);
-    const vectors = new Set(
-      running.map((node) => JSON.stringify(Object.entries(node.log.versionVector()).sort())),
-    );
+    const vectors = new Set(running.map((node) => JSON.stringify(node.standing())));
     return vectors.size === 1 && new Set(running.map((node) => node.digest())).size === 1;
   }
 

@@ -83,7 +83,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     const seen = new Map<PeerId, number>();
     if (member)
       for (const [origin, tip] of theirs)
-        if (tip.seq > history.limitOf(origin)) seen.set(origin, link.beyond.get(origin) ?? now);
+        if (history.beyondRemoval(origin, tip.seq)) seen.set(origin, link.beyond.get(origin) ?? now);
     link.beyond.clear();
     for (const [origin, at] of seen) link.beyond.set(origin, at);
   };
@@ -99,7 +99,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     const origin = batch.origin as PeerId;
     if (last !== undefined) raise(link, origin, last.seq, last.hash);
     try {
-      const outcome = history.apply(batch, by === 'pull' ? granted(link) : undefined);
+      const outcome = history.apply(link.peer, batch, by === 'pull' ? granted(link) : undefined);
       if (outcome.kind === 'refused')
         report('warn', 'events of a peer were refused', {
           from: link.peer,
@@ -123,7 +123,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   const pull = (link: Link, done: () => void): void => {
     const wants = link.pulling
       ? []
-      : history.wants(link.known, claimed(), granted(link)).slice(0, PULL_ORIGINS);
+      : history.wants(link.peer, link.known, claimed(), granted(link)).slice(0, PULL_ORIGINS);
     link.pullAgain ||= link.pulling;
     if (wants.length === 0) {
       done();
@@ -144,6 +144,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
           stuck.delete(batch.origin as PeerId);
           progress ||= outcome.events.length > 0;
         }
+        progress ||= history.searching(batch.origin as PeerId, link.peer);
       }
       // A claim to hold more of our own history that is not made good must not keep this host from writing.
       if (stuck.has(identity.peerId)) link.known.forget(identity.peerId);
@@ -160,8 +161,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     for (const [origin, from] of link.dirty) {
       const theirs = link.known.get(origin)?.seq ?? 0;
       const after = Math.max(theirs, from - 1);
-      if (origin !== link.peer && history.held(origin) > after && !history.quarantined(origin))
-        wants.push([origin, after]);
+      if (origin !== link.peer && history.held(origin) > after) wants.push([origin, after]);
     }
     link.dirty.clear();
     return wants;
@@ -232,7 +232,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
 
   const learn = (link: Link, tips: Tips): void => {
     for (const [origin, tip] of tips) raise(link, origin, tip.seq, tip.hash);
-    if (history.wants(tips, claimed()).length > 0) pull(link, () => {});
+    if (history.wants(link.peer, tips, claimed()).length > 0) pull(link, () => {});
   };
 
   /**
@@ -242,7 +242,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   const deliver = (link: Link, done: () => void): void => {
     const lacking = [...history.tips()].flatMap(([origin, tip]): [PeerId, number][] => {
       const theirs = link.known.get(origin)?.seq ?? 0;
-      return theirs < tip.seq && !history.quarantined(origin) ? [[origin, theirs]] : [];
+      return theirs < tip.seq ? [[origin, theirs]] : [];
     });
     const batches = history.batches(lacking);
     if (batches.length === 0) {

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
-import { createIds, newCorrelationId } from '../../../events/ids.ts';
 import type { ReceiveOutcome } from '../../../events/log-contract.ts';
 import type { Batch, Vector } from '../messages.ts';
 import { PULL_BYTES, PULL_EVENTS, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
-import { type MachineDeps, SYSTEM } from './core.ts';
+import type { MachineDeps } from './core.ts';
+import type { Forks } from './forks.ts';
 
 /** The end of what is held of one origin. */
 export interface Tip {
@@ -20,7 +20,7 @@ export type Applied =
   | ReceiveOutcome
   /** We have no key for the origin yet: they wait at the sender until its admission has arrived. */
   | { readonly kind: 'unknown' }
-  /** The origin is quarantined, or removed before these events; or the log could not be written. */
+  /** The origin's history ends before these events (removed, or forked); or the log could not be written. */
   | { readonly kind: 'closed' };
 
 /** The log as gossip compares and exchanges it: one tip an origin, ranges, and the rules of what is taken in. */
@@ -39,16 +39,20 @@ export interface History {
    * taken in beyond the end a removal gave them.
    */
   wants(
+    from: PeerId,
     theirs: Iterable<readonly [PeerId, Tip]>,
     claimed: ReadonlySet<PeerId>,
     granted?: ReadonlySet<PeerId>,
   ): [PeerId, number][];
   /** Whole transactions after the given numbers, within PULL_EVENTS and PULL_BYTES, at least one transaction. */
   batches(wants: readonly (readonly [PeerId, number])[]): Batch[];
-  apply(batch: Batch, granted?: ReadonlySet<PeerId>): Applied;
-  quarantined(origin: PeerId): boolean;
-  /** Last sequence number of the origin that stands; infinite for whoever was not removed. */
+  apply(from: PeerId, batch: Batch, granted?: ReadonlySet<PeerId>): Applied;
+  /** A batch of this peer has brought the place of a fork closer; there is more to ask. */
+  searching(origin: PeerId, peer: PeerId): boolean;
+  /** Last sequence number of the origin that stands; infinite for whoever was not removed and did not fork. */
   limitOf(origin: PeerId): number;
+  /** Holding this much of an origin is more than its removal lets stand, and no fork excludes it. */
+  beyondRemoval(origin: PeerId, seq: number): boolean;
   /** To be called for every event the log appended. */
   appended(events: readonly AnyEvent[]): void;
 }
@@ -65,15 +69,21 @@ export function lagOf(ours: Tips, tips: Pick<Tips, 'get'>): number {
   return lag;
 }
 
-export function createHistory(deps: MachineDeps): History {
+/** Where two histories of one origin part is looked for by halves, with one peer that holds the other one. */
+interface Search {
+  readonly peer: PeerId;
+  /** Highest number known to be the same there, and the lowest known to differ. */
+  common: number;
+  differs: number;
+  asked: number;
+}
+/** Enough halvings for any history. */
+const MOST_QUESTIONS = 64;
+
+export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'found'>): History {
   const { log, views } = deps;
-  const ids = createIds(deps);
-  const quarantine = new Set<PeerId>(
-    log
-      .read({ types: ['origin.quarantined'] })
-      .flatMap((event) => (event.type === 'origin.quarantined' ? [event.data.origin as PeerId] : [])),
-  );
-  /** Forks already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
+  const searches = new Map<PeerId, Search>();
+  /** Tips already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
   const examined = new Set<string>();
   const heads = new Map<PeerId, Tip>();
   /** Origins that changed after a state, newest state last. */
@@ -90,13 +100,14 @@ export function createHistory(deps: MachineDeps): History {
     if (tip !== undefined) heads.set(origin as PeerId, tip);
   }
 
-  /** Last sequence number of an origin that stands: a removed peer's later events are nobody's history. */
-  const limitOf = (origin: PeerId): number => {
+  /** A removed peer's later events are nobody's history. */
+  const lastBeforeRemoval = (origin: PeerId): number => {
     const peer = views.peers.get(origin);
     return peer?.membership === 'removed' && peer.last_seq !== undefined
       ? peer.last_seq
       : Number.POSITIVE_INFINITY;
   };
+  const limitOf = (origin: PeerId): number => Math.min(lastBeforeRemoval(origin), forks.endOf(origin) - 1);
 
   const current = () => {
     if (cached !== undefined) return cached;
@@ -124,34 +135,12 @@ export function createHistory(deps: MachineDeps): History {
     return key === undefined ? undefined : new Uint8Array(Buffer.from(key, 'base64'));
   };
 
-  const setQuarantine = (origin: PeerId, outcome: ReceiveOutcome & { kind: 'equivocation' }): void => {
-    quarantine.add(origin);
-    // Both signed versions are the evidence; either alone proves nothing.
-    log.meta.set(
-      `gossip.equivocation.${origin}`,
-      JSON.stringify({ held: outcome.held, offered: outcome.offered }),
-    );
-    log.append(
-      [
-        {
-          type: 'origin.quarantined',
-          entity: origin,
-          data: { origin, seq: outcome.seq, first: outcome.held.id, second: outcome.offered.id },
-        },
-      ],
-      { actor: SYSTEM, correlationId: newCorrelationId(ids) },
-    );
-    deps.report(
-      'warn',
-      'two different events were signed under one sequence number; their origin is quarantined',
-      {
-        origin,
-        seq: outcome.seq,
-        first: outcome.held.id,
-        second: outcome.offered.id,
-        remedy: "find out who else holds that host's key, then remove the peer with `arctic peers delete`",
-      },
-    );
+  /** Whole answers towards the fork: the newest events first, then halves. */
+  const nextQuestion = (search: Search): number => {
+    const { common, differs, asked } = search;
+    search.asked += 1;
+    if (differs - common <= PULL_EVENTS) return common;
+    return asked === 0 ? differs - PULL_EVENTS : Math.floor((common + differs) / 2);
   };
 
   return {
@@ -160,13 +149,19 @@ export function createHistory(deps: MachineDeps): History {
     digest: () => current().digest,
     held,
     limitOf,
-    wants(theirs, claimed, granted = NONE) {
+    beyondRemoval: (origin, seq) => Math.min(seq, forks.endOf(origin) - 1) > lastBeforeRemoval(origin),
+    wants(from, theirs, claimed, granted = NONE) {
       const wanted: [PeerId, number][] = [];
       for (const [origin, tip] of theirs) {
-        if (claimed.has(origin) || quarantine.has(origin) || pinnedKey(origin) === undefined) continue;
+        if (claimed.has(origin) || pinnedKey(origin) === undefined) continue;
+        const search = searches.get(origin);
+        if (search?.peer === from && search.asked < MOST_QUESTIONS) {
+          wanted.push([origin, nextQuestion(search)]);
+          continue;
+        }
         const ours = current().tips.get(origin);
         const have = ours?.seq ?? 0;
-        const limit = granted.has(origin) ? Number.POSITIVE_INFINITY : limitOf(origin);
+        const limit = granted.has(origin) ? forks.endOf(origin) - 1 : limitOf(origin);
         if (Math.min(tip.seq, limit) > have) {
           // Our own lost events come first: until they are back this host must not write.
           if (origin === deps.identity.peerId) wanted.unshift([origin, have]);
@@ -175,9 +170,11 @@ export function createHistory(deps: MachineDeps): History {
           const mine = tip.seq === have ? ours : tipAt(origin, tip.seq);
           const fork = `${origin}:${tip.seq}:${tip.hash}`;
           // Same number, other hash: get their version, which is the evidence.
-          if (mine !== undefined && mine.hash !== tip.hash && !examined.has(fork)) {
+          if (mine !== undefined && tip.hash !== '' && mine.hash !== tip.hash && !examined.has(fork)) {
             examined.add(fork);
-            wanted.push([origin, tip.seq - 1]);
+            const begun: Search = { peer: from, common: 0, differs: tip.seq, asked: 0 };
+            searches.set(origin, begun);
+            wanted.push([origin, nextQuestion(begun)]);
           }
         }
       }
@@ -207,20 +204,38 @@ export function createHistory(deps: MachineDeps): History {
       }
       return result;
     },
-    apply(batch, granted = NONE) {
+    apply(from, batch, granted = NONE) {
       const origin = batch.origin as PeerId;
       const events = batch.events as unknown as readonly AnyEvent[];
       const key = pinnedKey(origin);
       if (key === undefined) return { kind: 'unknown' };
       const last = events.at(-1);
-      const closed = quarantine.has(origin) || (last !== undefined && last.seq > limitOf(origin));
-      if (last === undefined || (closed && (quarantine.has(origin) || !granted.has(origin))))
-        return { kind: 'closed' };
-      const outcome = log.receive(origin, key, events);
-      if (outcome.kind === 'equivocation') setQuarantine(origin, outcome);
+      if (last === undefined) return { kind: 'closed' };
+      const search = searches.get(origin);
+      const limit = granted.has(origin) ? forks.endOf(origin) - 1 : limitOf(origin);
+      if (last.seq > limit && search?.peer !== from) return { kind: 'closed' };
+      const outcome =
+        last.seq > limit && (events[0]?.seq ?? 0) > limit
+          ? ({ kind: 'closed' } as const)
+          : log.receive(origin, key, events);
+      if (outcome.kind === 'equivocation') {
+        cached = undefined;
+        const differs = Math.min(search?.differs ?? Number.POSITIVE_INFINITY, outcome.seq);
+        if (!forks.found(origin, outcome)) searches.delete(origin);
+        else if (search?.peer === from) search.differs = differs;
+        else searches.set(origin, { peer: from, common: 0, differs, asked: 0 });
+      } else if (search?.peer === from) {
+        // The same as here, all of it: the histories part later. Or the peer has no other one, and that was that.
+        if (outcome.kind === 'appended' && last.seq < search.differs)
+          search.common = Math.max(search.common, last.seq);
+        else searches.delete(origin);
+      }
       return outcome;
     },
-    quarantined: (origin) => quarantine.has(origin),
+    searching: (origin, peer) => {
+      const search = searches.get(origin);
+      return search?.peer === peer && search.asked < MOST_QUESTIONS;
+    },
     recent: () =>
       deps.clock.monotonic() - changedAt > RECENT_FOR ? [] : past.map(({ digest }) => digest).reverse(),
     addedSince(digest) {

@@ -6,6 +6,7 @@ import type { PeerObservation, PeerRequest, PeerResponse } from '../contract.ts'
 import type { Request } from '../messages.ts';
 import {
   beyondPatience,
+  forkSearch,
   HANDSHAKE_TIMEOUT,
   PUSH_ALL_LIMIT,
   requestTimeout,
@@ -15,6 +16,7 @@ import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
 import { createExchange } from './exchange.ts';
+import { createForks } from './forks.ts';
 import { createHistory, lagOf } from './history.ts';
 import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
@@ -69,7 +71,6 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const sessions =
     deps.security?.sessions ?? createSessions({ local: identity.peerId, monotonic: () => clock.monotonic() });
   const channel = deps.security?.channel ?? createChannel(deps, sessions);
-  const history = createHistory(deps);
   const links = new Map<PeerId, Link>();
   const joining = new Set<PeerId>();
   const aheadReported = new Set<PeerId>();
@@ -94,6 +95,15 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       });
     }
   };
+
+  const forks = createForks({
+    machine: deps,
+    record,
+    holdReason: () => holdReason(),
+    patience: heartbeat,
+    searchFor: forkSearch(heartbeat),
+  });
+  const history = createHistory(deps, forks);
 
   const call = (link: Link, request: Request, done: (result: CallResult) => void): void => {
     const listed = endpointsOf(views.peers.get(link.peer), link.lastEndpoint);
@@ -131,6 +141,12 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
 
   const holdReason = (): string | undefined => {
     if (views.cluster().cluster_id === undefined) return undefined;
+    const end = forks.endOf(identity.peerId);
+    if (end < Number.POSITIVE_INFINITY)
+      return (
+        `this host's key signed two histories (a second host with its key, or a restored copy of its database), so from its ` +
+        `event ${end} on nothing of it counts anywhere; remove it from the cluster and bootstrap it again`
+      );
     const forgotten = exchange.forgotten();
     if (forgotten > 0)
       return `this host lost ${forgotten} of its own events (restored from an older backup?) and is fetching them from its peers`;
@@ -146,7 +162,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     machine: deps,
     record,
     holdReason,
-    quarantined: history.quarantined,
+    endOf: forks.endOf,
     patience: heartbeat,
   });
   const witnessing = createWitnessing({ machine: deps, links, call, record, holdReason }, { heartbeat });
@@ -167,6 +183,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     history.appended(events);
     exchange.note(events);
     removals.changed();
+    forks.changed();
     if (flushDue || !events.some((event) => event.stream === 'config')) return;
     flushDue = true;
     // After the append's own tick: the folds have seen the events, and a burst travels together.
@@ -185,6 +202,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     reception.sweep();
     membership.tick();
     removals.review();
+    forks.review();
     witnessing.tick();
     exchange.flush();
     const pause = Math.min(1_000, Math.max(20, heartbeat / 5));

@@ -6,8 +6,8 @@ export interface RemovalsDeps {
   readonly machine: MachineDeps;
   readonly record: (events: readonly AnyNewEvent[]) => void;
   readonly holdReason: () => string | undefined;
-  /** Origins that signed two histories: what is held of those is not vouched for. */
-  readonly quarantined: (origin: PeerId) => boolean;
+  /** First number of an origin that does not count, because it signed two histories from there on; else infinite. */
+  readonly endOf: (origin: PeerId) => number;
   /** Milliseconds within which one of several members that hold the same speaks first. */
   readonly patience: number;
 }
@@ -34,9 +34,8 @@ export function createRemovals(deps: RemovalsDeps): Removals {
     if (!views.peers.list().some((peer) => peer.membership === 'removed')) return [];
     const vector = log.versionVector();
     return views.peers.list().flatMap((peer) => {
-      const held = vector[peer.id] ?? 0;
-      const beyond =
-        peer.membership === 'removed' && held > (peer.last_seq ?? held) && !deps.quarantined(peer.id);
+      const held = Math.min(vector[peer.id] ?? 0, deps.endOf(peer.id) - 1);
+      const beyond = peer.membership === 'removed' && held > (peer.last_seq ?? held);
       return beyond ? [{ peer, held }] : [];
     });
   };

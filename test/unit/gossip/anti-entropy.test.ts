@@ -160,6 +160,48 @@ t.test('two events under one number: caught, kept as evidence, the origin closed
   );
 });
 
+t.test(
+  'a fork a thousand events deep is found where it is, said once, and both sides agree again',
+  async (t) => {
+    const world = new World(12);
+    const [a, b, c] = world.cluster(3);
+    if (!a || !b || !c) throw new Error('three hosts are needed');
+    t.ok(world.until(() => world.converged(), 10_000));
+    c.kill();
+    const fork = (c.log.versionVector()[c.peerId] ?? 0) + 1;
+    for (const [host, label, count] of [
+      [a, 'one', 1_200],
+      [b, 'two', 1_700],
+    ] as const) {
+      const twin = createMemoryLog(
+        { origin: c.peerId, restored: c.log.before(c.log.head) },
+        { signer: c.signer, clock: world.time.clock(), random: seededRandom(count) },
+      );
+      for (let i = 0; i < count; i += 4)
+        twin.append(
+          Array.from({ length: 4 }, (_, n) => ({
+            type: 'peer.updated' as const,
+            entity: c.peerId,
+            data: { version: `${label}-${i + n}` },
+          })),
+          SYSTEM_CONTEXT,
+        );
+      t.equal(
+        host.log.receive(c.peerId, c.signer.publicKey, twin.range(c.peerId, fork, 10_000)).kind,
+        'appended',
+      );
+    }
+    t.ok(world.until(() => world.converged(), 60_000));
+    t.equal(a.views.peers.get(c.peerId)?.forked_at, fork);
+    t.equal(a.views.peers.get(c.peerId)?.agent_version, 'v1.4.0', 'neither history counts');
+    t.equal(a.digest(), b.digest());
+    t.equal(a.config().filter((event) => event.type === 'peer.forked').length, 1);
+    c.start();
+    world.time.advance(5_000);
+    t.match(c.running.holdReason(), /signed two histories/, 'the origin itself may not write any more');
+  },
+);
+
 t.test('in a large cluster a change reaches everybody by fan-out and relays alone', async (t) => {
   const world = new World(2);
   const nodes = world.cluster(12, { heartbeat: 60_000, pushAllLimit: 4 });
