@@ -1,159 +1,144 @@
 /**
- * The IP tunnel beside wireguard-go and the bare wire, between two namespaces: TCP inside, small and large UDP packets delivered
- * at full offered rate, and CPU for each gigabyte of TCP. Rounds visit every candidate; ratios are medians of ratios of a round.
- * Installs iperf3, wireguard-go and wireguard-tools where apt-get can.
+ * The IP tunnel beside what a user would pick instead and the bare wire, between network namespaces of one machine. Every round
+ * visits every candidate with every work; prints Markdown: medians, raw values in the order they were measured, Arctic's ratios
+ * (medians of the ratios of a round) and their bars.
  *
- *   node --import=tsx ops/bench/tunnel.ts [rounds] [seconds]
+ *   node --import=tsx ops/bench/tunnel.ts [--quick] [--rounds=3] [--seconds=3] [--only=tcp,64 B] [--by=arctic,nebula]
+ *
+ * Needs root. Installs iperf3, wireguard-go, Nebula, OpenVPN, tinc and fastd with apt-get when they are missing.
  */
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import type { Test } from 'tap';
+import { parseArgs } from 'node:util';
 import { INSIDE, makeLab } from '../../test/kernel/iptun/lab.ts';
-import type { Netns } from '../../test/kernel/netns.ts';
+import { joinByVeth, makeNetns } from '../../test/kernel/netns.ts';
+import { compileTool } from '../lab/build-tools.ts';
 import { describeMachine } from './machine.ts';
-import { median, spread } from './statistics.ts';
+import { median } from './statistics.ts';
+import { awaitContender, type Contender, installPeers, PEERS } from './tunnel-peers.ts';
+import { type Measure, type Outcome, serveLoad, WORKS, type Work } from './tunnel-works.ts';
 
-const run = promisify(execFile);
-const ROUNDS = Number(process.argv[2] ?? 3);
-const SECONDS = Number(process.argv[3] ?? 3);
-const CLOCK_TICKS = 100;
-
-interface Candidate {
-  readonly name: string;
-  readonly address: string;
-  /** Whose CPU time counts. */
-  readonly pids: readonly number[];
-}
-
-interface Figures {
-  readonly tcpGigabits: number;
-  readonly cpuSecondsPerGigabyte: number;
-  readonly smallKpps: number;
-  readonly largeKpps: number;
-}
-
-/** Descendants too: `ip netns exec` becomes the program itself, a daemon may not. */
-function cpuSeconds(pids: readonly number[]): number {
-  let ticks = 0;
-  for (const pid of pids) {
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    ticks += Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
-  }
-  return ticks / CLOCK_TICKS;
-}
-
-interface IperfEnd {
-  readonly end: {
-    readonly sum_received?: { readonly bits_per_second: number; readonly bytes: number };
-    readonly sum: { readonly packets: number; readonly lost_packets: number };
-  };
-}
-
-async function iperf(from: Netns, address: string, ...args: string[]): Promise<IperfEnd> {
-  const text = await from.exec('iperf3', '-J', '-c', address, '-t', String(SECONDS), ...args);
-  return JSON.parse(text) as IperfEnd;
-}
-
-async function measure(from: Netns, { address, pids }: Candidate): Promise<Figures> {
-  const before = cpuSeconds(pids);
-  const tcp = (await iperf(from, address)).end.sum_received ?? { bits_per_second: 0, bytes: 1 };
-  const cpu = cpuSeconds(pids) - before;
-  const udp = async (length: number): Promise<number> => {
-    const { sum } = (await iperf(from, address, '-u', '-b', '0', '-l', String(length), '-w', '4M')).end;
-    return (sum.packets - sum.lost_packets) / SECONDS / 1000;
-  };
-  return {
-    tcpGigabits: tcp.bits_per_second / 1e9,
-    cpuSecondsPerGigabyte: cpu / (tcp.bytes / 1e9),
-    smallKpps: await udp(64),
-    largeKpps: await udp(1372),
-  };
-}
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
+    only: { type: 'string' },
+    by: { type: 'string' },
+  },
+});
+const ROUNDS = Number(options.rounds ?? (options.quick ? 1 : 3));
+const SECONDS = Number(options.seconds ?? (options.quick ? 1.5 : 3));
+if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error('--rounds takes a whole number from 1');
+if (!(SECONDS > 0)) throw new Error('--seconds takes a number above 0');
+const OURS = ['arctic', 'arctic-aegis'] as const;
+const chosen = (list: string | undefined, name: string): boolean =>
+  list === undefined || list.split(',').some((one) => one.trim() === name);
+const works = WORKS.filter(({ name }) => chosen(options.only, name));
 
 const children: ChildProcess[] = [];
 const teardowns: (() => unknown)[] = [];
+const scratch = mkdtempSync(join(tmpdir(), 'arctic-bench-'));
+teardowns.push(() => rmSync(scratch, { recursive: true, force: true }));
+const onEnd = { teardown: (undo: () => unknown) => teardowns.push(undo) };
 
-async function startWireguard(a: Netns, b: Netns): Promise<Candidate> {
-  const keys = [a, b].map(() => {
-    const secret = execFileSync('wg', ['genkey']).toString().trim();
-    return { secret, open: execFileSync('wg', ['pubkey'], { input: secret }).toString().trim() };
-  });
-  const pids: number[] = [];
-  for (const [index, netns] of [a, b].entries()) {
-    const name = `wgb${index}`;
-    const child = spawn('ip', [...netns.prefix, 'wireguard-go', '-f', name], { stdio: 'ignore' });
-    children.push(child);
-    pids.push(child.pid ?? 0);
-    await sleep(500);
-    const own = keys[index]?.secret ?? '';
-    const peer = keys[1 - index]?.open ?? '';
-    await netns.exec(
-      'sh',
-      '-c',
-      `echo ${own} | wg set ${name} listen-port ${51_820 + index} private-key /dev/stdin peer ${peer} allowed-ips 0.0.0.0/0 endpoint 10.9.0.${2 - index}:${51_821 - index}`,
-    );
-    await netns.exec('ip', 'address', 'add', `10.78.0.${index + 1}/24`, 'dev', name);
-    await netns.exec('ip', 'link', 'set', name, 'mtu', '1420', 'up');
+async function contenders(tool: string): Promise<readonly Contender[]> {
+  const [a, b] = [await makeNetns('bench-a'), await makeNetns('bench-b')];
+  teardowns.push(
+    () => a.remove(),
+    () => b.remove(),
+  );
+  await joinByVeth(
+    { netns: a, name: 'wire0', addresses: ['10.9.0.1/24'] },
+    { netns: b, name: 'wire0', addresses: ['10.9.0.2/24'] },
+  );
+  children.push(...serveLoad(b, tool));
+  const made: Contender[] = [{ name: 'veth', from: a, to: b, address: '10.9.0.2', pids: [] }];
+  for (const name of OURS) {
+    if (!chosen(options.by, name)) continue;
+    const lab = await makeLab(onEnd, { aegis: name === 'arctic-aegis' });
+    const pids = [lab.hosts.a.child.pid ?? 0, lab.hosts.b.child.pid ?? 0];
+    made.push({ name, from: lab.spaces.a, to: lab.spaces.b, address: INSIDE.b.v4, pids });
+    children.push(...serveLoad(lab.spaces.b, tool));
   }
-  return { name: 'wireguard-go', address: '10.78.0.2', pids };
+  for (const [name, start] of Object.entries(PEERS)) {
+    if (!chosen(options.by, name)) continue;
+    const directory = mkdtempSync(join(scratch, `${name}-`));
+    const pair = {
+      a: { netns: a, outside: '10.9.0.1' },
+      b: { netns: b, outside: '10.9.0.2' },
+      directory,
+      children,
+    };
+    made.push(await start(pair));
+  }
+  await sleep(500);
+  for (const one of made) await awaitContender(one);
+  return made;
 }
 
-function show(name: string, figures: readonly Figures[], reference: readonly Figures[]): void {
-  const column = (pick: (one: Figures) => number, digits: number): string => {
-    const ratios = figures.map((one, round) => {
-      const other = reference[round];
-      return other === undefined ? Number.NaN : pick(one) / pick(other);
-    });
-    return `${spread(figures.map(pick), digits)} (x${median(ratios).toFixed(2)})`;
-  };
-  console.log(
-    `${name.padEnd(14)} TCP ${column((one) => one.tcpGigabits, 2)} Gbit/s, ` +
-      `64 B ${column((one) => one.smallKpps, 0)} kpps, 1372 B ${column((one) => one.largeKpps, 0)} kpps, ` +
-      `CPU ${column((one) => one.cpuSecondsPerGigabyte, 2)} s/GB`,
-  );
+/** Outcomes by contender, one for each round. */
+type Results = ReadonlyMap<string, readonly Outcome[]>;
+
+const figures = (measure: Measure, outcomes: readonly Outcome[]): readonly number[] =>
+  outcomes.map((one) => one[measure.figure] ?? Number.NaN);
+
+function ratio(measure: Measure, results: Results, ours: string, other: string): number {
+  const theirs = figures(measure, results.get(other) ?? []);
+  const own = figures(measure, results.get(ours) ?? []);
+  return median(own.map((value, round) => value / (theirs[round] ?? Number.NaN)));
+}
+
+function verdict(measure: Measure, ours: (typeof OURS)[number], other: string, value: number): string {
+  const bar = (measure.bars[ours] ?? measure.bars.arctic)[other];
+  if (bar === undefined) return '';
+  const met = measure.better === 'more' ? value >= bar : value <= bar;
+  return `${measure.better === 'more' ? '>=' : '<='} ${bar} ${met ? 'met' : 'missed'}`;
+}
+
+function print(work: Work, results: Results): void {
+  for (const measure of work.measures)
+    for (const [name, outcomes] of results) {
+      if (measure.figure === 'cpu' && name === 'veth') continue;
+      const raw = figures(measure, outcomes);
+      const compared = OURS.filter((ours) => results.has(ours)).map((ours) => {
+        if (OURS.some((one) => one === name)) return ' | ';
+        const value = ratio(measure, results, ours, name);
+        return `${value.toFixed(2)} | ${verdict(measure, ours, name, value)}`;
+      });
+      const list = raw.map((value) => value.toFixed(measure.digits)).join(' ');
+      const label = `${work.name}: ${measure.figure}, ${measure.unit}`;
+      console.log(`| ${[label, name, median(raw).toFixed(measure.digits), list, ...compared].join(' | ')} |`);
+    }
+}
+
+async function play(all: readonly Contender[], tool: string): Promise<void> {
+  const results = new Map(works.map((work) => [work, new Map<string, Outcome[]>()]));
+  for (let round = 0; round < ROUNDS; round += 1)
+    for (const work of works)
+      for (const one of all) {
+        if (work.contenders !== undefined && !work.contenders.includes(one.name)) continue;
+        const outcome = await work.run(one, tool, SECONDS);
+        const of = results.get(work);
+        of?.set(one.name, [...(of.get(one.name) ?? []), outcome]);
+        process.stderr.write(`${work.name}, ${one.name}: ${JSON.stringify(outcome)}\n`);
+      }
+  const ours = OURS.filter((name) => all.some((one) => one.name === name));
+  console.log(`\n${ROUNDS} rounds of ${SECONDS} s; load average ${loadavg()[0]?.toFixed(1)} at the end.\n`);
+  console.log(`| work | by | median | raw | ${ours.map((name) => `${name} to it | bar`).join(' | ')} |`);
+  console.log(`|---|---|---|---|${ours.map(() => '---|---|').join('')}`);
+  for (const [work, of] of results) print(work, of);
 }
 
 try {
-  const missing = ['iperf3', 'wireguard-go', 'wg'].filter((program) => {
-    try {
-      execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
-      return false;
-    } catch {
-      return true;
-    }
-  });
-  if (missing.length > 0)
-    await run('apt-get', [
-      'install',
-      '-y',
-      '-q',
-      '--no-install-recommends',
-      'iperf3',
-      'wireguard-go',
-      'wireguard-tools',
-    ]);
-  const lab = await makeLab({ teardown: (undo: () => unknown) => teardowns.push(undo) } as unknown as Test);
-  const { a, b } = lab.spaces;
-  const candidates: Candidate[] = [
-    { name: 'veth', address: '10.9.0.2', pids: [] },
-    {
-      name: 'arctic',
-      address: INSIDE.b.v4,
-      pids: [lab.hosts.a.child.pid ?? 0, lab.hosts.b.child.pid ?? 0],
-    },
-    await startWireguard(a, b),
-  ];
-  children.push(spawn('ip', [...b.prefix, 'iperf3', '-s'], { stdio: 'ignore' }));
-  await sleep(1_500);
-  console.log(describeMachine());
-  const figures = new Map<string, Figures[]>(candidates.map(({ name }) => [name, []]));
-  for (let round = 0; round < ROUNDS; round += 1)
-    for (const candidate of candidates) figures.get(candidate.name)?.push(await measure(a, candidate));
-  console.log(`medians (range) of ${ROUNDS} rounds of ${SECONDS} s; ratios against wireguard-go`);
-  const reference = figures.get('wireguard-go') ?? [];
-  for (const [name, list] of figures) show(name, list, reference);
+  const tool = await compileTool('udptool');
+  const versions = await installPeers();
+  const load = loadavg().map((one) => one.toFixed(1));
+  console.log(`${describeMachine()}\n${versions}\nload average before: ${load.join(' ')}`);
+  await play(await contenders(tool), tool);
 } finally {
   for (const child of children) child.kill('SIGKILL');
   for (const undo of teardowns.reverse()) await undo();

@@ -12,6 +12,7 @@ const CACHE = join(dirname(dirname(HERE)), '.lab', 'tools');
 const FLAGS = {
   linkemulator: ['-O2', '-Wall', '-Wextra', '-Werror'],
   loadtool: ['-O2', '-Wall', '-Wextra', '-Werror'],
+  udptool: ['-O2', '-Wall', '-Wextra', '-Werror'],
   /** Preload libraries. */
   congestion: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],
   clockshift: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],

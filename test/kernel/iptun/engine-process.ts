@@ -12,7 +12,12 @@ import type { DesiredTunnels } from '../../../src/reconcilers/iptun/desired.ts';
 import { createIptunReconciler } from '../../../src/reconcilers/iptun/reconciler.ts';
 
 export type HostCall =
-  | { readonly verb: 'start'; readonly port: number; readonly rekeyAfterMs: number | undefined }
+  | {
+      readonly verb: 'start';
+      readonly port: number;
+      readonly rekeyAfterMs?: number | undefined;
+      readonly aegis?: boolean | undefined;
+    }
   | { readonly verb: 'configure'; readonly config: TunnelConfig }
   /** A session with a peer, made of a shared secret (hex); answers its id. */
   | {

@@ -18,7 +18,12 @@ export interface EngineHost {
   kill(): Promise<void>;
 }
 
-export async function startHost(netns: Netns, rekeyAfterMs?: number): Promise<EngineHost> {
+export interface HostOptions {
+  readonly rekeyAfterMs?: number | undefined;
+  readonly aegis?: boolean | undefined;
+}
+
+export async function startHost(netns: Netns, options: HostOptions = {}): Promise<EngineHost> {
   const child = spawn('ip', [...netns.prefix, process.execPath, '--import=tsx', HOST], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
@@ -40,7 +45,7 @@ export async function startHost(netns: Netns, rekeyAfterMs?: number): Promise<En
       waiting.set(next, { resolve, reject });
       child.send({ id: next, call: asked });
     });
-  await call({ verb: 'start', port: PORT, rekeyAfterMs });
+  await call({ verb: 'start', port: PORT, ...options });
   return {
     child,
     call,
@@ -114,9 +119,11 @@ export interface LabOptions {
   readonly outside?: 'ipv4' | 'ipv6';
   readonly rekeyAfterMs?: number;
   readonly limitBitsPerSecond?: number;
+  /** Whether the hosts may agree on AEGIS-128L; they may unless told otherwise. */
+  readonly aegis?: boolean;
 }
 
-export async function makeLab(t: Test, options: LabOptions = {}): Promise<Lab> {
+export async function makeLab(t: Pick<Test, 'teardown'>, options: LabOptions = {}): Promise<Lab> {
   const [a, b] = await Promise.all([makeNetns('a'), makeNetns('b')]);
   const spaces = { a, b };
   const outside =
@@ -125,7 +132,7 @@ export async function makeLab(t: Test, options: LabOptions = {}): Promise<Lab> {
     { netns: a, name: 'wire0', addresses: ['10.9.0.1/24', 'fd09::1/64'] },
     { netns: b, name: 'wire0', addresses: ['10.9.0.2/24', 'fd09::2/64'] },
   );
-  const start = (side: 'a' | 'b') => startHost(spaces[side], options.rekeyAfterMs);
+  const start = (side: 'a' | 'b') => startHost(spaces[side], options);
   const hosts = { a: await start('a'), b: await start('b') };
   t.teardown(async () => {
     await Promise.all([hosts.a.kill(), hosts.b.kill()]);
