@@ -13,6 +13,7 @@ export const SETTING_NAMES = [
   'API_TLS_CERT',
   'API_TLS_KEY',
   'TUNNEL_PORT',
+  'TUNNEL_AEGIS',
   'TPROXY_PORT',
   'DATA_DIR',
   'CONFIG_DIR',

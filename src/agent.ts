@@ -240,7 +240,7 @@ async function assemble(
 
   // The tunnel for everything else.
   const tunnel = createTunnelEngine(
-    { port: settings.tunnelPort, ownMark: MARK.own },
+    { port: settings.tunnelPort, ownMark: MARK.own, aegis: settings.tunnelAegis },
     {
       addon,
       rt: kernel.rt,

@@ -6,6 +6,8 @@ export interface Settings {
   readonly apiPort: number;
   readonly apiBind: string;
   readonly tunnelPort: number;
+  /** Use AEGIS-128L with peers whose processors have it too. */
+  readonly tunnelAegis: boolean;
   readonly tproxyPort: number;
   readonly dataDir: string;
   readonly configDir: string;
@@ -86,6 +88,7 @@ export function readSettings(env: Environment): Settings {
     apiPort: integer(env, 'API_PORT', 8080, 1, 65_535),
     apiBind: pattern(env, 'API_BIND', /^[0-9A-Fa-f:.]+$/, 'an IP address to listen on') ?? '::',
     tunnelPort: integer(env, 'TUNNEL_PORT', 51_840, 1, 65_535),
+    tunnelAegis: oneOf(env, 'TUNNEL_AEGIS', '1', ['1', '0']) === '1',
     tproxyPort: integer(env, 'TPROXY_PORT', 61_000, 1, 65_535),
     dataDir: directory(env, 'DATA_DIR', '/opt/tillered'),
     configDir: directory(env, 'CONFIG_DIR', '/etc/arctic'),

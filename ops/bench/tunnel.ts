@@ -59,7 +59,7 @@ async function contenders(tool: string): Promise<readonly Contender[]> {
   const made: Contender[] = [{ name: 'veth', from: a, to: b, address: '10.9.0.2', pids: [] }];
   for (const name of OURS) {
     if (!chosen(options.by, name)) continue;
-    const lab = await makeLab(onEnd, { aegis: name === 'arctic-aegis' });
+    const lab = await makeLab(onEnd, { aegis: { a: name === 'arctic-aegis', b: true } });
     const pids = [lab.hosts.a.child.pid ?? 0, lab.hosts.b.child.pid ?? 0];
     made.push({ name, from: lab.spaces.a, to: lab.spaces.b, address: INSIDE.b.v4, pids });
     children.push(...serveLoad(lab.spaces.b, tool));

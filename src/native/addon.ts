@@ -77,8 +77,11 @@ export interface NativeAddon {
   pollStop(slot: number): number;
   /** Whether the watch keeps the process alive (1) or not (0). */
   pollRef(slot: number, keep: number): number;
-  /** Starts the tunnel's two threads over a bound UDP socket, of which they keep a descriptor of their own; a slot or -errno. */
-  tunnelOpen(fd: number): number;
+  /**
+   * Starts the tunnel's two threads over a bound UDP socket, of which they keep a descriptor of their own; a slot or -errno.
+   * `aegis` 1 lets them agree on AEGIS-128L with peers that have it.
+   */
+  tunnelOpen(fd: number, aegis: 0 | 1): number;
   /** Ends the threads and wipes every key. */
   tunnelClose(slot: number): number;
   /** Makes an encoded snapshot (native/tunnel/table.h) what the threads work by; 0 or -errno, then nothing has changed. */
@@ -93,6 +96,8 @@ export interface NativeAddon {
   tunnelPrepareTun(fd: number): number;
   /** Whether this processor has AES instructions. */
   tunnelHasAes(): number;
+  /** 1 when this processor has the instructions of AEGIS-128L and works the example of its specification. */
+  tunnelHasAegis(): number;
 }
 
 const BUILT_IN = join('src', 'native', 'build', 'Release');

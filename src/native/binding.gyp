@@ -4,7 +4,7 @@
       "target_name": "arctic_native",
       "sources": [
         "addon.cc", "sockets.cc", "poller.cc", "namespaces.cc",
-        "tunnel/addon_tunnel.cc", "tunnel/aead.cc", "tunnel/datagram.cc", "tunnel/egress.cc", "tunnel/ingress.cc",
+        "tunnel/addon_tunnel.cc", "tunnel/aead.cc", "tunnel/aegis128l.cc", "tunnel/datagram.cc", "tunnel/egress.cc", "tunnel/ingress.cc",
         "tunnel/loop.cc", "tunnel/packet.cc", "tunnel/policy.cc", "tunnel/table.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],

@@ -58,13 +58,13 @@ std::vector<uint8_t> Snapshot(int tun, uint16_t port, uint32_t direction, uint32
   Put(&b, 1000 + epoch, 4);
   Put(&b, direction * 100000 + epoch, 4);
   Put(&b, 1, 1);
-  b.insert(b.end(), 32, static_cast<uint8_t>(direction + epoch));
+  b.insert(b.end(), 64, static_cast<uint8_t>(direction + epoch));
   const uint32_t first = epoch == 0 ? 0 : epoch - 1;
   Put(&b, epoch + 2 - first, 4);
   for (uint32_t e = first; e <= epoch + 1; ++e) {
     Put(&b, 5000 + e, 4);
     Put(&b, (3 - direction) * 100000 + e, 4);
-    b.insert(b.end(), 64, static_cast<uint8_t>(3 - direction + e));
+    b.insert(b.end(), 96, static_cast<uint8_t>(3 - direction + e));
   }
   Put(&b, limited ? 1 : 0, 4);
   if (limited) {
@@ -113,7 +113,7 @@ int main(int argc, char** argv) {
   const std::vector<uint8_t> policy = OpenPolicy();
   for (int i = 0; i < 2; ++i) {
     Require(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, tuns[i]) == 0, "socketpair");
-    Require(loops[i].Start(sockets[i]) == 0, "start");
+    Require(loops[i].Start(sockets[i], true) == 0, "start");
     Require(loops[i].SetPolicy(1, policy.data(), policy.size()), "policy");
   }
   std::atomic<bool> done{false};

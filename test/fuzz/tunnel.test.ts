@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { decodeRecords, sealBody } from '../unit/engines/iptun/reference-codec.ts';
+import { loadAddon } from '../../src/native/addon.ts';
+import { aegisSeal } from '../unit/engines/iptun/reference-aegis.ts';
+import { decodeRecords, nonceOf, sealBody } from '../unit/engines/iptun/reference-codec.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CORE = join(HERE, '..', '..', 'src', 'native', 'tunnel');
@@ -40,7 +42,7 @@ function build(t: Test, name: string, sanitizers: string, parts: readonly string
   return program;
 }
 
-const PARTS = ['aead', 'datagram', 'packet', 'policy', 'table'];
+const PARTS = ['aead', 'aegis128l', 'datagram', 'packet', 'policy', 'table'];
 
 t.test('tables change under traffic without a data race', { timeout: 600_000 }, async (t) => {
   const program = build(t, 'tunnel-threads', 'thread', [...PARTS, 'loop', 'egress', 'ingress']);
@@ -60,10 +62,14 @@ t.test('the core keeps to its memory and its format', { timeout: 600_000 }, asyn
 
   const key = Buffer.from(Array.from({ length: 32 }, (_, index) => index));
   const sealed = lines.filter(([kind]) => kind === 'sealed');
-  t.equal(sealed.length, 10);
+  t.equal(sealed.length, loadAddon().tunnelHasAegis() === 1 ? 15 : 10);
   for (const [, aead, length, hex] of sealed) {
     const text = Buffer.from(Array.from({ length: Number(length) }, (_, index) => index & 0xff));
-    const { body, tag } = sealBody(aead === '1' ? 1 : 2, key, 7n, Buffer.alloc(16, 3), text);
+    const additional = Buffer.alloc(16, 3);
+    const { body, tag } =
+      aead === '3'
+        ? aegisSeal(key, Buffer.concat([Buffer.alloc(4), nonceOf(7n)]), additional, text)
+        : sealBody(aead === '1' ? 1 : 2, key, nonceOf(7n), additional, text);
     t.equal(hex, Buffer.concat([body, tag]).toString('hex'), `AEAD ${aead}, ${length} bytes`);
   }
   t.match(output, /^rounds [1-9]\d*$/m);

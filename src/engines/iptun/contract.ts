@@ -62,6 +62,8 @@ export interface TunnelKeySource {
   onRetired(listener: (sessionId: string) => void): () => void;
 }
 
+export type TunnelAead = 'AES-256-GCM' | 'ChaCha20-Poly1305' | 'AEGIS-128L';
+
 export interface TunnelPeerStats {
   readonly peerId: string;
   readonly device: string;
@@ -69,6 +71,8 @@ export interface TunnelPeerStats {
   readonly handshakeAgeMs: number | null;
   /** Of the key in use. */
   readonly epoch: number | null;
+  /** What is sent to the peer now. */
+  readonly aead: TunnelAead;
   /** Where the peer was last heard from, or is expected; `address:port`. */
   readonly endpoint: string | null;
   /** Milliseconds since an authenticated datagram came, to the engine's tick; null for never. */

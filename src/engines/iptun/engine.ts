@@ -8,12 +8,12 @@ import type {
   TunnelEngine,
   TunnelKeySource,
   TunnelPeer,
-  TunnelPeerStats,
   TunnelPolicy,
 } from './contract.ts';
 import { type HeldDevice, openDevice } from './device.ts';
 import { defaultAead, Keyring } from './keyring.ts';
-import { encodePolicy, encodeSnapshot } from './snapshot.ts';
+import { type PeerFacts, statsOf } from './peer-stats.ts';
+import { AEGIS_128L, encodePolicy, encodeSnapshot } from './snapshot.ts';
 import { type Fit, fitOf, openTunnelSocket, pathMtu, UNKNOWN_FIT } from './socket.ts';
 import { decodeTotals, type PeerTotals, type Totals } from './totals.ts';
 
@@ -26,6 +26,8 @@ export interface TunnelOptions {
   readonly rekeyAfterMs?: number;
   /** Default 2^40. */
   readonly rekeyAfterDatagrams?: number;
+  /** Whether AEGIS-128L may be used with peers that have it too. Default true. */
+  readonly aegis?: boolean;
 }
 
 export interface TunnelDeps {
@@ -80,6 +82,7 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
     rekeyAfterDatagrams: options.rekeyAfterDatagrams ?? 2 ** 40,
     aead: defaultAead(addon.tunnelHasAes() === 1),
   };
+  const aegis = options.aegis !== false && addon.tunnelHasAegis() === 1;
   let slot = -1;
   let socket = -1;
   let life: 'new' | 'running' | 'stopped' = 'new';
@@ -173,6 +176,17 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
     if (needed < 0) return;
     totals = decodeTotals(buffer.subarray(0, needed));
   }
+
+  const factsOf = (state: PeerState, counted: PeerTotals | undefined): PeerFacts => ({
+    peerId: state.peerId,
+    device: state.device?.name ?? state.config?.device ?? '',
+    since: state.keyring.since,
+    epoch: state.keyring.epoch,
+    aead: aegis && counted?.opensAegis === true ? AEGIS_128L : keyringOptions.aead,
+    endpoint: state.endpoint,
+    heardAt: state.heardAt,
+    mtu: state.fit.mtu,
+  });
 
   const none: ReadonlyMap<number, number> = new Map();
 
@@ -307,7 +321,7 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
   /** The port and the threads come with the first peer: a host without tunnels has neither. */
   function open(): void {
     const bound = openTunnelSocket(addon, options.port, options.ownMark);
-    const opened = addon.tunnelOpen(bound);
+    const opened = addon.tunnelOpen(bound, aegis ? 1 : 0);
     if (opened < 0) {
       addon.close(bound);
       systemCall('tunnelOpen', opened);
@@ -404,51 +418,11 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
         refused: { foreign: totals.foreign, unknown: totals.unknown, forged: totals.forged },
         peers: [...states.values()]
           .filter((state) => state.config !== undefined)
-          .map((state) => statsOf(state, totals.peers.get(state.number), now)),
+          .map((state) => {
+            const counted = totals.peers.get(state.number);
+            return statsOf(factsOf(state, counted), counted, now);
+          }),
       };
-    },
-  };
-}
-
-function statsOf(state: PeerState, totals: PeerTotals | undefined, now: number): TunnelPeerStats {
-  const { since, epoch } = state.keyring;
-  const endpoint = totals?.endpoint ?? state.endpoint;
-  return {
-    peerId: state.peerId,
-    device: state.device?.name ?? state.config?.device ?? '',
-    handshakeAgeMs: since === undefined ? null : now - since,
-    epoch,
-    endpoint:
-      endpoint === undefined
-        ? null
-        : `${endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address}:${endpoint.port}`,
-    heardAgoMs: state.heardAt === undefined ? null : now - state.heardAt,
-    mtu: state.fit.mtu,
-    sent: {
-      packets: totals?.sentPackets ?? 0,
-      bytes: totals?.sentBytes ?? 0,
-      datagrams: totals?.sentDatagrams ?? 0,
-      wireBytes: totals?.sentWireBytes ?? 0,
-    },
-    received: {
-      packets: totals?.receivedPackets ?? 0,
-      bytes: totals?.receivedBytes ?? 0,
-      datagrams: totals?.receivedDatagrams ?? 0,
-      wireBytes: totals?.receivedWireBytes ?? 0,
-    },
-    lost: Math.max(0, totals?.lost ?? 0),
-    dropped: {
-      unready: totals?.droppedUnready ?? 0,
-      socket: totals?.droppedSocket ?? 0,
-      limit: totals?.droppedLimit ?? 0,
-    },
-    refused: {
-      replayed: totals?.replayed ?? 0,
-      forged: totals?.forged ?? 0,
-      malformed: totals?.malformed ?? 0,
-      source: totals?.refused ?? 0,
-      congested: totals?.congested ?? 0,
-      undelivered: totals?.undelivered ?? 0,
     },
   };
 }

@@ -12,7 +12,7 @@ export interface KeyringOptions {
   readonly rekeyAfterMs: number;
   /** Datagrams after which it is replaced before that. */
   readonly rekeyAfterDatagrams: number;
-  /** What this host seals with; it opens both. */
+  /** What this host seals with for peers that do not open AEGIS-128L; it opens both of OpenSSL's. */
   readonly aead: number;
 }
 
@@ -49,6 +49,7 @@ export const indexOf = (key: Uint8Array): number =>
 export const aesKeyOf = (key: Uint8Array): Uint8Array => expand(key, 'arctic v1 tunnel aes-256-gcm', 32);
 export const chachaKeyOf = (key: Uint8Array): Uint8Array =>
   expand(key, 'arctic v1 tunnel chacha20-poly1305', 32);
+export const aegisKeyOf = (key: Uint8Array): Uint8Array => expand(key, 'arctic v1 tunnel aegis-128l', 32);
 
 /** The keys of one peer. */
 export class Keyring {
@@ -130,7 +131,7 @@ export class Keyring {
     this.#sessions.delete(sessionId);
     for (const epoch of [...session.receive.keys()]) drop(session, epoch);
     if (this.#sendingSession === session) {
-      this.#sending?.key.fill(0);
+      wipe(this.#sending);
       this.#sending = undefined;
       this.#sendingSession = undefined;
     }
@@ -174,6 +175,7 @@ export class Keyring {
         index: indexOf(keys.receive),
         aes: aesKeyOf(keys.receive),
         chacha: chachaKeyOf(keys.receive),
+        aegis: aegisKeyOf(keys.receive),
       });
       keys.send.fill(0);
       keys.receive.fill(0);
@@ -214,6 +216,7 @@ export class Keyring {
       index: indexOf(keys.send),
       aead: this.#options.aead,
       key: this.#options.aead === CHACHA20_POLY1305 ? chachaKeyOf(keys.send) : aesKeyOf(keys.send),
+      aegis: aegisKeyOf(keys.send),
     };
     keys.send.fill(0);
     keys.receive.fill(0);
@@ -224,15 +227,21 @@ export class Keyring {
     if (this.#sending === undefined) return;
     if (this.#sendingSession !== undefined)
       this.#sendingSession.left = Math.max(this.#sendingSession.left, this.#sending.epoch);
-    this.#sending.key.fill(0);
+    wipe(this.#sending);
     this.#sending = undefined;
   }
+}
+
+function wipe(key: SnapshotSendKey | undefined): void {
+  key?.key.fill(0);
+  key?.aegis.fill(0);
 }
 
 function drop(session: Session, epoch: number): void {
   const key = session.receive.get(epoch);
   key?.aes.fill(0);
   key?.chacha.fill(0);
+  key?.aegis.fill(0);
   session.receive.delete(epoch);
 }
 

@@ -4,6 +4,7 @@ import type { TunnelPolicy, TunnelSide } from './contract.ts';
 
 export const AES_256_GCM = 1;
 export const CHACHA20_POLY1305 = 2;
+export const AEGIS_128L = 3;
 const NO_SERVICE = 0xffff_ffff;
 const ANY_ADDRESS = 0xff;
 
@@ -12,6 +13,8 @@ export interface SnapshotSendKey {
   readonly index: number;
   readonly aead: number;
   readonly key: Uint8Array;
+  /** For a peer that says it opens AEGIS-128L; the first 16 bytes count. */
+  readonly aegis: Uint8Array;
 }
 
 export interface SnapshotReceiveKey {
@@ -19,6 +22,7 @@ export interface SnapshotReceiveKey {
   readonly index: number;
   readonly aes: Uint8Array;
   readonly chacha: Uint8Array;
+  readonly aegis: Uint8Array;
 }
 
 export interface SnapshotPeer {
@@ -102,6 +106,7 @@ export function encodeSnapshot(peers: readonly SnapshotPeer[]): Buffer {
       out.u32(peer.send.index);
       out.u8(peer.send.aead);
       out.bytes(peer.send.key);
+      out.bytes(peer.send.aegis);
     }
     out.u32(peer.receive.length);
     for (const key of peer.receive) {
@@ -109,6 +114,7 @@ export function encodeSnapshot(peers: readonly SnapshotPeer[]): Buffer {
       out.u32(key.index);
       out.bytes(key.aes);
       out.bytes(key.chacha);
+      out.bytes(key.aegis);
     }
     out.u32(peer.limits.length);
     for (const limit of peer.limits) {

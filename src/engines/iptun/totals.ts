@@ -23,6 +23,8 @@ export interface PeerTotals {
   readonly undelivered: number;
   readonly tooBig: number;
   readonly tunFaults: number;
+  /** The peer says it opens AEGIS-128L. */
+  readonly opensAegis: boolean;
   readonly endpoint: { readonly address: string; readonly port: number } | undefined;
   /** Datagrams by id of the key. */
   readonly sent: ReadonlyMap<number, number>;
@@ -83,6 +85,7 @@ export function decodeTotals(bytes: Buffer): Totals {
       undelivered: next(),
       tooBig: next(),
       tunFaults: next(),
+      opensAegis: next() === 1,
       endpoint: endpoint(),
       sent: keys(),
       received: keys(),

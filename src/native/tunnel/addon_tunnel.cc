@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "../napi.h"
+#include "aegis128l.h"
 #include "loop.h"
 
 namespace arctic {
@@ -38,13 +39,14 @@ void Remove(int32_t slot) {
 // The environment ends without having closed its loop.
 void OnEnvironmentEnd(void* data) { Remove(static_cast<int32_t>(reinterpret_cast<intptr_t>(data))); }
 
-// tunnelOpen(udpFd): a slot or -errno. Both threads run from here on.
+// tunnelOpen(udpFd, aegis): a slot or -errno. Both threads run from here on.
 napi_value Open(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   const int fd = args.Int(0);
+  const bool aegis = args.Int(1) != 0;
   if (!args.ok()) return nullptr;
   auto loop = std::make_shared<Loop>();
-  const int failed = loop->Start(fd);
+  const int failed = loop->Start(fd, aegis);
   if (failed < 0) return Number(env, failed);
   int32_t slot;
   {
@@ -120,6 +122,8 @@ napi_value PrepareTun(napi_env env, napi_callback_info info) {
 
 napi_value HasAes(napi_env env, napi_callback_info) { return Number(env, tunnel::HasAesInstructions() ? 1 : 0); }
 
+napi_value HasAegis(napi_env env, napi_callback_info) { return Number(env, tunnel::HasAegis() ? 1 : 0); }
+
 }  // namespace
 
 void RegisterTunnel(napi_env env, napi_value exports) {
@@ -131,6 +135,7 @@ void RegisterTunnel(napi_env env, napi_value exports) {
   Export(env, exports, "tunnelRead", Read);
   Export(env, exports, "tunnelPrepareTun", PrepareTun);
   Export(env, exports, "tunnelHasAes", HasAes);
+  Export(env, exports, "tunnelHasAegis", HasAegis);
 }
 
 }  // namespace arctic

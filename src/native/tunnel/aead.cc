@@ -1,6 +1,9 @@
 #include "aead.h"
 
+#include <openssl/crypto.h>
 #include <string.h>
+
+#include "aegis128l.h"
 
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -8,17 +11,13 @@
 #endif
 
 namespace arctic::tunnel {
-namespace {
 
-constexpr int kNonceLength = 12;
-
-// 0000 0000 || counter, little-endian. One key a direction, so a counter is a nonce.
-void WriteNonce(uint64_t counter, uint8_t nonce[kNonceLength]) {
-  memset(nonce, 0, 4);
-  for (int i = 0; i < 8; ++i) nonce[4 + i] = static_cast<uint8_t>(counter >> (8 * i));
+Nonce NonceOf(Aead aead, uint64_t counter) {
+  Nonce nonce{};
+  const size_t at = aead == Aead::kAegis128L ? 8 : 4;
+  for (size_t i = 0; i < 8; ++i) nonce.bytes[at + i] = static_cast<uint8_t>(counter >> (8 * i));
+  return nonce;
 }
-
-}  // namespace
 
 bool HasAesInstructions() {
 #if defined(__x86_64__)
@@ -31,6 +30,11 @@ bool HasAesInstructions() {
 }
 
 Cipher::Cipher(Aead aead, const uint8_t key[kKeyLength], bool sealing) {
+  if (aead == Aead::kAegis128L) {
+    aegis_ = HasAegis();
+    if (aegis_) memcpy(key_, key, sizeof key_);
+    return;
+  }
   const EVP_CIPHER* cipher = aead == Aead::kAes256Gcm ? EVP_aes_256_gcm() : EVP_chacha20_poly1305();
   context_ = EVP_CIPHER_CTX_new();
   if (context_ != nullptr && EVP_CipherInit_ex(context_, cipher, nullptr, key, nullptr, sealing ? 1 : 0) == 1) return;
@@ -39,25 +43,26 @@ Cipher::Cipher(Aead aead, const uint8_t key[kKeyLength], bool sealing) {
 }
 
 // EVP_CIPHER_CTX_free wipes the key schedule.
-Cipher::~Cipher() { EVP_CIPHER_CTX_free(context_); }
+Cipher::~Cipher() {
+  EVP_CIPHER_CTX_free(context_);
+  OPENSSL_cleanse(key_, sizeof key_);
+}
 
-bool Cipher::Seal(uint64_t counter, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
-  uint8_t nonce[kNonceLength];
-  WriteNonce(counter, nonce);
+bool Cipher::Seal(const Nonce& nonce, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
+  if (aegis_) return AegisSeal(key_, nonce.bytes, aad, aad_length, text, length, text + length);
   int written = 0;
-  return EVP_EncryptInit_ex(context_, nullptr, nullptr, nullptr, nonce) == 1 &&
+  return EVP_EncryptInit_ex(context_, nullptr, nullptr, nullptr, nonce.bytes) == 1 &&
          EVP_EncryptUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
          EVP_EncryptUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&
          EVP_EncryptFinal_ex(context_, text + length, &written) == 1 &&
          EVP_CIPHER_CTX_ctrl(context_, EVP_CTRL_AEAD_GET_TAG, kTagLength, text + length) == 1;
 }
 
-bool Cipher::Open(uint64_t counter, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
-  uint8_t nonce[kNonceLength];
-  WriteNonce(counter, nonce);
+bool Cipher::Open(const Nonce& nonce, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
+  if (aegis_) return AegisOpen(key_, nonce.bytes, aad, aad_length, text, length, text + length);
   int written = 0;
   uint8_t rest[16];
-  return EVP_DecryptInit_ex(context_, nullptr, nullptr, nullptr, nonce) == 1 &&
+  return EVP_DecryptInit_ex(context_, nullptr, nullptr, nullptr, nonce.bytes) == 1 &&
          EVP_CIPHER_CTX_ctrl(context_, EVP_CTRL_AEAD_SET_TAG, kTagLength, text + length) == 1 &&
          EVP_DecryptUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
          EVP_DecryptUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&

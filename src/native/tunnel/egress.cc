@@ -71,7 +71,8 @@ size_t WriteControl(Control* control, const sockaddr_in6& to, uint8_t tos, size_
 
 }  // namespace
 
-Egress::Egress(int socket) : socket_(socket), frame_(sizeof(VnetHeader) + kMaxPacket + 1) {
+Egress::Egress(int socket, bool aegis)
+    : socket_(socket), aegis_(aegis), frame_(sizeof(VnetHeader) + kMaxPacket + 1) {
   int domain = 0;
   socklen_t length = sizeof domain;
   getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length);
@@ -261,12 +262,16 @@ void Egress::Flush(const PeerEntry& entry) {
   }
   uint64_t next = counter;
   size_t bytes = 0;
+  const bool aegis = aegis_ && key->aegis.ok() && entry.peer->opens_aegis.load(std::memory_order_relaxed);
+  const Aead aead = aegis ? Aead::kAegis128L : key->aead;
+  Cipher& cipher = aegis ? key->aegis : key->cipher;
+  const uint8_t can = aegis_ ? kCanAegis : 0;
   bool sealed = true;
   for (const Packer::Datagram& datagram : datagrams) {
     uint8_t* at = packer_.at(datagram.offset);
     next += 1;
-    WriteHeader({key->aead, key->index, next}, at);
-    sealed = key->cipher.Seal(next, at, kHeaderLength, at + kHeaderLength, datagram.text) && sealed;
+    WriteHeader({aead, can, key->index, next}, at);
+    sealed = cipher.Seal(NonceOf(aead, next), at, kHeaderLength, at + kHeaderLength, datagram.text) && sealed;
     bytes += datagram.text + kOverhead;
   }
   // Stored before anything leaves: a counter is used once, whatever becomes of the datagram.

@@ -47,8 +47,8 @@ sockaddr_in6 Mapped(const sockaddr_in6& from) {
 
 }  // namespace
 
-Ingress::Ingress(int socket, SocketTotals* totals)
-    : socket_(socket), totals_(totals), buffers_(static_cast<size_t>(kBatch) * kBuffer) {}
+Ingress::Ingress(int socket, bool aegis, SocketTotals* totals)
+    : socket_(socket), aegis_(aegis), totals_(totals), buffers_(static_cast<size_t>(kBatch) * kBuffer) {}
 
 void Ingress::Run() {
   mmsghdr messages[kBatch];
@@ -100,7 +100,7 @@ void Ingress::Run() {
 
 void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from) {
   DatagramHeader header;
-  if (!table_ || !ReadHeader(bytes, length, &header)) {
+  if (!table_ || !ReadHeader(bytes, length, &header) || (header.aead == Aead::kAegis128L && !aegis_)) {
     Add(totals_->foreign, 1);
     return;
   }
@@ -122,7 +122,7 @@ void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockadd
       continue;
     }
     Cipher* cipher = key.Of(header.aead);
-    if (cipher == nullptr || !cipher->Open(header.counter, bytes, kHeaderLength, bytes + kHeaderLength, text)) {
+    if (cipher == nullptr || !cipher->Open(NonceOf(header.aead, header.counter), bytes, kHeaderLength, bytes + kHeaderLength, text)) {
       if (std::next(it) == end) {
         Add(totals.forged, 1);
         Add(totals_->forged, 1);
@@ -136,8 +136,9 @@ void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockadd
     Add(key.received, 1);
     Add(totals.received_datagrams, 1);
     Add(totals.received_wire_bytes, length);
-    // The peer is where its newest datagram came from.
+    // The peer is where its newest datagram came from, and can what that says.
     if (newest) {
+      entry.peer->opens_aegis.store((header.can & kCanAegis) != 0, std::memory_order_relaxed);
       sockaddr_in6 known;
       if (!entry.peer->endpoint(&known) || known.sin6_port != from.sin6_port ||
           memcmp(&known.sin6_addr, &from.sin6_addr, sizeof known.sin6_addr) != 0)

@@ -12,6 +12,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "aegis128l.h"
+
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -121,13 +123,14 @@ int PrepareSocket(int fd) {
   return failed;
 }
 
-int Loop::Start(int socket) {
+int Loop::Start(int socket, bool aegis) {
   const int prepared = PrepareSocket(socket);
   if (prepared < 0) return prepared;
   socket_ = fcntl(socket, F_DUPFD_CLOEXEC, 3);
   if (socket_ < 0) return -errno;
-  egress_ = std::make_unique<Egress>(socket_);
-  ingress_ = std::make_unique<Ingress>(socket_, &totals_);
+  const bool usable = aegis && HasAegis();
+  egress_ = std::make_unique<Egress>(socket_, usable);
+  ingress_ = std::make_unique<Ingress>(socket_, usable, &totals_);
   const auto empty = std::make_shared<const Table>();
   egress_->slot.Put(empty);
   ingress_->slot.Put(empty);
@@ -191,6 +194,7 @@ size_t Loop::Read(uint8_t* to, size_t room) const {
     for (const auto* counter : {&t.replayed, &t.forged, &t.malformed, &t.refused, &t.congested, &t.undelivered, &t.too_big,
                                 &t.tun_faults})
       out.U64(get(*counter));
+    out.U64(known.peer->opens_aegis.load(std::memory_order_relaxed) ? 1 : 0);
     sockaddr_in6 endpoint;
     const bool set = known.peer->endpoint(&endpoint);
     out.U64(set ? ntohs(endpoint.sin6_port) : 0);

@@ -49,7 +49,7 @@ class TableSlot {
 
 class Egress {
  public:
-  explicit Egress(int socket);
+  Egress(int socket, bool aegis);
   ~Egress();
   void Run();
   TableSlot slot;
@@ -70,6 +70,7 @@ class Egress {
   int Timeout() const;
 
   int socket_;
+  bool aegis_;
   bool ipv4_only_ = false;
   bool gso_ = true;
   int epoll_ = -1;
@@ -82,7 +83,7 @@ class Egress {
 
 class Ingress : private Receiver {
  public:
-  Ingress(int socket, SocketTotals* totals);
+  Ingress(int socket, bool aegis, SocketTotals* totals);
   void Run();
   TableSlot slot;
 
@@ -95,6 +96,7 @@ class Ingress : private Receiver {
   void Deliver(const iovec* parts, int count, size_t packets, size_t bytes) override;
 
   int socket_;
+  bool aegis_;
   SocketTotals* totals_;
   std::shared_ptr<const Table> table_;
   const PeerEntry* entry_ = nullptr;
@@ -105,8 +107,8 @@ class Ingress : private Receiver {
 // Both threads over one bound UDP socket, of which it holds its own descriptor.
 class Loop {
  public:
-  // 0 or -errno.
-  int Start(int socket);
+  // 0 or -errno. `aegis`: offer AEGIS-128L where the processor has it, and take it up.
+  int Start(int socket, bool aegis);
   void Stop();
   ~Loop() { Stop(); }
 

@@ -13,15 +13,14 @@ namespace arctic::tunnel {
 
 TunQueue::~TunQueue() { close(fd_); }
 
-ReceiveKey::ReceiveKey(uint32_t index, const uint8_t aes[kKeyLength], const uint8_t chacha[kKeyLength]) : index(index) {
-  memcpy(keys_[0], aes, kKeyLength);
-  memcpy(keys_[1], chacha, kKeyLength);
+ReceiveKey::ReceiveKey(uint32_t index, const uint8_t keys[kAeads][kKeyLength]) : index(index) {
+  memcpy(keys_, keys, sizeof keys_);
 }
 
 ReceiveKey::~ReceiveKey() { OPENSSL_cleanse(keys_, sizeof keys_); }
 
 Cipher* ReceiveKey::Of(Aead aead) {
-  const int slot = aead == Aead::kAes256Gcm ? 0 : 1;
+  const int slot = static_cast<int>(aead) - 1;
   if (!ciphers_[slot]) ciphers_[slot] = std::make_unique<Cipher>(aead, keys_[slot], false);
   return ciphers_[slot]->ok() ? ciphers_[slot].get() : nullptr;
 }
@@ -80,38 +79,37 @@ int TableBuilder::Build(const uint8_t* bytes, size_t length, std::shared_ptr<con
     if (has_endpoint != 0 && (before == nullptr || before->endpoint_token != now.endpoint_token))
       endpoints.emplace_back(now.peer, endpoint);
 
-    uint8_t key[kKeyLength], other[kKeyLength];
+    uint8_t keys[kAeads][kKeyLength];
     bool sound = true;
     if (in.U8() != 0) {
       const uint32_t key_id = in.U32(), index = in.U32();
       const uint8_t aead = in.U8();
-      in.Copy(key, sizeof key);
+      in.Copy(keys[0], kKeyLength);
+      in.Copy(keys[1], kKeyLength);
       if (aead != 1 && aead != 2) return -EINVAL;
       if (before) {
         const auto same = before->sending.find(key_id);
         if (same != before->sending.end()) entry.send = same->second;
       }
-      if (!entry.send) entry.send = std::make_shared<SendKey>(static_cast<Aead>(aead), index, key);
+      if (!entry.send) entry.send = std::make_shared<SendKey>(static_cast<Aead>(aead), index, keys[0], keys[1]);
       sound = entry.send->index == index && entry.send->aead == static_cast<Aead>(aead) && entry.send->cipher.ok();
       now.sending[key_id] = entry.send;
     }
     const uint32_t receiving = in.U32();
     for (uint32_t k = 0; k < receiving && in.ok(); ++k) {
       const uint32_t key_id = in.U32(), index = in.U32();
-      in.Copy(key, sizeof key);
-      in.Copy(other, sizeof other);
+      for (auto& key : keys) in.Copy(key, kKeyLength);
       std::shared_ptr<ReceiveKey> receive;
       if (before) {
         const auto same = before->receiving.find(key_id);
         if (same != before->receiving.end()) receive = same->second;
       }
-      if (!receive) receive = std::make_shared<ReceiveKey>(index, key, other);
+      if (!receive) receive = std::make_shared<ReceiveKey>(index, keys);
       sound = sound && receive->index == index;
       now.receiving[key_id] = receive;
       made->receiving.emplace(index, Table::Receiving{receive, i});
     }
-    OPENSSL_cleanse(key, sizeof key);
-    OPENSSL_cleanse(other, sizeof other);
+    OPENSSL_cleanse(keys, sizeof keys);
     const uint32_t limits = in.U32();
     for (uint32_t k = 0; k < limits && in.ok(); ++k) {
       const uint32_t service = in.U32();

@@ -34,25 +34,30 @@ class TunQueue {
   int fd_;
 };
 
-// The key of one direction. Only the egress thread seals; only the ingress thread opens.
+// The key of one direction. Only the egress thread seals; only the ingress thread opens. Each AEAD has its own key of it, and all
+// count on with one counter.
 class SendKey {
  public:
-  SendKey(Aead aead, uint32_t index, const uint8_t key[kKeyLength]) : aead(aead), index(index), cipher(aead, key, true) {}
+  SendKey(Aead aead, uint32_t index, const uint8_t key[kKeyLength], const uint8_t aegis_key[kKeyLength])
+      : aead(aead), index(index), cipher(aead, key, true), aegis(Aead::kAegis128L, aegis_key, true) {}
+  // What every peer opens; AEGIS is for one that says it can.
   const Aead aead;
   const uint32_t index;
   Cipher cipher;
+  Cipher aegis;
   // Datagrams sealed; the last counter used.
   std::atomic<uint64_t> sent{0};
 };
 
 class ReceiveKey {
  public:
-  ReceiveKey(uint32_t index, const uint8_t aes[kKeyLength], const uint8_t chacha[kKeyLength]);
+  // Keys in the order of Aead.
+  ReceiveKey(uint32_t index, const uint8_t keys[kAeads][kKeyLength]);
   ~ReceiveKey();
   ReceiveKey(const ReceiveKey&) = delete;
   ReceiveKey& operator=(const ReceiveKey&) = delete;
 
-  // The sender chooses the AEAD; its context is made at first use. Null when OpenSSL refuses.
+  // The sender chooses the AEAD; its context is made at first use. Null when this host cannot.
   Cipher* Of(Aead aead);
 
   const uint32_t index;
@@ -60,8 +65,8 @@ class ReceiveKey {
   std::atomic<uint64_t> received{0};
 
  private:
-  uint8_t keys_[2][kKeyLength];
-  std::unique_ptr<Cipher> ciphers_[2];
+  uint8_t keys_[kAeads][kKeyLength];
+  std::unique_ptr<Cipher> ciphers_[kAeads];
 };
 
 struct Totals {
@@ -81,6 +86,8 @@ class Peer {
   const uint32_t id;
   Totals totals;
   std::atomic<bool> keepalive{false};
+  // As its newest datagram says.
+  std::atomic<bool> opens_aegis{false};
 
   bool endpoint(sockaddr_in6* to) const {
     std::lock_guard<std::mutex> guard(mutex_);
@@ -126,8 +133,8 @@ struct Table {
 // Snapshot (integers little-endian): u32 peers; each
 //   u32 id, i32 TUN descriptor or -1, u32 token of the device, u32 policy, u16 largest datagram, u16 zero
 //   endpoint: u8 set (0, 1), u8 zero, u16 port, 16 bytes address (IPv4 mapped), u32 scope, u32 token of the endpoint
-//   u8 has a sending key; then u32 key id, u32 index, u8 AEAD, 32 bytes
-//   u32 receiving keys; each u32 key id, u32 index, 32 bytes AES, 32 bytes ChaCha
+//   u8 has a sending key; then u32 key id, u32 index, u8 AEAD, 32 bytes, 32 bytes AEGIS
+//   u32 receiving keys; each u32 key id, u32 index, 32 bytes AES, 32 bytes ChaCha, 32 bytes AEGIS
 //   u32 limits; each u32 service, u64 bits per second
 class TableBuilder {
  public:

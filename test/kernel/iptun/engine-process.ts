@@ -90,6 +90,7 @@ async function answer(call: HostCall): Promise<unknown> {
           port: call.port,
           ownMark: MARK.own,
           ...(call.rekeyAfterMs === undefined ? {} : { rekeyAfterMs: call.rekeyAfterMs }),
+          ...(call.aegis === undefined ? {} : { aegis: call.aegis }),
         },
         {
           addon,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { loadAddon } from '../../../src/native/addon.ts';
 import { mayMakeNamespaces } from '../netns.ts';
 import { INSIDE, makeLab } from './lab.ts';
 import { ping, serve, tcpTransfer, udpEchoes } from './traffic.ts';
@@ -39,6 +40,19 @@ for (const outside of ['ipv4', 'ipv6'] as const)
       refused: { replayed: 0, forged: 0, malformed: 0, undelivered: 0 },
     });
   });
+
+t.test('the hosts use AEGIS-128L where both have it, and what both have where one has not', async (t) => {
+  const both = await makeLab(t);
+  const one = await makeLab(t, { aegis: { a: false, b: true } });
+  const fast = loadAddon().tunnelHasAegis() === 1 ? 'AEGIS-128L' : /AES-256-GCM|ChaCha20-Poly1305/;
+  for (const [lab, aead] of [
+    [both, fast],
+    [one, /AES-256-GCM|ChaCha20-Poly1305/],
+  ] as const) {
+    t.match(await ping(lab.spaces.a, INSIDE.b.v4), { received: 3, bad: 0 });
+    for (const host of [lab.hosts.a, lab.hosts.b]) t.match((await host.stats()).peers, [{ aead }]);
+  }
+});
 
 t.test('keys change under traffic and nothing is lost', async (t) => {
   const lab = await makeLab(t, { rekeyAfterMs: 1_000 });

@@ -119,8 +119,8 @@ export interface LabOptions {
   readonly outside?: 'ipv4' | 'ipv6';
   readonly rekeyAfterMs?: number;
   readonly limitBitsPerSecond?: number;
-  /** Whether the hosts may agree on AEGIS-128L; they may unless told otherwise. */
-  readonly aegis?: boolean;
+  /** Which hosts may use AEGIS-128L; both unless told otherwise. */
+  readonly aegis?: { readonly a: boolean; readonly b: boolean };
 }
 
 export async function makeLab(t: Pick<Test, 'teardown'>, options: LabOptions = {}): Promise<Lab> {
@@ -132,7 +132,8 @@ export async function makeLab(t: Pick<Test, 'teardown'>, options: LabOptions = {
     { netns: a, name: 'wire0', addresses: ['10.9.0.1/24', 'fd09::1/64'] },
     { netns: b, name: 'wire0', addresses: ['10.9.0.2/24', 'fd09::2/64'] },
   );
-  const start = (side: 'a' | 'b') => startHost(spaces[side], options);
+  const start = (side: 'a' | 'b') =>
+    startHost(spaces[side], { rekeyAfterMs: options.rekeyAfterMs, aegis: options.aegis?.[side] });
   const hosts = { a: await start('a'), b: await start('b') };
   t.teardown(async () => {
     await Promise.all([hosts.a.kill(), hosts.b.kill()]);

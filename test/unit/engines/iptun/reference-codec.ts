@@ -15,7 +15,7 @@ export interface Opened {
   readonly text: Buffer;
 }
 
-const nonceOf = (counter: bigint): Buffer => {
+export const nonceOf = (counter: bigint): Buffer => {
   const nonce = Buffer.alloc(12);
   nonce.writeBigUInt64LE(counter, 4);
   return nonce;
@@ -27,22 +27,23 @@ export function seal(aead: 1 | 2, key: Uint8Array, index: number, counter: bigin
   header.writeUInt8(1, 1);
   header.writeUInt32LE(index, 4);
   header.writeBigUInt64LE(counter, 8);
-  const { body, tag } = sealBody(aead, key, counter, header, text);
+  const { body, tag } = sealBody(aead, key, nonceOf(counter), header, text);
   return Buffer.concat([header, body, tag]);
 }
 
+/** The nonce is 12 bytes. */
 export function sealBody(
   aead: 1 | 2,
   key: Uint8Array,
-  counter: bigint,
+  nonce: Uint8Array,
   additional: Uint8Array,
   text: Uint8Array,
 ): { readonly body: Buffer; readonly tag: Buffer } {
   const options = { authTagLength: TAG };
   const cipher =
     aead === 1
-      ? createCipheriv(AEADS[1], key, nonceOf(counter), options)
-      : createCipheriv(AEADS[2], key, nonceOf(counter), options);
+      ? createCipheriv(AEADS[1], key, nonce, options)
+      : createCipheriv(AEADS[2], key, nonce, options);
   cipher.setAAD(additional, { plaintextLength: text.length });
   const body = Buffer.concat([cipher.update(text), cipher.final()]);
   return { body, tag: cipher.getAuthTag() };
