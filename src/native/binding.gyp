@@ -26,6 +26,7 @@
             "relay/link.cc",
             "relay/link_keys.cc",
             "relay/loop.cc",
+            "relay/path.cc",
             "relay/pool.cc",
             "relay/relay.cc"
           ],

@@ -12,6 +12,13 @@ export interface CarrierTuningOptions {
   readonly notSentLowWater?: number;
   /** Milliseconds without an acknowledgement after which a carrier counts as dead. Default 30,000. */
   readonly userTimeout?: number;
+  /**
+   * Bytes of PAD each way that open the windows of a fresh link on a path of 2 ms and more, before a flow needs them.
+   * Default 512 KiB; 0 is none. Only the native relay trains.
+   */
+  readonly training?: number;
+  /** Links to one peer that are trained within 10 s. Default 4. */
+  readonly trainedLinks?: number;
 }
 
 export interface CarrierTuning {
@@ -27,6 +34,8 @@ export function createCarrierTuning(given: CarrierTuningOptions): CarrierTuning 
     carrierBuffer: given.carrierBuffer ?? 16 * 1024 * 1024,
     notSentLowWater: given.notSentLowWater ?? 1024 * 1024,
     userTimeout: given.userTimeout ?? 30_000,
+    training: given.training ?? 512 * 1024,
+    trainedLinks: given.trainedLinks ?? 4,
   };
   const tcp: TcpSocketOptions = {
     mark: options.ownMark,

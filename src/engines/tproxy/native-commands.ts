@@ -34,6 +34,8 @@ export interface NativeLimits {
   readonly carrierBuffer: number;
   readonly notSentLowWater: number;
   readonly userTimeout: number;
+  readonly training: number;
+  readonly trainedLinks: number;
   readonly congestionControl: string;
 }
 
@@ -118,6 +120,8 @@ export function encodeLimits(limits: NativeLimits): Buffer {
     limits.carrierBuffer,
     limits.notSentLowWater,
     limits.userTimeout,
+    limits.training,
+    limits.trainedLinks,
   ]) {
     out.u32(value);
   }

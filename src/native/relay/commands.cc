@@ -120,7 +120,7 @@ Limits ReadLimits(Reader& in) {
        {&limits.warm, &limits.most_links, &limits.wait_timeout, &limits.idle_timeout, &limits.ping_every, &limits.backoff_least,
         &limits.backoff_most, &limits.handshake_timeout, &limits.rekey_frames, &limits.rekey_after, &limits.connect_timeout,
         &limits.most_flows, &limits.most_handshakes, &limits.renewal_grace, &limits.silence_timeout, &limits.own_mark,
-        &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout}) {
+        &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout, &limits.training, &limits.trained_links}) {
     *value = in.U32();
   }
   limits.congestion_control = in.Text();

@@ -45,6 +45,7 @@ void Loop::Attach(Flow* flow, Link* link) {
   flow->link = link;
   flow->open.flow = link->number;
   CountPool(peer);
+  RenewEstimate(link);
   uint8_t payload[kMaxOpen];
   const size_t length = EncodeOpen(flow->open, payload);
   Append(link, FrameType::kOpen, payload, length);
@@ -84,11 +85,13 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
   auto* flow = new Flow();
   flow->fd = fd;
   flow->side = Side::kExit;
+  flow->begun_at = now_us_;
   flow->service = state;
   flow->link = link;
   flow->open = std::move(open);
   flow->connecting = true;
   link->flow = flow;
+  RenewEstimate(link);
   flows_.insert(flow);
   shared().flows = flows_.size();
   Watch(flow);
@@ -236,6 +239,7 @@ void Loop::ReadLocal(Flow* flow) {
       const size_t bytes = static_cast<size_t>(got);
       service.bucket.Take(bytes);
       service.counters->bytes_in += bytes;
+      flow->bytes_in += bytes;
       budget -= std::min(budget, bytes);
       if (bytes < kMaxPayload && !flow->hangup) flow->readable = false;
       SendScratch(flow->link, bytes);
@@ -260,6 +264,7 @@ void Loop::ReadLocal(Flow* flow) {
 
 void Loop::WriteLocal(Flow* flow, const uint8_t* bytes, size_t length) {
   flow->service->counters->bytes_out += length;
+  flow->bytes_out += length;
   while (flow->writable && length > 0) {
     const ssize_t sent = send(flow->fd, bytes, length, MSG_NOSIGNAL);
     if (sent >= 0) {
@@ -365,6 +370,7 @@ void Loop::ReleaseWhenDone(Flow* flow) {
   Link* link = flow->link;
   flow->link = nullptr;
   link->flow = nullptr;
+  NoteWorth(link, flow);
   CloseLocal(flow, flow->sent == Ended::kReset || flow->received == Ended::kReset);
   EndFlow(flow);
   Release(link);

@@ -267,7 +267,14 @@ bool Loop::OnFrame(Link* link, FrameType type, const uint8_t* payload, size_t le
       }
       return true;
     case FrameType::kPong:
+      if (link->training > 0) ContinueTraining(link);
+      return true;
     case FrameType::kPad:
+      // The dialer is opening this side's window, too; the PING behind it sends the answer off.
+      if (!link->dialer && link->flow == nullptr && !link->refusing && link->out.size() - link->sent < kPongLimit) {
+        Append(link, FrameType::kPad, payload, length);
+      }
+      return true;
     case FrameType::kRekey:
       return true;
     default:
@@ -322,6 +329,7 @@ void Loop::RekeyIfDue(Link* link) {
 }
 
 void Loop::SendScratch(Link* link, size_t length) {
+  NoteSent(link, length);
   RekeyIfDue(link);
   if (link->dead) return;
   if (!link->seal->Seal(FrameType::kData, scratch_.get(), static_cast<uint32_t>(length))) {

@@ -428,6 +428,7 @@ void Loop::AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_
   auto* flow = new Flow();
   flow->fd = fd;
   flow->side = Side::kEntry;
+  flow->begun_at = now_us_;
   flow->service = service;
   flow->connected = true;
   flow->open = std::move(open);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "link_keys.h"
+#include "path.h"
 #include "relay.h"
 #include "timers.h"
 #include "token_bucket.h"
@@ -75,6 +76,12 @@ struct Peer {
   std::deque<Link*> idle;
   std::deque<Flow*> waiting;
   size_t leased = 0, dialing = 0;
+  // Highest bandwidth that a long flow of any link has proved lately, bytes a second.
+  uint64_t best_bandwidth = 0;
+  int64_t best_at = 0;
+  // Trainings begun since `trained_at`.
+  uint32_t trained = 0;
+  int64_t trained_at = 0;
   int64_t backoff_us = 0;
   Timer backoff;
   std::shared_ptr<PeerCounters> counters;
@@ -105,6 +112,14 @@ struct Link : Pollable {
   // A frame waits in `in` because the local side is blocked.
   bool stalled = false;
   int64_t heard_at = 0, idle_since = 0, pinged_at = 0;
+  // Bytes sent since the estimate was looked at, by this flow, and by the longest since BBR started over (path.cc).
+  uint64_t taught = 0, in_flow = 0, longest = 0;
+  int64_t sent_at = 0;
+  // Bytes of PAD in the round of training under way, 0 when none is; and when the training began.
+  uint32_t training = 0;
+  int64_t training_at = 0;
+  // Bytes a second of the fastest flow so far, either direction; 1 when only trained.
+  uint64_t worth = 0;
   // Received and not yet taken: in[begin, end). Only there while needed.
   std::unique_ptr<uint8_t[]> in;
   size_t begin = 0, end = 0;
@@ -136,6 +151,9 @@ struct Flow : Pollable {
   std::vector<uint8_t> parked;
   size_t parked_at = 0;
   uint64_t discarded = 0;
+  // When it was accepted or its OPEN came, and what it has carried since.
+  int64_t begun_at = 0;
+  uint64_t bytes_in = 0, bytes_out = 0;
   // Waiting for a link, connecting, or discarding after our reset.
   Timer timer;
 };
@@ -150,12 +168,13 @@ class Loop {
   // Bytes one flow or link moves before the others have their turn.
   static constexpr size_t kBudget = 512 * 1024;
   static constexpr size_t kInput = 2 * kMaxFrame;
-  static constexpr uint64_t kMostDiscarded = 4 * 1024 * 1024;
+  static constexpr uint64_t kMostDiscarded = 32 * 1024 * 1024;
   static constexpr int64_t kDiscardUs = 2000 * 1000;
   static constexpr size_t kPongLimit = 256 * 1024;
   static constexpr size_t kMostDialing = 64;
   static constexpr int64_t kYoungUs = 1000 * 1000;
   static constexpr int64_t kOpenedUs = 2000;
+  static constexpr int64_t kSilenceUs = 1000 * 1000;
 
   // loop.cc
   void Dispatch(Pollable* one, uint32_t events);
@@ -181,6 +200,7 @@ class Loop {
   // pool.cc
   Peer* PeerOf(const std::string& id);
   void Lease(Peer* peer, Flow* flow);
+  Link* TakeIdle(Peer* peer);
   void Offer(Link* link);
   void Refill(Peer* peer);
   void BackOff(Peer* peer);
@@ -212,6 +232,14 @@ class Loop {
   void CloseLink(Link* link, const char* reason);
   void TuneCarrier(int fd);
   void NoteCongestionControl(int fd);
+
+  // path.cc
+  void RenewEstimate(Link* link);
+  void NoteSent(Link* link, size_t bytes);
+  void NoteWorth(Link* link, const Flow* flow);
+  void StartTraining(Link* link);
+  void TrainRound(Link* link);
+  void ContinueTraining(Link* link);
 
   // flow.cc
   void OnFlow(Flow* flow, uint32_t events);

@@ -8,6 +8,8 @@
 
 namespace arctic::relay {
 
+constexpr size_t kChosenAmong = 16;
+
 Peer* Loop::PeerOf(const std::string& id) {
   std::unique_ptr<Peer>& peer = peers_[id];
   if (peer == nullptr) {
@@ -23,11 +25,27 @@ void Loop::CountPool(Peer* peer) {
   peer->counters->leased = peer->leased;
 }
 
+// Of those used last the one that has carried the fastest flow: its windows are the widest. One in training would hold
+// the flow back behind its PAD.
+Link* Loop::TakeIdle(Peer* peer) {
+  const auto better = [](const Link* one, const Link* other) {
+    if ((one->training == 0) != (other->training == 0)) return one->training == 0;
+    return one->worth > other->worth;
+  };
+  const size_t least = peer->idle.size() > kChosenAmong ? peer->idle.size() - kChosenAmong : 0;
+  size_t chosen = peer->idle.size() - 1;
+  for (size_t index = chosen; index-- > least;) {
+    if (better(peer->idle[index], peer->idle[chosen])) chosen = index;
+  }
+  Link* link = peer->idle[chosen];
+  peer->idle.erase(peer->idle.begin() + static_cast<long>(chosen));
+  link->training = 0;
+  return link;
+}
+
 void Loop::Lease(Peer* peer, Flow* flow) {
   if (!peer->idle.empty()) {
-    Link* link = peer->idle.back();
-    peer->idle.pop_back();
-    Attach(flow, link);
+    Attach(flow, TakeIdle(peer));
     Refill(peer);
     return;
   }
@@ -59,6 +77,7 @@ void Loop::Offer(Link* link) {
   link->pinged_at = 0;
   peer->idle.push_back(link);
   CountPool(peer);
+  if (!link->used && !link->dead) StartTraining(link);
 }
 
 void Loop::Refill(Peer* peer) {
