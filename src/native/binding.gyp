@@ -21,6 +21,7 @@
           "sources": [
             "relay/binding.cc",
             "relay/commands.cc",
+            "relay/fairness.cc",
             "relay/flow.cc",
             "relay/frames.cc",
             "relay/link.cc",

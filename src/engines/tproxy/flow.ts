@@ -24,7 +24,7 @@ import type { Link } from './link.ts';
 import type { TokenBucket } from './token-bucket.ts';
 
 /** After our RESET the peer's data is discarded until its last frame; a peer that sends on loses the link. */
-export const DISCARD_BYTES = 4 * 1024 * 1024;
+export const DISCARD_BYTES = 32 * 1024 * 1024;
 export const DISCARD_MS = 2_000;
 
 export interface FlowOptions {

@@ -371,6 +371,7 @@ void Loop::ReleaseWhenDone(Flow* flow) {
   flow->link = nullptr;
   link->flow = nullptr;
   NoteWorth(link, flow);
+  CapRate(link, 0);
   CloseLocal(flow, flow->sent == Ended::kReset || flow->received == Ended::kReset);
   EndFlow(flow);
   Release(link);

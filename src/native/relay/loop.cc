@@ -207,6 +207,7 @@ void Loop::ObeyAll() {
 void Loop::Obey(const Limits& limits) {
   limits_ = limits;
   if (!maintenance_.armed()) Maintain();
+  if (!fairness_.armed()) ShareFairly();
 }
 
 void Loop::Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>* states, const std::vector<Service>& services,

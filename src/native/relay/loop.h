@@ -79,6 +79,8 @@ struct Peer {
   // Highest bandwidth that a long flow of any link has proved lately, bytes a second.
   uint64_t best_bandwidth = 0;
   int64_t best_at = 0;
+  // Bytes a second that all flows together have been seen to get.
+  double carries = 0;
   // Trainings begun since `trained_at`.
   uint32_t trained = 0;
   int64_t trained_at = 0;
@@ -120,6 +122,10 @@ struct Link : Pollable {
   int64_t training_at = 0;
   // Bytes a second of the fastest flow so far, either direction; 1 when only trained.
   uint64_t worth = 0;
+  // What the last look of fairness.cc saw, and what it did.
+  uint64_t looked_at_bytes = 0, rwnd_limited_before = 0, cap = 0;
+  uint32_t delivered_before = 0;
+  int64_t looked_at = 0, searched_at = 0;
   // Received and not yet taken: in[begin, end). Only there while needed.
   std::unique_ptr<uint8_t[]> in;
   size_t begin = 0, end = 0;
@@ -241,6 +247,11 @@ class Loop {
   void TrainRound(Link* link);
   void ContinueTraining(Link* link);
 
+  // fairness.cc
+  void ShareFairly();
+  void ShareFairly(Peer* peer, const std::vector<Link*>& links);
+  void CapRate(Link* link, uint64_t bytes_per_second);
+
   // flow.cc
   void OnFlow(Flow* flow, uint32_t events);
   void Attach(Flow* flow, Link* link);
@@ -273,7 +284,7 @@ class Loop {
   int64_t now_us_ = 0;
   // Before everything that owns a Timer: destroyed last.
   Timers timers_;
-  Timer maintenance_;
+  Timer maintenance_, fairness_;
   std::deque<std::unique_ptr<Timer>> grace_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<std::string, std::shared_ptr<ServiceState>> entries_, exits_;

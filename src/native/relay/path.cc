@@ -47,6 +47,9 @@ bool SamplePath(int fd, PathSample* sample) {
   sample->cwnd = info.tcpi_snd_cwnd;
   sample->mss = info.tcpi_snd_mss;
   sample->unacked = info.tcpi_unacked;
+  sample->not_sent = info.tcpi_notsent_bytes;
+  sample->delivered = info.tcpi_delivered;
+  sample->rwnd_limited_us = info.tcpi_rwnd_limited;
   sample->bytes_sent = info.tcpi_bytes_sent;
   sample->bytes_retransmitted = info.tcpi_bytes_retrans;
   sample->retransmissions = info.tcpi_total_retrans;
@@ -67,6 +70,11 @@ bool SamplePath(int fd, PathSample* sample) {
 void RestartBbr(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kStopgap, sizeof kStopgap - 1);
   setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kBbr, sizeof kBbr - 1);
+}
+
+void SetMostPacing(int fd, uint64_t bytes_per_second) {
+  const uint64_t most = bytes_per_second == 0 ? ~0ull : bytes_per_second;
+  setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &most, sizeof most);
 }
 
 // BBR ends its search for the bandwidth after three rounds without growth. Short flows that fill two or three windows look
