@@ -32,6 +32,8 @@ interface Entry {
   row: RouteView | undefined;
   /** What it counts for in its service's sum. */
   counted: bigint;
+  /** Where it stands in `byPrefixes`; -1 for nowhere. */
+  bucket: number;
 }
 
 interface OfService {
@@ -42,6 +44,8 @@ interface OfService {
   /** The digests of the live routes added up modulo 2^256; entries of `dirty` count with what they were. */
   sum: bigint;
   readonly dirty: Set<Entry>;
+  /** The live ones by a hash of their prefixes: numbers, because text as key would cost as much as the routes. */
+  readonly byPrefixes: Map<number, Entry | Entry[]>;
 }
 
 const NONE: readonly RouteView[] = [];
@@ -80,6 +84,14 @@ export class Routes implements RouteCollection {
     return routes && this.#isLive(service) ? routes.live.rows : NONE;
   }
 
+  withPrefixes(service: ServiceId, source: string | null, dest: string | null): readonly RouteView[] {
+    const group = this.#isLive(service) ? this.#services.get(service) : undefined;
+    return entriesOf(group?.byPrefixes.get(hashPrefixes(source, dest)))
+      .map((entry) => this.#row(entry))
+      .filter((row) => row.source_cidr === source && row.dest_cidr === dest)
+      .sort((a, b) => (a.created_hlc < b.created_hlc ? -1 : a.created_hlc > b.created_hlc ? 1 : 0));
+  }
+
   nextNumber(service: ServiceId): number {
     return (this.#services.get(service)?.highest ?? 0) + 1;
   }
@@ -114,6 +126,7 @@ export class Routes implements RouteCollection {
     if (group) {
       group.live.touch(entry);
       group.dirty.add(entry);
+      place(group, entry);
     }
     return entry.service;
   }
@@ -175,6 +188,8 @@ export class Routes implements RouteCollection {
       entry.deleted = stamps.at(from[at++] as number);
       at = loadRegisters(entry.registers, ROUTE_FIELDS, stamps, from, at);
       if (entry.added) this.#attach(entry);
+      const group = entry.service && this.#services.get(entry.service);
+      if (group) place(group, entry);
     }
   }
 
@@ -191,6 +206,7 @@ export class Routes implements RouteCollection {
       version: 0,
       row: undefined,
       counted: 0n,
+      bucket: -1,
     };
     this.#all.set(key, made);
     return made;
@@ -208,6 +224,7 @@ export class Routes implements RouteCollection {
       highest: 0,
       sum: 0n,
       dirty: new Set(),
+      byPrefixes: new Map(),
     };
     this.#services.set(service, made);
     return made;
@@ -242,6 +259,7 @@ export class Routes implements RouteCollection {
       for (const proposed of group.proposals.keys()) if (proposed > group.highest) group.highest = proposed;
     }
     if (entry.deleted === undefined) group.live.remove(entry);
+    unplace(group, entry);
     group.sum = (group.sum - entry.counted + MODULUS) % MODULUS;
     entry.counted = 0n;
     group.dirty.delete(entry);
@@ -285,6 +303,41 @@ export class Routes implements RouteCollection {
     };
     return entry.row;
   }
+}
+
+const entriesOf = (there: Entry | Entry[] | undefined): readonly Entry[] =>
+  there === undefined ? [] : Array.isArray(there) ? there : [there];
+
+/** FNV-1a over both texts, in 31 bits: what V8 keeps without a box. */
+function hashPrefixes(source: string | null, dest: string | null): number {
+  let hash = 0x811c9dc5;
+  for (const text of [source ?? '', dest ?? '']) {
+    for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+    hash = Math.imul(hash ^ 0x20, 0x01000193);
+  }
+  return hash >>> 1;
+}
+
+/** Puts an entry where its prefixes, as they are now, are looked for. */
+function place(group: OfService, entry: Entry): void {
+  const { source_cidr, dest_cidr } = entry.registers.values;
+  const isShown = entry.added !== undefined && entry.deleted === undefined;
+  const bucket = isShown ? hashPrefixes(source_cidr ?? null, dest_cidr ?? null) : -1;
+  if (bucket === entry.bucket) return;
+  unplace(group, entry);
+  if (bucket < 0) return;
+  const there = group.byPrefixes.get(bucket);
+  group.byPrefixes.set(bucket, there === undefined ? entry : [...entriesOf(there), entry]);
+  entry.bucket = bucket;
+}
+
+function unplace(group: OfService, entry: Entry): void {
+  if (entry.bucket < 0) return;
+  const left = entriesOf(group.byPrefixes.get(entry.bucket)).filter((one) => one !== entry);
+  const [first] = left;
+  if (first === undefined) group.byPrefixes.delete(entry.bucket);
+  else group.byPrefixes.set(entry.bucket, left.length === 1 ? first : left);
+  entry.bucket = -1;
 }
 
 function forgetRow(entry: Entry): void {

@@ -127,6 +127,7 @@ class Runner implements Projections {
         get: (key) => fold().routes.get(key),
         byNumber: (service, number) => fold().routes.byNumber(service, number),
         ofService: (service) => fold().routes.ofService(service),
+        withPrefixes: (service, source, dest) => fold().routes.withPrefixes(service, source, dest),
         nextNumber: (service) => fold().routes.nextNumber(service),
         get size() {
           return fold().routes.size;

@@ -137,6 +137,8 @@ export interface RouteCollection {
   get(key: RouteKey): RouteView | undefined;
   byNumber(service: ServiceId, number: number): RouteView | undefined;
   ofService(service: ServiceId): readonly RouteView[];
+  /** Routes of a service that name these prefixes, oldest first; without looking at the others. */
+  withPrefixes(service: ServiceId, source: string | null, dest: string | null): readonly RouteView[];
   /** The number a next route of this service should propose. */
   nextNumber(service: ServiceId): number;
   readonly size: number;

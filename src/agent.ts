@@ -320,6 +320,8 @@ async function assemble(
                 firewall: desire.desired('firewall'),
                 tproxy: desire.desired('tproxy'),
               }),
+              changes: (since) => desire.firewallChanges(since),
+              nameOf: (id) => views.peers.get(id as PeerId)?.name ?? serviceName(views, id),
               endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tunnelPort),
               memory: log.meta,
             }),

@@ -31,11 +31,11 @@ export function decideAddRoutes(
   requireChangeable(views, context);
   requireService(views, serviceId);
   const rules = routes.map((route, i) => checkRule(route, `/routes/${i}`));
-  const taken = takenRules(views, serviceId, rules);
+  const asked = new Map<string, string>();
   const first = views.routes.nextNumber(serviceId);
   const events: AnyNewEvent[] = rules.map((rule, i) => {
-    refuseDuplicate(taken.get(ruleKey(rule)), rule, `/routes/${i}`);
-    taken.set(ruleKey(rule), `route ${i + 1} of this request`);
+    refuseDuplicate(asked.get(ruleKey(rule)) ?? sameRoute(views, serviceId, rule), rule, `/routes/${i}`);
+    asked.set(ruleKey(rule), `route ${i + 1} of this request`);
     return {
       type: 'route.added',
       entity: newRouteKey(context.ids),
@@ -45,15 +45,12 @@ export function decideAddRoutes(
   return { events, result: routes.map((_, i) => first + i) };
 }
 
-/** Existing routes that may be the same as one of the rules: a service can have very many that cannot. */
-function takenRules(views: Views, serviceId: ServiceId, rules: readonly Rule[]): Map<string, string> {
-  const destinations = new Set(rules.map((rule) => rule.dest_cidr));
-  return new Map(
-    views.routes
-      .ofService(serviceId)
-      .filter((route) => destinations.has(route.dest_cidr))
-      .map((route) => [ruleKey(route), `route ${route.id}`]),
-  );
+/** The existing route that says the same, by name. */
+function sameRoute(views: Views, serviceId: ServiceId, rule: Rule, except?: string): string | undefined {
+  const other = views.routes
+    .withPrefixes(serviceId, rule.source_cidr, rule.dest_cidr)
+    .find((route) => route.key !== except && route.priority === rule.priority);
+  return other && `route ${other.id}`;
 }
 
 export function decideUpdateRoute(
@@ -78,10 +75,7 @@ export function decideUpdateRoute(
   if (rule.source_cidr !== route.source_cidr) data.source_cidr = rule.source_cidr;
   if (rule.dest_cidr !== route.dest_cidr) data.dest_cidr = rule.dest_cidr;
   if (Object.keys(data).length === 1) return { events: [], result: number };
-  const other = views.routes
-    .ofService(serviceId)
-    .find((one) => one.key !== route.key && ruleKey(one) === ruleKey(rule));
-  refuseDuplicate(other && `route ${other.id}`, rule, '');
+  refuseDuplicate(sameRoute(views, serviceId, rule, route.key), rule, '');
   return { events: [{ type: 'route.updated', entity: route.key, data }], result: number };
 }
 

@@ -131,7 +131,12 @@ export interface Nft {
   ): Promise<NftComparison>;
   /** Whether the table is there and ours alone by the owner flag: then nobody else can have changed it. */
   ownsTable(family: NftTable['family'], name: string): Promise<boolean>;
-  /** Replaces the whole table in one transaction. `generation`: refuse with ESTALE when the ruleset moved on since. */
+  /** Whether nobody but this process has committed anything since that generation. */
+  isOursSince(generation: number): Promise<boolean>;
+  /**
+   * Replaces the whole table in one transaction. `generation`: refuse with ESTALE when another program committed since; our
+   * own commits, to whatever table, do not count.
+   */
   replaceTable(table: NftTable, options?: { readonly generation?: number }): Promise<NftCommit>;
   /** Applies steps to an existing table in one transaction. */
   changeTable(

@@ -87,6 +87,8 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   const failures = new Map<KernelOperation, { error: KernelError; times: number }>();
   const calls = new Map<KernelOperation, number>();
   let generation = 1;
+  /** After the last commit of each. */
+  const lastCommit: Record<Owner, number> = { self: 0, other: generation };
   let started = false;
 
   /** Notices arrive after the call that caused them, as from a socket. */
@@ -112,8 +114,11 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     const subject = (family: string, name: string) => `transaction on table ${family} ${name}`;
     const key = (family: string, name: string) => `${family} ${name}`;
 
+    const isOursSince = (since: number): boolean =>
+      since <= generation && lastCommit[who === 'self' ? 'other' : 'self'] <= since;
+
     function checkLock(family: string, name: string, lock: number | undefined): void {
-      if (lock === undefined || lock === generation) return;
+      if (lock === undefined || isOursSince(lock)) return;
       throw new KernelError('ESTALE', 116, subject(family, name), 'the ruleset changed since it was read');
     }
 
@@ -125,6 +130,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     function committed(changed: boolean): NftCommit {
       if (changed) {
         generation += 1;
+        lastCommit[who] = generation;
         if (who === 'other') notify({ subsystem: 'nftables', own: false, ...OTHER, overrun: false });
       }
       return { generation };
@@ -132,6 +138,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
 
     return {
       generation: async () => generation,
+      isOursSince: async (since) => isOursSince(since),
       listTables: async () =>
         [...tables.values()].map(({ table }) => ({ family: table.family, name: table.name })),
       readTable: async (family, name) => ({ generation, table: tables.get(key(family, name))?.table }),

@@ -62,6 +62,7 @@ export function createKernel(options: KernelOptions = {}): Kernel {
     deleteTable: async (family, name) => running().nft.deleteTable(family, name),
     listTables: async () => running().nft.listTables(),
     generation: async () => running().nft.generation(),
+    isOursSince: async (generation) => running().nft.isOursSince(generation),
   };
 
   const rt: Rtnetlink = {

@@ -6,13 +6,13 @@ import {
   type NftComparison,
   type NftTable,
 } from '../kernel/contract.ts';
-import { canonicalTable } from '../kernel/nft/canonical.ts';
 import type { Difference, ObserveScope, Plan, Reconciler } from './contract.ts';
 import {
   compareTables,
   elementNames,
   type HeldTable,
   heldOf,
+  heldSince,
   type TableStep,
 } from './firewall/difference.ts';
 import {
@@ -23,7 +23,7 @@ import {
   type RoutingPlan,
 } from './firewall/policy-routing.ts';
 import { type MapChanges, NOTHING, RouteMaps, toSet } from './firewall/route-maps.ts';
-import { compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
+import { canonicalFrame, compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
 import {
   applySysctls,
   type ObservedSysctls,
@@ -82,14 +82,19 @@ export function createFirewallReconciler(
   /** What the kernel holds, after a pass that applied or found everything in place; undefined while that is not known. */
   let applied: { readonly generation: number; readonly frames: readonly TableFrame[] } | undefined;
 
+  let compiled: { readonly key: string; readonly frames: readonly TableFrame[] } | undefined;
+
   const changesOf = (): RouteChanges | undefined => deps.changes?.(maps.revision);
 
-  const compile = (desired: DesiredFirewall): readonly TableFrame[] =>
-    compileRuleset(desired, { listenPort: options.listenPort(), owned: owned ?? false }).map((frame) => {
-      // Everything but the maps of routes in the form it is read in.
-      const { sets, chains, ...head } = canonicalTable(frame);
-      return { ...head, sets, chains };
-    });
+  /** One array while the classes of routes and the services stay. */
+  function compile(desired: DesiredFirewall): readonly TableFrame[] {
+    const rulesetOptions = { listenPort: options.listenPort(), owned: owned ?? false };
+    const heads = desired.classes.map((one) => [one.family, one.source_length, one.dest_length]);
+    const key = JSON.stringify([rulesetOptions, desired.services, desired.transparent_exit, heads]);
+    if (compiled?.key !== key)
+      compiled = { key, frames: compileRuleset(desired, rulesetOptions).map(canonicalFrame) };
+    return compiled.frames;
+  }
 
   async function probe(): Promise<readonly IpFamily[]> {
     if (families !== undefined) return families;
@@ -100,9 +105,9 @@ export function createFirewallReconciler(
   }
 
   /** Whether the tables must be what the last pass left: nothing was committed since, or they are ours alone. */
-  async function areAsApplied(generation: number): Promise<boolean> {
+  async function areAsApplied(): Promise<boolean> {
     if (applied === undefined) return false;
-    if (applied.generation === generation) return true;
+    if (await kernel.nft.isOursSince(applied.generation)) return true;
     if (owned !== true) return false;
     for (const { family, name } of applied.frames)
       if (!(await kernel.nft.ownsTable(family, name))) return false;
@@ -114,7 +119,7 @@ export function createFirewallReconciler(
   ): Promise<Pick<ObservedFirewall, 'generation' | 'tables'>> {
     const tables = new Map<string, NftComparison | 'as-applied'>();
     const generation = await kernel.nft.generation();
-    if (scope === 'notice' && (await areAsApplied(generation))) {
+    if (scope === 'notice' && (await areAsApplied())) {
       for (const { name } of TABLES) tables.set(name, 'as-applied');
       return { generation, tables };
     }
@@ -146,10 +151,7 @@ export function createFirewallReconciler(
   /** What stands in the kernel of a table that nobody has touched since it was applied. */
   function asApplied(frames: readonly TableFrame[], name: string, since: MapChanges): HeldTable | undefined {
     const frame = frames.find((one) => one.name === name);
-    if (frame === undefined) return undefined;
-    const names = new Set([...maps.maps.keys()].filter((map) => !since.come.has(map)));
-    for (const map of since.gone) names.add(map);
-    return { frame, maps: names, deviations: [] };
+    return frame && heldSince(frame, maps, since);
   }
 
   function planTables(

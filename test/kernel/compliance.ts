@@ -317,7 +317,7 @@ export function kernelCompliance(t: Test, make: (t: Test) => Promise<Subject>): 
     );
     await refused(
       t,
-      kernel.nft.replaceTable(table, { generation: before.generation - 1 }),
+      kernel.nft.replaceTable(table, { generation: before.generation + 1 }),
       'ESTALE',
       /inet arctic/,
     );
@@ -385,11 +385,27 @@ export function kernelCompliance(t: Test, make: (t: Test) => Promise<Subject>): 
       'one notice for one transaction',
     );
 
+    t.equal(await kernel.nft.isOursSince(ours.generation), false);
     await refused(t, kernel.nft.replaceTable(table, ours), 'ESTALE', /inet arctic/);
     const drift = { key: '01'.repeat(8), data: hostWord(9) };
     await addForeignElement('routes4', drift);
     const { table: drifted } = await kernel.nft.readTable('inet', 'arctic');
     t.strictSame(drifted, canonicalTable(exampleTable([...routeElements(2000), drift])), 'drift is readable');
+  });
+
+  t.test('nftables: our own commits to other tables do not make a generation stale', async (t) => {
+    const { kernel, addForeignTable } = await make(t);
+    const table = exampleTable(routeElements(2));
+    const first = await kernel.nft.replaceTable(table);
+    await kernel.nft.replaceTable({ ...table, name: 'arctic_iptun' });
+    t.equal(await kernel.nft.isOursSince(first.generation), true);
+    const second = await kernel.nft.replaceTable(table, first);
+    t.equal(await kernel.nft.generation(), second.generation);
+    await addForeignTable('guest');
+    t.equal(await kernel.nft.isOursSince(second.generation), false);
+    await kernel.nft.replaceTable({ ...table, name: 'arctic_iptun' });
+    t.equal(await kernel.nft.isOursSince(second.generation), false, 'nor do they hide a foreign one');
+    await refused(t, kernel.nft.replaceTable(table, second), 'ESTALE', /inet arctic/);
   });
 
   t.test('nftables: an owned table goes with its owner', async (t) => {

@@ -3,17 +3,22 @@
  * enter JavaScript.
  */
 
+import type { PackedRoutes } from './packed-routes.ts';
+
+export interface TunnelRoute {
+  readonly source: string | null;
+  readonly dest: string | null;
+  readonly serviceId: string;
+}
+
 /** Routes of one family that look at the same lengths. The order of classes is the order of evaluation. */
 export interface TunnelClass {
   readonly family: 'ipv4' | 'ipv6';
   /** Prefix length, or null when the class does not look at that side. */
   readonly sourceLength: number | null;
   readonly destLength: number | null;
-  readonly routes: readonly {
-    readonly source: string | null;
-    readonly dest: string | null;
-    readonly serviceId: string;
-  }[];
+  /** Packed where there may be very many. */
+  readonly routes: readonly TunnelRoute[] | PackedRoutes;
 }
 
 export interface TunnelSide {

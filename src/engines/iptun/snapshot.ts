@@ -1,6 +1,7 @@
 /** Encodes what the native threads work by; the layouts are native/tunnel/table.h and native/tunnel/policy.h. */
 import { addressBytes } from '../../native/sockaddr.ts';
 import type { TunnelPolicy, TunnelSide } from './contract.ts';
+import { PackedRoutes } from './packed-routes.ts';
 
 export const AES_256_GCM = 1;
 export const CHACHA20_POLY1305 = 2;
@@ -54,7 +55,9 @@ class Writer {
     return at;
   }
   u8(value: number): void {
-    this.#bytes.writeUInt8(value, this.#room(1));
+    // Room first: it may take another buffer.
+    const at = this.#room(1);
+    this.#bytes.writeUInt8(value, at);
   }
   u16(value: number): void {
     const at = this.#room(2);
@@ -137,6 +140,10 @@ export function encodePolicy(policy: TunnelPolicy, serviceNumber: (serviceId: st
       out.u8(one.destLength ?? ANY_ADDRESS);
       out.u8(0);
       out.u32(one.routes.length);
+      if (one.routes instanceof PackedRoutes) {
+        out.bytes(one.routes.renumbered(serviceNumber));
+        continue;
+      }
       for (const route of one.routes) {
         for (const cidr of [route.source, route.dest])
           if (cidr !== null) out.bytes(addressBytes(cidr.slice(0, cidr.lastIndexOf('/'))));

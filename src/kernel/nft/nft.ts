@@ -58,11 +58,17 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   const socket = openNetlinkSocket(addon, { protocol: NETLINK_NETFILTER, netnsPath });
   let endAck: Promise<boolean> | undefined;
   let destroy: Promise<boolean> | undefined;
+  /** An unbroken run of our own commits: the generations of the first and of the last. */
+  let run = { from: Number.NaN, to: Number.NaN };
   /** Between reading the generation and having committed: our own second commit must not make the first stale. */
   let tail: Promise<unknown> = Promise.resolve();
 
   const hasEndAck = () => (endAck ??= probeEndAck(socket));
   const hasDestroy = () => (destroy ??= rehearse(socket, (transaction) => transaction.destroyTable()));
+
+  /** What the ruleset is at if nobody but us has committed since that generation. */
+  const latestOfOurs = (generation: number): number =>
+    generation >= run.from && generation <= run.to ? run.to : generation;
 
   async function commitOnce(transaction: Transaction, generation: number): Promise<NftCommit> {
     const acknowledge = (await hasEndAck()) ? 'end' : 'last';
@@ -80,6 +86,7 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
     const now = await readGeneration(socket);
     // A transaction that changed nothing leaves the generation where it was.
     if (now === generation) return { generation };
+    run = { from: run.to === generation ? run.from : generation, to: expected };
     if (bulk && now !== expected) silence.missed();
     return { generation: expected };
   }
@@ -92,7 +99,7 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   ): Promise<NftCommit> {
     const work = async (): Promise<NftCommit> => {
       for (let attempt = 1; ; attempt += 1) {
-        const lock = generation ?? (await readGeneration(socket));
+        const lock = generation === undefined ? await readGeneration(socket) : latestOfOurs(generation);
         const transaction = new Transaction(family, name);
         await build(transaction);
         if (transaction.isEmpty) return { generation: lock };
@@ -121,6 +128,7 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
     compareTable: (family, name, expected) => compareSnapshot(socket, family, name, expected),
     ownsTable: (family, name) => ownsTable(socket, family, name),
     generation: () => readGeneration(socket),
+    isOursSince: async (generation) => (await readGeneration(socket)) === latestOfOurs(generation),
     listTables: () => readTables(socket),
 
     replaceTable: (table, options) =>

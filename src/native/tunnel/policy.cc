@@ -48,9 +48,18 @@ std::shared_ptr<const Policy> Policy::Parse(const uint8_t* bytes, size_t length)
         in.Copy(keys.data() + r * one.key, one.key);
         services[r] = in.U32();
       }
+      const size_t key = one.key;
+      bool sorted = true;
+      for (uint32_t r = 1; r < routes && sorted; ++r)
+        sorted = memcmp(keys.data() + (r - 1) * key, keys.data() + r * key, key) <= 0;
+      if (sorted) {
+        one.keys = std::move(keys);
+        one.services = std::move(services);
+        side->classes.push_back(std::move(one));
+        continue;
+      }
       std::vector<uint32_t> order(routes);
       std::iota(order.begin(), order.end(), 0);
-      const size_t key = one.key;
       std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
         return memcmp(keys.data() + a * key, keys.data() + b * key, key) < 0;
       });

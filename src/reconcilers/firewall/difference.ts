@@ -54,6 +54,13 @@ export function heldOf(table: NftTable, deviations: NftComparison['deviations'],
   };
 }
 
+/** What stands in the kernel of a table that nobody has touched since it was applied, before the maps changed by `since`. */
+export function heldSince(frame: TableFrame, maps: RouteMaps, since: MapChanges): HeldTable {
+  const names = new Set([...maps.maps.keys()].filter((map) => !since.come.has(map)));
+  for (const map of since.gone) names.add(map);
+  return { frame, maps: names, deviations: [] };
+}
+
 /** The table as one transaction writes it. */
 const wholeTable = (frame: TableFrame, maps: RouteMaps): NftTable => ({
   ...frame,

@@ -39,10 +39,16 @@ const ELEMENTS_PER_TURN = 5_000;
  * the change, and what is read from the kernel is looked up here.
  */
 export class RouteMaps {
+  readonly #marksOf: MarksOf;
   #maps = new Map<string, RouteMap>();
   #desired: DesiredFirewall | undefined;
   #marks: ReadonlyMap<ServiceId, string> = new Map();
   #revision = 0;
+
+  /** `marksOf`: the value each service's routes have in the maps; that of the service by default. */
+  constructor(marksOf: MarksOf = serviceMarks) {
+    this.#marksOf = marksOf;
+  }
 
   get maps(): ReadonlyMap<string, RouteMap> {
     return this.#maps;
@@ -62,7 +68,7 @@ export class RouteMaps {
   /** Brings the maps to what is desired, and answers what that changed. `since` are the changes after `revision`. */
   follow(desired: DesiredFirewall, since: RouteChanges | undefined): MapChanges {
     if (desired === this.#desired) return NOTHING;
-    const marks = marksOf(desired);
+    const marks = this.#marksOf(desired);
     const followed =
       this.#desired !== undefined && since?.changes !== undefined && this.#sameMarks(marks)
         ? this.#take(since.changes, marks)
@@ -76,7 +82,7 @@ export class RouteMaps {
 
   /** The same where everything has to be made anew, without keeping the event loop. */
   async rebuild(desired: DesiredFirewall, revision: number): Promise<void> {
-    const marks = marksOf(desired);
+    const marks = this.#marksOf(desired);
     const slices = buildInSlices(desired, marks);
     for (;;) {
       const slice = slices.next();
@@ -94,7 +100,9 @@ export class RouteMaps {
   /** Whether `follow` would have to make everything anew. */
   needsRebuild(desired: DesiredFirewall, since: RouteChanges | undefined): boolean {
     if (desired === this.#desired) return false;
-    return this.#desired === undefined || since?.changes === undefined || !this.#sameMarks(marksOf(desired));
+    return (
+      this.#desired === undefined || since?.changes === undefined || !this.#sameMarks(this.#marksOf(desired))
+    );
   }
 
   /** A service whose mark is another now (two ids that met on one number) has it in every element. */
@@ -129,7 +137,7 @@ export class RouteMaps {
       const added: RouteElement[] = [];
       for (const [key, was] of known) {
         const now = map?.elements.get(key);
-        if (was?.data === now?.data) continue;
+        if (isSame(was, now)) continue;
         if (was !== undefined) removed.push(was);
         if (now !== undefined) added.push(now);
       }
@@ -153,10 +161,8 @@ export class RouteMaps {
     for (const [name, map] of next) {
       const old = held.get(name)?.elements;
       if (old === undefined) come.add(name);
-      const added = [...map.elements.values()].filter((one) => old?.get(one.key)?.data !== one.data);
-      const removed = [...(old?.values() ?? [])].filter(
-        (one) => map.elements.get(one.key)?.data !== one.data,
-      );
+      const added = [...map.elements.values()].filter((one) => !isSame(old?.get(one.key), one));
+      const removed = [...(old?.values() ?? [])].filter((one) => !isSame(map.elements.get(one.key), one));
       if (added.length + removed.length > 0) maps.set(name, { removed, added });
     }
     for (const [name, map] of held) {
@@ -170,7 +176,14 @@ export class RouteMaps {
 
 export const NOTHING: MapChanges = { maps: new Map(), come: new Set(), gone: new Set() };
 
-const marksOf = (desired: DesiredFirewall): ReadonlyMap<ServiceId, string> =>
+/** Map values by service, hex. */
+type MarksOf = (desired: DesiredFirewall) => ReadonlyMap<ServiceId, string>;
+
+/** A pair that went to another service is another element, also where both have one value. */
+const isSame = (a: RouteElement | undefined, b: RouteElement | undefined): boolean =>
+  a?.data === b?.data && a?.route.service_id === b?.route.service_id;
+
+const serviceMarks: MarksOf = (desired) =>
   new Map(desired.services.map((service) => [service.service_id, hostWord(service.mark)]));
 
 const elementOf = (key: string, route: ClassRoute, marks: ReadonlyMap<ServiceId, string>): RouteElement => ({

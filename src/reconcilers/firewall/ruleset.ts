@@ -1,6 +1,7 @@
 import type { ClassRoute, DesiredFirewall, RouteClass } from '../../../projections/desired/contract.ts';
 import { MARK } from '../../../projections/desired/contract.ts';
 import type { NftChain, NftExpression, NftRule, NftSet, NftTable } from '../../kernel/contract.ts';
+import { canonicalTable } from '../../kernel/nft/canonical.ts';
 import {
   bitwise,
   compare,
@@ -75,6 +76,12 @@ export type TableFrame = Omit<NftTable, 'sets'> & {
   /** Its sets besides those maps. */
   readonly sets: readonly NftSet[];
 };
+
+/** Everything but the maps of routes in the form it is read in. */
+export function canonicalFrame(frame: TableFrame): TableFrame {
+  const { sets, chains, ...head } = canonicalTable(frame);
+  return { ...head, sets, chains };
+}
 
 /** The tables of a desired state; none when this host has nothing to classify. */
 export function compileRuleset(

@@ -6,6 +6,7 @@ import type {
   TunnelConfig,
   TunnelPeer,
   TunnelPolicy,
+  TunnelRoute,
   TunnelSide,
 } from '../../engines/iptun/contract.ts';
 
@@ -38,15 +39,18 @@ export function marksOfServices(desired: DesiredTunnels): ReadonlyMap<ServiceId,
 }
 
 /** What the engine is told. Megabits become bits: 10^6, as for every link speed. */
-export function toTunnelConfig(desired: DesiredTunnels, endpointOf: EndpointOf): TunnelConfig {
-  const policies = policiesOf(desired);
+export function toTunnelConfig(
+  { iptun }: DesiredTunnels,
+  policyOf: (peer: DesiredIptun['peers'][number]) => TunnelPolicy,
+  endpointOf: EndpointOf,
+): TunnelConfig {
   return {
-    peers: desired.iptun.peers.map(
+    peers: iptun.peers.map(
       (peer): TunnelPeer => ({
         peerId: peer.peer_id,
         device: deviceName(peer.mark),
         endpoint: endpointOf(peer.peer_id),
-        policy: policies.get(peer.peer_id) ?? { entries: NOTHING, exits: NOTHING },
+        policy: policyOf(peer),
         limits: peer.services
           .filter((service) => service.bandwidth_limit_mbps > 0)
           .map((service) => ({
@@ -58,47 +62,31 @@ export function toTunnelConfig(desired: DesiredTunnels, endpointOf: EndpointOf):
   };
 }
 
-const NOTHING: TunnelSide = { fallback: null, classes: [] };
-
-function policiesOf(desired: DesiredTunnels): ReadonlyMap<PeerId, TunnelPolicy> {
-  const peerOf = new Map(
-    desired.iptun.peers.flatMap((peer) =>
-      peer.services.map((service) => [service.service_id, peer.peer_id] as const),
-    ),
+/** The service with an interface of its own that a peer's tunnel carries whatever no route names for; the oldest. */
+export function fallbackOf(desired: DesiredTunnels, peer: DesiredIptun['peers'][number]): ServiceId | null {
+  const ids = new Set(peer.services.map((service) => service.service_id));
+  const found = desired.firewall.services.find(
+    (service) => service.interface_name !== null && ids.has(service.service_id),
   );
-  const policies = new Map<PeerId, { entries: OpenSide; exits: OpenSide }>();
-  for (const { peer_id } of desired.iptun.peers)
-    policies.set(peer_id, { entries: new OpenSide(), exits: new OpenSide() });
-  const sideOf = (service: ServiceId, side: 'entries' | 'exits'): OpenSide | undefined => {
-    const peer = peerOf.get(service);
-    return peer === undefined ? undefined : policies.get(peer)?.[side];
-  };
-  for (const service of desired.firewall.services)
-    if (service.interface_name !== null)
-      sideOf(service.service_id, 'entries')?.setFallback(service.service_id);
-  for (const one of desired.firewall.classes)
-    for (const route of one.routes)
-      sideOf(route.service_id, 'entries')?.add(route.source_cidr, route.dest_cidr, route.service_id);
-  for (const exit of desired.tproxy.exits) {
-    const side = sideOf(exit.service_id, 'exits');
+  return found?.service_id ?? null;
+}
+
+/** What each peer may send, from what this host serves as an exit. */
+export function exitSides({ iptun, tproxy }: DesiredTunnels): ReadonlyMap<PeerId, TunnelSide> {
+  const sides = new Map(iptun.peers.map((peer) => [peer.peer_id, new OpenSide()]));
+  for (const exit of tproxy.exits) {
+    const side = sides.get(exit.peer_id);
     for (const { source_cidr, dest_cidr } of exit.destinations) {
       if (source_cidr === null && dest_cidr === null) side?.setFallback(exit.service_id);
       else side?.add(source_cidr, dest_cidr, exit.service_id);
     }
   }
-  return new Map(
-    Array.from(policies, ([peer, { entries, exits }]) => [
-      peer,
-      { entries: entries.done(), exits: exits.done() },
-    ]),
-  );
+  return new Map(Array.from(sides, ([peer, side]) => [peer, side.done()]));
 }
-
-type Route = TunnelClass['routes'][number];
 
 class OpenSide {
   #fallback: string | null = null;
-  readonly #classes = new Map<string, Omit<TunnelClass, 'routes'> & { readonly routes: Route[] }>();
+  readonly #classes = new Map<string, Omit<TunnelClass, 'routes'> & { readonly routes: TunnelRoute[] }>();
 
   setFallback(serviceId: string): void {
     this.#fallback ??= serviceId;

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { PeerId } from '../../../events/brand.ts';
+import type { RouteChanges } from '../../../projections/desired/contract.ts';
 import type {
   TunnelConfig,
   TunnelDevice,
@@ -7,10 +8,20 @@ import type {
   TunnelPeer,
   TunnelPeerStats,
 } from '../../engines/iptun/contract.ts';
-import type { IpFamily, Kernel, NftSnapshot, NftTable } from '../../kernel/contract.ts';
-import { canonicalTable } from '../../kernel/nft/canonical.ts';
+import type { IpFamily, Kernel, NftComparison } from '../../kernel/contract.ts';
 import type { Difference, Plan, Reconciler, ServiceReconcileStatus } from '../contract.ts';
-import { type DesiredTunnels, deviceName, type EndpointOf, toTunnelConfig } from './desired.ts';
+import {
+  compareTables,
+  elementNames,
+  type HeldTable,
+  heldOf,
+  heldSince,
+  type TableComparison,
+  type TableStep,
+} from '../firewall/difference.ts';
+import { NOTHING } from '../firewall/route-maps.ts';
+import { canonicalFrame, type TableFrame } from '../firewall/ruleset.ts';
+import { type DesiredTunnels, deviceName, type EndpointOf } from './desired.ts';
 import {
   differingParameters,
   neededParameters,
@@ -27,12 +38,16 @@ import {
   planTunnelRouting,
 } from './policy-routing.ts';
 import { compileTunnelRuleset, TUNNEL_TABLE } from './ruleset.ts';
-import { compareTunnelTable, type TunnelTableStep } from './table.ts';
+import { TunnelRoutes } from './tunnel-routes.ts';
 
 export interface IptunDeps {
   readonly kernel: Pick<Kernel, 'nft' | 'rt' | 'sysctl' | 'features'>;
   readonly engine: Pick<TunnelEngine, 'configure' | 'configured' | 'devices' | 'stats'>;
   readonly desired: () => DesiredTunnels;
+  /** How the firewall's classes came to be what they are; without it everything is compared at each change. */
+  readonly changes?: (since: number) => RouteChanges;
+  /** What people call a service or a peer. */
+  readonly nameOf?: (id: string) => string;
   /** Where a peer's tunnel listens; undefined while its address is not known. */
   readonly endpointOf: EndpointOf;
   readonly memory: ParameterMemory;
@@ -44,7 +59,7 @@ export interface ObservedIptun {
   /** Links that are up, by index. */
   readonly links: ReadonlyMap<number, string>;
   readonly routing: ObservedTunnelRouting;
-  readonly snapshot: NftSnapshot;
+  readonly table: NftComparison;
   readonly parameters: readonly Difference[];
   readonly families: readonly IpFamily[];
 }
@@ -54,10 +69,21 @@ export interface IptunPlan extends Plan {
   /** With the peers that are about to go: their devices outlast the rules that lead to them. */
   readonly meanwhile: TunnelConfig;
   readonly marks: readonly { readonly mark: number; readonly peerId: PeerId }[];
-  readonly routing: ObservedTunnelRouting;
+  /** Undefined: as the last pass left it. */
+  readonly routing: ObservedTunnelRouting | undefined;
   readonly families: readonly IpFamily[];
-  readonly table: TunnelTableStep;
+  readonly table: TableStep;
   readonly generation: number;
+  /** What stands in the kernel when this has been applied. */
+  readonly frame: TableFrame | undefined;
+}
+
+/** What the last pass left in place. */
+interface Applied {
+  readonly generation: number;
+  readonly frame: TableFrame | undefined;
+  readonly iptun: DesiredTunnels['iptun'];
+  readonly ipv6: boolean;
 }
 
 /**
@@ -66,34 +92,35 @@ export interface IptunPlan extends Plan {
  */
 export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnels, ObservedIptun, IptunPlan> {
   const { kernel, engine } = deps;
+  const routes = new TunnelRoutes(deps.desired, deps.changes);
   let families: readonly IpFamily[] | undefined;
-  let compiled: { readonly desired: DesiredTunnels; readonly table: NftTable | undefined } | undefined;
-  let configured: { readonly desired: DesiredTunnels; readonly config: TunnelConfig } | undefined;
+  let compiled: { readonly key: string; readonly frame: TableFrame | undefined } | undefined;
   /** Everything was in place at the end of the last pass. */
   let settled = false;
+  let applied: Applied | undefined;
 
-  /** The parts are each one object until they change. */
-  const same = (a: DesiredTunnels, b: DesiredTunnels): boolean =>
-    a.iptun === b.iptun && a.firewall === b.firewall && a.tproxy === b.tproxy;
-
-  function tableFor(desired: DesiredTunnels): NftTable | undefined {
-    if (compiled === undefined || !same(compiled.desired, desired)) {
-      const table = compileTunnelRuleset(desired);
-      compiled = { desired, table: table && canonicalTable(table) };
+  /** The table without its maps; one object while the classes of routes, the services and the peers stay. */
+  function frameFor(desired: DesiredTunnels): TableFrame | undefined {
+    const { firewall, iptun } = desired;
+    const heads = firewall.classes.map((one) => [one.family, one.source_length, one.dest_length]);
+    const key = JSON.stringify([iptun.peers, firewall.services, heads]);
+    if (compiled?.key !== key) {
+      const frame = compileTunnelRuleset(desired);
+      compiled = { key, frame: frame && canonicalFrame(frame) };
     }
-    return compiled.table;
+    return compiled.frame;
   }
 
-  /** Endpoints are looked up anew; the policies, which may be long, stay one object while nothing changes. */
-  function configFor(desired: DesiredTunnels): TunnelConfig {
-    if (configured === undefined || !same(configured.desired, desired))
-      configured = { desired, config: toTunnelConfig(desired, deps.endpointOf) };
-    return {
-      peers: configured.config.peers.map((peer) => ({
-        ...peer,
-        endpoint: deps.endpointOf(peer.peerId as PeerId),
-      })),
-    };
+  function compareTable(
+    desired: DesiredTunnels,
+    held: HeldTable | undefined,
+    since = NOTHING,
+  ): TableComparison {
+    const names = elementNames(
+      desired.iptun.peers.map(({ peer_id, mark }) => ({ service_id: peer_id, mark })),
+      deps.nameOf ?? ((id) => id),
+    );
+    return compareTables(frameFor(desired), held, TUNNEL_TABLE, routes.maps, since, names);
   }
 
   async function parametersFor(desired: DesiredTunnels): Promise<readonly Parameter[]> {
@@ -121,9 +148,50 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
         families,
         desired.iptun.peers.map((peer) => peer.mark),
       ),
-      snapshot: await kernel.nft.readTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name),
+      table: await observeTable(),
     };
   }
+
+  async function observeTable(): Promise<NftComparison> {
+    await routes.prepare();
+    // What the maps were does not matter any more: the kernel is compared with what they are.
+    applied = undefined;
+    return kernel.nft.compareTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name, routes.maps.maps);
+  }
+
+  async function applyTable({ table, generation }: IptunPlan): Promise<number> {
+    const lock = { generation };
+    switch (table.kind) {
+      case 'none':
+        return generation;
+      case 'remove':
+        return (await kernel.nft.deleteTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name)).generation;
+      case 'replace':
+        return (await kernel.nft.replaceTable(table.table, lock)).generation;
+      case 'change':
+        return (await kernel.nft.changeTable(table.table, table.changes, lock)).generation;
+    }
+  }
+
+  /** The peers and their configuration, and how it differs from what the engine has. */
+  function planPeers(observed: TunnelConfig) {
+    const config = routes.config(deps.endpointOf);
+    const staying = new Set(config.peers.map((peer) => peer.peerId));
+    return {
+      config,
+      differences: comparePeers(config, observed),
+      meanwhile: {
+        peers: [...config.peers, ...observed.peers.filter((peer) => !staying.has(peer.peerId))],
+      },
+    };
+  }
+
+  const appliedBy = (desired: DesiredTunnels, plan: Pick<IptunPlan, 'generation' | 'frame'>): Applied => ({
+    generation: plan.generation,
+    frame: plan.frame,
+    iptun: desired.iptun,
+    ipv6: carriesIpv6(desired),
+  });
 
   return {
     name: 'iptun',
@@ -131,7 +199,8 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     observe,
 
     plan(desired, observed) {
-      const config = configFor(desired);
+      const since = routes.follow();
+      const { config, differences, meanwhile } = planPeers(observed.config);
       const marks = desired.iptun.peers.map((peer) => ({ mark: peer.mark, peerId: peer.peer_id }));
       const held = (peerId: string): number | undefined => {
         const device = observed.devices.get(peerId);
@@ -139,11 +208,11 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
           ? device.index
           : undefined;
       };
-      const differences = comparePeers(config, observed.config);
       for (const peer of config.peers)
         if (held(peer.peerId) === undefined)
           differences.push({ item: `device ${peer.device}`, desired: 'up', observed: null });
-      const comparison = compareTunnelTable(tableFor(desired), observed.snapshot.table);
+      const { table, deviations, generation } = observed.table;
+      const comparison = compareTable(desired, table && heldOf(table, deviations, routes.maps), since);
       const routing = planTunnelRouting(
         marks.map(({ mark, peerId }) => ({ mark, index: held(peerId) })),
         observed.families,
@@ -151,25 +220,59 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
       );
       differences.push(...observed.parameters, ...routing.differences, ...comparison.differences);
       settled = differences.length === 0;
-      const staying = new Set(config.peers.map((peer) => peer.peerId));
+      const frame = frameFor(desired);
+      applied = settled ? appliedBy(desired, { generation, frame }) : undefined;
       return {
         differences,
         config,
-        meanwhile: {
-          peers: [...config.peers, ...observed.config.peers.filter((peer) => !staying.has(peer.peerId))],
-        },
+        meanwhile,
         marks,
         routing: observed.routing,
         families: observed.families,
         table: comparison.step,
-        generation: observed.snapshot.generation,
+        generation,
+        frame,
+      };
+    },
+
+    /** Routes and addresses of peers come and go without a look at the kernel; peers themselves do not. */
+    change(desired) {
+      const before = applied;
+      if (before === undefined || before.iptun !== desired.iptun || before.ipv6 !== carriesIpv6(desired))
+        return undefined;
+      if (routes.isBehind) return undefined;
+      const since = routes.follow();
+      const { config, differences, meanwhile } = planPeers(engine.configured());
+      const held = before.frame && heldSince(before.frame, routes.maps, since);
+      const comparison = compareTable(desired, held, since);
+      differences.push(...comparison.differences);
+      settled = differences.length === 0;
+      const frame = frameFor(desired);
+      applied = settled ? before : undefined;
+      return {
+        differences,
+        config,
+        meanwhile,
+        marks: [],
+        routing: undefined,
+        families: [],
+        table: comparison.step,
+        generation: before.generation,
+        frame,
       };
     },
 
     /** A mark never leads nowhere: device, route and rule come before the table that marks, and go after it. */
     async apply(plan) {
+      const desired = deps.desired();
       await engine.configure(plan.meanwhile);
-      await setParameters(kernel, await parametersFor(deps.desired()), deps.memory);
+      if (plan.routing === undefined) {
+        const generation = await applyTable(plan);
+        applied = appliedBy(desired, { generation, frame: plan.frame });
+        settled = true;
+        return;
+      }
+      await setParameters(kernel, await parametersFor(desired), deps.memory);
       const devices = engine.devices();
       const routing = planTunnelRouting(
         plan.marks.map(({ mark, peerId }) => ({ mark, index: devices.get(peerId)?.index })),
@@ -177,13 +280,10 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
         plan.routing,
       );
       await addTunnelRouting(kernel, routing);
-      const lock = { generation: plan.generation };
-      if (plan.table.kind === 'remove') await kernel.nft.deleteTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name);
-      else if (plan.table.kind === 'replace') await kernel.nft.replaceTable(plan.table.table, lock);
-      else if (plan.table.kind === 'change')
-        await kernel.nft.changeTable(plan.table.table, plan.table.changes, lock);
+      const generation = await applyTable(plan);
       await deleteTunnelRouting(kernel, routing);
       if (plan.meanwhile.peers.length > plan.config.peers.length) await engine.configure(plan.config);
+      applied = appliedBy(desired, { generation, frame: plan.frame });
       settled = true;
     },
 
@@ -202,6 +302,7 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
      */
     async cleanup(scope) {
       settled = false;
+      applied = undefined;
       if (scope === 'shutdown') return;
       await removeTunnels(deps);
       if (engine.configured().peers.length > 0) await engine.configure({ peers: [] });

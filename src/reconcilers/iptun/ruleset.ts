@@ -1,5 +1,5 @@
 import { MARK, type RouteClass } from '../../../projections/desired/contract.ts';
-import type { NftChain, NftExpression, NftRule, NftSet, NftTable } from '../../kernel/contract.ts';
+import type { NftChain, NftExpression, NftRule, NftSet } from '../../kernel/contract.ts';
 import {
   compare,
   hostWord,
@@ -23,7 +23,7 @@ import {
   storeMeta,
   verdict,
 } from '../../kernel/nft/expressions.ts';
-import { className, describeClass, elementKey } from '../firewall/ruleset.ts';
+import { className, describeClass, type TableFrame } from '../firewall/ruleset.ts';
 import { type DesiredTunnels, deviceName, marksOfServices } from './desired.ts';
 
 /**
@@ -47,26 +47,27 @@ const NAT_SOURCE = 100;
 const TUNNELS = 'tunnels';
 const INTERFACES = 'interfaces';
 
-/** The table, or undefined when this host has no tunnel. */
-export function compileTunnelRuleset(desired: DesiredTunnels): NftTable | undefined {
+type ClassHead = Omit<RouteClass, 'routes'>;
+
+/** The table without its maps of routes, or undefined when this host has no tunnel. */
+export function compileTunnelRuleset(desired: DesiredTunnels): TableFrame | undefined {
   if (desired.iptun.peers.length === 0) return undefined;
   const marks = marksOfServices(desired);
-  const classes = desired.firewall.classes
-    .map((one) => ({ ...one, routes: one.routes.filter((route) => marks.has(route.service_id)) }))
-    .filter((one) => one.routes.length > 0);
+  const { classes } = desired.firewall;
   const interfaces = desired.firewall.services.filter(
     (service) => service.interface_name !== null && marks.has(service.service_id),
   );
-  const sets: NftSet[] = classes.map((one) => compileClass(one, marks));
-  sets.push({
-    name: TUNNELS,
-    keyTypes: ['ifname'],
-    dataType: 'mark',
-    elements: desired.iptun.peers.map(({ mark }) => ({
-      key: interfaceNameBytes(deviceName(mark)),
-      data: hostWord(mark),
-    })),
-  });
+  const sets: NftSet[] = [
+    {
+      name: TUNNELS,
+      keyTypes: ['ifname'],
+      dataType: 'mark',
+      elements: desired.iptun.peers.map(({ mark }) => ({
+        key: interfaceNameBytes(deviceName(mark)),
+        data: hostWord(mark),
+      })),
+    },
+  ];
   if (interfaces.length > 0)
     sets.push({
       name: INTERFACES,
@@ -87,17 +88,6 @@ export function compileTunnelRuleset(desired: DesiredTunnels): NftTable | undefi
       selectChain('ipv4', classes),
       selectChain('ipv6', classes),
     ],
-  };
-}
-
-function compileClass(one: RouteClass, marks: ReadonlyMap<string, number>): NftSet {
-  const address = one.family === 'ipv4' ? 'ipv4_addr' : 'ipv6_addr';
-  const data = new Map(Array.from(marks, ([id, mark]) => [id, hostWord(mark)]));
-  return {
-    name: className(one),
-    keyTypes: one.source_length !== null && one.dest_length !== null ? [address, address] : [address],
-    dataType: 'mark',
-    elements: one.routes.map((route) => ({ key: elementKey(route), data: data.get(route.service_id) ?? '' })),
   };
 }
 
@@ -218,7 +208,7 @@ const ADDRESSES = {
 } as const;
 
 /** One rule a class, in order of evaluation, as `table inet arctic` has them. */
-const selectChain = (family: RouteClass['family'], classes: readonly RouteClass[]): NftChain => ({
+const selectChain = (family: RouteClass['family'], classes: readonly ClassHead[]): NftChain => ({
   name: selectName(family),
   rules: classes
     .filter((one) => one.family === family)
@@ -228,7 +218,7 @@ const selectChain = (family: RouteClass['family'], classes: readonly RouteClass[
     })),
 });
 
-function loadKey({ family, source_length, dest_length }: RouteClass): NftExpression[] {
+function loadKey({ family, source_length, dest_length }: ClassHead): NftExpression[] {
   const { length, source, dest } = ADDRESSES[family];
   const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
     loadPayload('network', offset, length, slot),

@@ -111,6 +111,15 @@ t.test('change by change the same as from nothing, whatever the order of arrival
           const fresh = deriveOne('firewall', foldOf(events.slice(0, at)), peer(1));
           if (JSON.stringify(plain(live)) !== JSON.stringify(plain(fresh))) return false;
           if (projections.desiredDigest('firewall') !== desiredDigest('firewall', fresh)) return false;
+          for (const service of projections.views.services.list())
+            for (const route of projections.views.routes.ofService(service.id)) {
+              const { source_cidr: source, dest_cidr: dest } = route;
+              const alike = projections.views.routes
+                .ofService(service.id)
+                .filter((one) => one.source_cidr === source && one.dest_cidr === dest);
+              const found = projections.views.routes.withPrefixes(service.id, source, dest);
+              if (JSON.stringify(found) !== JSON.stringify(alike)) return false;
+            }
           const before = elements(maps);
           const changes = maps.follow(live, projections.firewallChanges(maps.revision));
           const anew = new RouteMaps();
