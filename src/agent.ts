@@ -26,6 +26,7 @@ import { createTunnelEngine } from './engines/iptun/engine.ts';
 import { createTproxyEngine } from './engines/tproxy/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createGossip } from './gossip/gossip.ts';
+import { createHistoryMark } from './gossip/history-mark.ts';
 import { createMembershipWatch } from './gossip/membership-watch.ts';
 import { createHttpTransport } from './gossip/transport.ts';
 import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
@@ -207,6 +208,10 @@ async function assemble(
       projectionDigest: () => (projections.caughtUp ? projections.digest() : null),
       report: (level, message, fields) => logger[level](fields ?? {}, message),
       witness: createWitness({ log, signer: identity, clock }),
+      mark: createHistoryMark(join(settings.dataDir, 'history.mark'), {
+        peerId: identity.peerId,
+        report: (level, message, fields) => logger[level](fields ?? {}, message),
+      }),
       transport: createHttpTransport({ connect }),
     },
   );
@@ -336,10 +341,7 @@ async function assemble(
   );
 
   // The operator's side.
-  const executor = holdingBack(
-    createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId }),
-    gossip,
-  );
+  const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });
   const dispatcher = new HttpAgent({ connect, headersTimeout: 30_000 });
   undo.add('forwarding', () => dispatcher.close());
   const licenseWatch = createLicenseWatch({

@@ -1,7 +1,7 @@
 import type { CredentialView, LockView, PeerView, RouteView, ServiceView } from '../../projections/views.ts';
 import { requireLicense } from '../commands/gate.ts';
 import { licenseStateAt, nextLicenseChange } from '../commands/license-state.ts';
-import { isMember, setAsideReason } from '../commands/peers.ts';
+import { forkedReason, isMember, setAsideReason } from '../commands/peers.ts';
 import { interfaceNameOf } from '../commands/services.ts';
 import type { Finding } from '../health/contract.ts';
 import { type ApiContext, isoTime } from './context.ts';
@@ -46,6 +46,7 @@ function reasonOf(
   isLocal: boolean,
   observed: string | null,
 ): string | null {
+  if (peer.forked_at !== undefined && isMember(peer)) return forkedReason(peer.forked_at);
   if (peer.membership === 'set_aside') return setAsideReason(views);
   return isLocal || peer.membership !== 'member' ? null : observed;
 }

@@ -32,6 +32,10 @@ export const setAsideReason = (views: Pick<Views, 'license'>): string =>
   `set aside: it joined last, past the ${views.license()?.max_nodes ?? 0} nodes of the license; ` +
   'its services rest until a peer is removed or a license with more nodes is installed';
 
+/** Said of a peer whose history ended because it signed two. The health table knows it by its first words. */
+export const forkedReason = (forkedAt: number): string =>
+  `signed two histories: from its event ${forkedAt} on nothing of it counts on any host`;
+
 const memberCount = (views: Views): number => views.peers.list().filter(isMember).length;
 
 /** Whether `peers add` may start a handshake at all; appends nothing itself. */

@@ -8,7 +8,7 @@ import type { Identity } from '../identity/contract.ts';
 import { verifyRaw } from '../identity/handshake-keys.ts';
 import { createAdmission } from './admission.ts';
 import type { Gossip } from './contract.ts';
-import type { GossipLog, Profile, Report } from './machine/core.ts';
+import type { GossipLog, HistoryMark, Profile, Report } from './machine/core.ts';
 import { once } from './machine/core.ts';
 import { createMachine } from './machine/machine.ts';
 import type { Sessions, TunnelKeys } from './sessions.ts';
@@ -38,6 +38,8 @@ export interface GossipDeps {
   readonly report: Report;
   /** Makes and judges checkpoints. */
   readonly witness?: Witness;
+  /** Kept beside the database (history-mark.ts). */
+  readonly mark?: HistoryMark;
   /** Another way to the peers than HTTP, in tests. */
   readonly transport?: HttpTransport;
 }
@@ -87,6 +89,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
       projectionDigest: deps.projectionDigest,
       report: deps.report,
       ...(deps.witness === undefined ? {} : { witness: deps.witness }),
+      ...(deps.mark === undefined ? {} : { mark: deps.mark }),
     },
   );
 
@@ -125,10 +128,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     requireAppendable() {
       const reason = machine.holdReason();
       if (reason === undefined) return;
-      throw new ArcticError(
-        'UNAVAILABLE',
-        `Nothing can be changed yet: ${reason}. Try again in a few seconds.`,
-      );
+      throw new ArcticError('UNAVAILABLE', `Nothing can be changed on this host now: ${reason}.`);
     },
   };
 }

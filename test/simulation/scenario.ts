@@ -128,17 +128,23 @@ export function runScenario(seed: number, mostHosts = 5): Outcome {
       }
     } else if (peaceful() && world.until(() => world.converged(), 20_000)) {
       const node = pick(nodes);
-      const position = node.log.head - Math.floor(random.fraction() * 10);
-      // A copy older than a member cannot know it; that host has to be added again, which is the operator's affair.
-      const entities = new Set(node.log.before(Math.max(0, position)).map((event) => event.entity));
-      if (position > 4 && nodes.every((one) => entities.has(one.peerId))) {
+      const position = node.log.head - Math.floor(random.fraction() * pick([10, node.log.head]));
+      if (position > 4) {
         node.restore(position);
         node.start();
         tell(`host ${node.index} comes back from a backup of position ${position}`);
         // Somebody who cannot wait: what the host may not do yet must be refused, or its history forks.
-        for (const pause of [0, 1, 10, 30, 100, 400]) {
+        for (const pause of [0, 1, 10, 30, 100, 400, 2_000, 20_000]) {
           world.time.advance(pause);
           write(node);
+        }
+        // A copy older than every member it could ask: the operator does what the refusal says.
+        if (/peers add/.test(node.running.holdReason() ?? '')) {
+          const other = pick(nodes.filter((one) => one !== node));
+          const result = world.tryJoin(node, other.address);
+          tell(
+            `host ${node.index} adds host ${other.index} again: ${result instanceof Error ? result.message : 'done'}`,
+          );
         }
       }
     }

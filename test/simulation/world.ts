@@ -8,7 +8,7 @@ import { Fold } from '../../projections/fold.ts';
 import { settled } from '../../projections/replay.ts';
 import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import { createAdmission } from '../../src/gossip/admission.ts';
-import type { PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
+import type { HistoryMark, Mark, PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import { PUSH_ALL_LIMIT } from '../../src/gossip/parameters.ts';
 import type { Identity } from '../../src/identity/contract.ts';
@@ -89,6 +89,14 @@ export class Node {
   views = new Fold();
   machine: Machine | undefined;
   reports: string[] = [];
+  /** Beside the log: a restored copy of the log leaves it as it is. */
+  marked: Mark | undefined;
+  readonly #mark: HistoryMark = {
+    read: () => this.marked,
+    write: (mark) => {
+      this.marked = mark;
+    },
+  };
   readonly #world: World;
   readonly #clock: Clock;
   #generation = 0;
@@ -189,6 +197,7 @@ export class Node {
         identity,
         verify: verifyRaw,
         log: this.log,
+        mark: this.#mark,
         views,
         transport: {
           post: (options, done) => world.post(this, options, (outcome) => alive() && done(outcome)),

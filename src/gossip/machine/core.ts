@@ -22,6 +22,8 @@ export interface MachineDeps {
   readonly log: GossipLog;
   readonly views: Pick<Views, 'cluster' | 'license' | 'peers'>;
   readonly transport: Transport;
+  /** How far this host has signed, kept beside the log; without it a restored copy of the log is only noticed by its peers. */
+  readonly mark?: HistoryMark;
   /** Makes and judges checkpoints; without it none are exchanged. */
   readonly witness?: Witness;
   /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */
@@ -38,6 +40,20 @@ export interface MachineDeps {
   /** Digest of this host's projections, shown to peers; null while it is not known. */
   readonly projectionDigest: () => string | null;
   readonly report: Report;
+}
+
+/** What is kept beside the database, so that an older copy of it is recognised. */
+export interface Mark {
+  /** Number of `config` events this host has signed. */
+  readonly seq: number;
+  /** The other members at that time. The same array as before: nothing about them changed. */
+  readonly peers: readonly { readonly id: PeerId; readonly address: string }[];
+}
+
+export interface HistoryMark {
+  read(): Mark | undefined;
+  /** Never throws. */
+  write(mark: Mark): void;
 }
 
 /** The part of the log that gossip uses. */

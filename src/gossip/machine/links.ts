@@ -33,6 +33,8 @@ export interface Link {
   nextTryAt: number;
   /** The first attempt of this run has ended, one way or the other. */
   attempted: boolean;
+  /** Both logs were compared in this run, and what this host lacked was fetched. */
+  compared: boolean;
   pinging: boolean;
   nextPingAt: number;
   /** Endpoint that answered last: tried first. */
@@ -70,6 +72,7 @@ export const createLink = (peer: PeerId): Link => ({
   tries: 0,
   nextTryAt: 0,
   attempted: false,
+  compared: false,
   pinging: false,
   nextPingAt: 0,
   lastEndpoint: undefined,

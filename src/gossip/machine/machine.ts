@@ -10,7 +10,6 @@ import {
   HANDSHAKE_TIMEOUT,
   PUSH_ALL_LIMIT,
   requestTimeout,
-  SETTLE_LIMIT,
 } from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
@@ -21,6 +20,7 @@ import { createHistory, lagOf } from './history.ts';
 import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
+import { createOwnHistory } from './own-history.ts';
 import { createReception } from './reception.ts';
 import { createRemovals } from './removals.ts';
 import { createWitnessing } from './witness.ts';
@@ -76,8 +76,6 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const aheadReported = new Set<PeerId>();
   let running = false;
   let leaving = false;
-  let startedAt = 0;
-  let knownAtStart: ReadonlySet<PeerId> = new Set();
   let cancelTick = (): void => {};
   let unsubscribe = (): void => {};
   let flushDue = false;
@@ -99,7 +97,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const forks = createForks({
     machine: deps,
     record,
-    holdReason: () => holdReason(),
+    holdReason: () => ownHistory.holdReason(),
     patience: heartbeat,
     searchFor: forkSearch(heartbeat),
   });
@@ -139,24 +137,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     { heartbeat, handshakeTimeout },
   );
 
-  const holdReason = (): string | undefined => {
-    if (views.cluster().cluster_id === undefined) return undefined;
-    const end = forks.endOf(identity.peerId);
-    if (end < Number.POSITIVE_INFINITY)
-      return (
-        `this host's key signed two histories (a second host with its key, or a restored copy of its database), so from its ` +
-        `event ${end} on nothing of it counts anywhere; remove it from the cluster and bootstrap it again`
-      );
-    const forgotten = exchange.forgotten();
-    if (forgotten > 0)
-      return `this host lost ${forgotten} of its own events (restored from an older backup?) and is fetching them from its peers`;
-    if (!running || clock.monotonic() - startedAt > SETTLE_LIMIT) return undefined;
-    // Peers that joined since then have met this host as it is now.
-    const open = [...links.values()].filter((link) => knownAtStart.has(link.peer) && !link.attempted).length;
-    return open === 0
-      ? undefined
-      : `this host has just started and compares its log with its peers' (still to answer: ${open})`;
-  };
+  const ownHistory = createOwnHistory({ machine: deps, links, exchange, forks });
+  const { holdReason } = ownHistory;
 
   const removals = createRemovals({
     machine: deps,
@@ -180,6 +162,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   });
 
   const onAppended = (events: readonly AnyEvent[]): void => {
+    ownHistory.appended(events);
     history.appended(events);
     exchange.note(events);
     removals.changed();
@@ -234,9 +217,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     start() {
       running = true;
       leaving = false;
-      startedAt = clock.monotonic();
-      dueAt = startedAt;
-      knownAtStart = new Set(views.peers.list().map((peer) => peer.id));
+      dueAt = clock.monotonic();
+      ownHistory.start();
       unsubscribe = log.subscribe(onAppended);
       membership.review();
       // Whoever starts has news to fetch: it does not wait for the smaller id to begin.
@@ -245,6 +227,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     },
     stop() {
       running = false;
+      ownHistory.stop();
       cancelTick();
       unsubscribe();
       for (const peer of [...links.keys()]) membership.drop(peer);

@@ -213,6 +213,7 @@ export function createMembership(
       link.pinging = false;
       const first = !link.attempted;
       link.attempted = true;
+      link.compared ||= outcome !== 'failed';
       const many = Math.max(1, Math.ceil(links.size / PUSH_ALL_LIMIT));
       const pause =
         link.state === 'unreachable' ? retryUnreachable(heartbeat) : heartbeat * Math.max(many, 1 + health);

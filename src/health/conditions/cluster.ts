@@ -32,6 +32,9 @@ const ofServices =
       return instance === undefined ? [] : [{ subject: service.name, ...instance }];
     });
 
+/** `forkedReason` of the commands, as the API gives it. */
+const isForked = (reason: string | null): boolean => reason?.startsWith('signed two histories') ?? false;
+
 const days = (ms: number): string => `${Math.max(0, Math.ceil(ms / DAY_MS))} days`;
 const seconds = (ms: number): string => `${(Math.abs(ms) / 1000).toFixed(1)} s`;
 
@@ -275,6 +278,24 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     ),
   },
   {
+    code: 'peer-forked',
+    severity: 'critical',
+    area: 'peers',
+    summary: 'A peer signed two histories.',
+    symptoms: [],
+    dependsOn: [],
+    detect: ofPeers(({ id, name, address, reason }) =>
+      isForked(reason)
+        ? {
+            text: `peer ${name} (${address}) ${reason}.`,
+            remedy:
+              'Find out who else holds its key (a cloned machine?) or which copy of its database was restored, then ' +
+              `'arctic peers delete ${id}', bootstrap that host again, add it, and repeat what it had changed since.`,
+          }
+        : undefined,
+    ),
+  },
+  {
     code: 'peer-one-sided',
     severity: 'warning',
     area: 'peers',
@@ -282,7 +303,7 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     symptoms: ['Peers cannot communicate', 'Connection timeout'],
     dependsOn: ['peer-name-unresolved'],
     detect: ofPeers(({ name, address, state, reason }) =>
-      state !== 'active' || reason === null
+      state !== 'active' || reason === null || isForked(reason)
         ? undefined
         : {
             text: `peer ${name} (${address}): ${reason}.`,

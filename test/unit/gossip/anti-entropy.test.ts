@@ -82,34 +82,6 @@ t.test('two clusters merge: union of both, under the older id, known to everybod
     for (const y of nodes) if (x !== y) t.equal(x.running.observed(y.peerId).state, 'active');
 });
 
-t.test('a host restored from an older backup takes its own events back before it writes', async (t) => {
-  const { world, a, b } = two();
-  const backup = b.log.head;
-  for (let i = 0; i < 20; i += 1) b.write(`later-${i}`);
-  t.ok(world.until(() => world.converged(), 10_000));
-  b.restore(backup);
-  b.start();
-  t.match(b.running.holdReason(), /has just started/);
-  t.ok(world.until(() => b.running.holdReason() === undefined, 10_000));
-  b.write('after');
-  t.ok(world.until(() => world.converged(), 10_000));
-  t.equal(a.local('origin.quarantined').length + b.local('origin.quarantined').length, 0);
-  t.ok(b.config().some((event) => event.type === 'peer.updated' && event.data.version === 'later-19'));
-});
-
-t.test('a backup so old that it does not know the peer is mended by adding the peer again', async (t) => {
-  const { world, a, b } = two();
-  b.write('known-to-a');
-  t.ok(world.until(() => world.converged(), 10_000));
-  b.restore(3);
-  b.start();
-  t.equal(b.views.peers.get(a.peerId), undefined);
-  const result = world.tryJoin(b, a.address);
-  t.equal(result, a.peerId);
-  t.ok(world.until(() => world.converged(), 10_000));
-  t.equal(a.local('origin.quarantined').length + b.local('origin.quarantined').length, 0);
-});
-
 t.test('two events under one number: caught, kept as evidence, the origin closed', async (t) => {
   const world = new World(11);
   const [a, b, c] = world.cluster(3);

@@ -161,6 +161,9 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
       setAside: [{ name: 'west', local: false, reason: 'set aside: it joined last' }],
     },
   },
+  'peer-forked': peer({
+    reason: 'signed two histories: from its event 7 on nothing of it counts on any host',
+  }),
   'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
   'peer-carrier-closed': peer({ tried: { ...PEER.tried, carrier: 'connection refused' } }),
