@@ -6,8 +6,9 @@ import { publicKeyObject, type Signer } from '../../events/ed25519.ts';
 import type { AnyEvent, Stream } from '../../events/envelope.ts';
 import { createHlc, ZERO_HLC } from '../../events/hlc.ts';
 import { createIds, newEventId } from '../../events/ids.ts';
-import { examineBatch } from '../../events/log-receive.ts';
+import { type Examination, examineBatch } from '../../events/log-receive.ts';
 import type { GossipLog } from '../../src/gossip/machine/core.ts';
+import { examineLightly } from './light.ts';
 
 export interface MemoryLog extends GossipLog {
   /** Everything held, by position. */
@@ -18,7 +19,12 @@ export interface MemoryLog extends GossipLog {
 
 /** A log without a disk, held to the same rules: chained, signed, and received through the real examination. */
 export function createMemoryLog(
-  options: { readonly origin: PeerId; readonly restored?: readonly AnyEvent[] },
+  options: {
+    readonly origin: PeerId;
+    readonly restored?: readonly AnyEvent[];
+    /** Takes content and signatures as they are (light.ts). */
+    readonly light?: boolean;
+  },
   deps: { readonly signer: Signer; readonly clock: Clock; readonly random: Random },
 ): MemoryLog {
   const { origin } = options;
@@ -99,11 +105,15 @@ export function createMemoryLog(
       return signed;
     },
     receive(from, publicKey, batch) {
-      const name = Buffer.from(publicKey).toString('base64');
-      const key = keys.get(name) ?? publicKeyObject(publicKey);
-      keys.set(name, key);
       const held = (seq: number): AnyEvent | undefined => chain(from, 'config')[seq - 1];
-      const outcome = examineBatch(headOf(from, 'config'), key, batch, { hlc, held });
+      const examine = (): Examination => {
+        if (options.light === true) return examineLightly(headOf(from, 'config'), batch, { hlc, held });
+        const name = Buffer.from(publicKey).toString('base64');
+        const key = keys.get(name) ?? publicKeyObject(publicKey);
+        keys.set(name, key);
+        return examineBatch(headOf(from, 'config'), key, batch, { hlc, held });
+      };
+      const outcome = examine();
       if (outcome.kind !== 'fresh') return outcome;
       const added = outcome.events.map((event, index) => ({
         ...event,

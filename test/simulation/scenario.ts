@@ -17,8 +17,12 @@ const LOSSES = [0, 0, 0.05, 0.3];
  * One life of a small cluster under everything that goes wrong, then peace. What must hold afterwards: all hosts hold the same
  * events and believe the same, nothing written is lost, nobody is quarantined.
  */
-export function runScenario(seed: number, mostHosts = 5): Outcome {
-  const world = new World(seed);
+export function runScenario(
+  seed: number,
+  mostHosts = 5,
+  options: { readonly light?: boolean } = {},
+): Outcome {
+  const world = new World(seed, options);
   const { random } = world;
   const pick = <T>(items: readonly T[]): T => {
     const item = items[Math.floor(random.fraction() * items.length)];

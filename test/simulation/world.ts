@@ -8,11 +8,19 @@ import { Fold } from '../../projections/fold.ts';
 import { settled } from '../../projections/replay.ts';
 import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import { createAdmission } from '../../src/gossip/admission.ts';
-import type { HistoryMark, Mark, PostOptions, PostOutcome } from '../../src/gossip/machine/core.ts';
+import type {
+  HistoryMark,
+  Mark,
+  PostOptions,
+  PostOutcome,
+  Transport,
+} from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import { PUSH_ALL_LIMIT } from '../../src/gossip/parameters.ts';
+import { createSessions } from '../../src/gossip/sessions.ts';
 import type { Identity } from '../../src/identity/contract.ts';
 import { verifyRaw } from '../../src/identity/handshake-keys.ts';
+import { createLightChannel, lightAgreement, lightSigner, lightVerify, Post } from './light.ts';
 import { createMemoryLog, type MemoryLog } from './memory-log.ts';
 import { seededRandom, VirtualTime } from './virtual-clock.ts';
 
@@ -106,7 +114,8 @@ export class Node {
     this.index = index;
     this.peerId = options.twinOf?.peerId ?? (`peer_${ulid(index + 1)}` as PeerId);
     this.address = `10.0.${index >> 8}.${index & 255}:8080`;
-    this.signer = options.twinOf?.signer ?? signerOf(index);
+    this.signer =
+      options.twinOf?.signer ?? (world.light === undefined ? signerOf(index) : lightSigner(index));
     this.license = options.license ?? testLicense();
     this.heartbeat = options.heartbeat ?? 1_000;
     this.pushAllLimit = options.pushAllLimit ?? PUSH_ALL_LIMIT;
@@ -121,7 +130,10 @@ export class Node {
 
   #openLog(restored: readonly AnyEvent[]): MemoryLog {
     const deps = { signer: this.signer, clock: this.#clock, random: this.#world.random };
-    const log = createMemoryLog({ origin: this.peerId, restored }, deps);
+    const log = createMemoryLog(
+      { origin: this.peerId, restored, light: this.#world.light !== undefined },
+      deps,
+    );
     this.views = new Fold();
     const fold = (events: readonly AnyEvent[]): void => {
       for (const event of events) this.views.apply(event);
@@ -189,19 +201,26 @@ export class Node {
     };
     const ids = createIds({ clock, random: world.random });
     const views = following(() => this.views);
+    const transport: Transport = {
+      post: (options, done) => world.post(this, options, (outcome) => alive() && done(outcome)),
+    };
+    const lightSecurity = (post: Post) => {
+      const sessions = createSessions({ local: this.peerId, monotonic: () => clock.monotonic() });
+      const channel = createLightChannel({ clock, transport }, sessions, post);
+      return { sessions, channel, agreement: lightAgreement };
+    };
     this.machine = createMachine(
       { heartbeat: this.heartbeat, pushAllLimit: this.pushAllLimit },
       {
         clock,
         random: world.random,
         identity,
-        verify: verifyRaw,
+        verify: world.light === undefined ? verifyRaw : lightVerify,
         log: this.log,
         mark: this.#mark,
         views,
-        transport: {
-          post: (options, done) => world.post(this, options, (outcome) => alive() && done(outcome)),
-        },
+        transport,
+        ...(world.light === undefined ? {} : { security: lightSecurity(world.light) }),
         profile: () => ({
           name: `host-${this.index}`,
           address: this.address,
@@ -295,8 +314,12 @@ export class World {
   /** Sees every body on the wire; may replace it. */
   tap: ((options: PostOptions, from: Node, to: Node) => Uint8Array) | undefined;
 
-  constructor(seed: number) {
+  /** Set when the costly parts are stood in for (light.ts). */
+  readonly light: Post | undefined;
+
+  constructor(seed: number, options: { readonly light?: boolean } = {}) {
     this.random = seededRandom(seed);
+    this.light = options.light === true ? new Post() : undefined;
   }
 
   add(options: NodeOptions = {}): Node {

@@ -6,6 +6,7 @@ import type { Log } from '../../../events/log-contract.ts';
 import type { Witness } from '../../../events/witness.ts';
 import type { LicenseDocumentView, Views } from '../../../projections/views.ts';
 import type { Identity, Verify } from '../../identity/contract.ts';
+import type { Ephemeral, PairKeys } from '../../identity/key-schedule.ts';
 import type { TransportFault } from '../failures.ts';
 import type { Sessions } from '../sessions.ts';
 import type { Channel } from './channel-contract.ts';
@@ -27,7 +28,11 @@ export interface MachineDeps {
   /** Makes and judges checkpoints; without it none are exchanged. */
   readonly witness?: Witness;
   /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */
-  readonly security?: { readonly sessions: Sessions; readonly channel: Channel };
+  readonly security?: {
+    readonly sessions: Sessions;
+    readonly channel: Channel;
+    readonly agreement?: Agreement;
+  };
   /** How this host presents itself; `address` and `endpoints` are those other peers can reach. */
   readonly profile: () => Profile;
   /** True when a trust root signed the document. Expiry is not its affair. */
@@ -54,6 +59,12 @@ export interface HistoryMark {
   read(): Mark | undefined;
   /** Never throws. */
   write(mark: Mark): void;
+}
+
+/** How two hosts come to a secret and its keys: `identity/key-schedule.ts`, but in simulations. */
+export interface Agreement {
+  readonly createEphemeral: (seed: Uint8Array) => Ephemeral;
+  readonly derivePairKeys: (shared: Uint8Array, transcript: Uint8Array) => PairKeys;
 }
 
 /** The part of the log that gossip uses. */

@@ -28,6 +28,9 @@ const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base6
 const unbase64 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
 const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value), 'utf8');
 
+const REAL = { createEphemeral, derivePairKeys };
+const agreementOf = (deps: MachineDeps) => deps.security?.agreement ?? REAL;
+
 /** A handshake that came about: both identities proved, both licenses verified, keys agreed. */
 export interface Agreement {
   readonly keys: PairKeys;
@@ -173,7 +176,7 @@ export function initiate(
     fail(FAILURES.unavailable);
     return;
   }
-  const ephemeral = createEphemeral(deps.random.bytes(32));
+  const ephemeral = agreementOf(deps).createEphemeral(deps.random.bytes(32));
   const startedAt = deps.clock.monotonic();
   const time = Math.trunc(deps.clock.now());
   const hello: HandshakeHello = {
@@ -266,19 +269,20 @@ function checkAnswer(
     deps.views.peers.get(answer.from.peer_id as PeerId)?.membership === 'member'
   )
     return { failure: FAILURES.alreadyMember };
-  const keys = agreeKeys(agree, answer.ephemeral, transcript);
+  const keys = agreeKeys(deps, agree, answer.ephemeral, transcript);
   return keys === undefined ? { failure: FAILURES.invalidSignature } : { keys, transcript };
 }
 
 /** Undefined for a public key of low order, which would make the secret predictable. */
 function agreeKeys(
+  deps: MachineDeps,
   agree: (remote: Uint8Array) => Uint8Array,
   remote: string,
   transcript: Uint8Array,
 ): PairKeys | undefined {
   try {
     const shared = agree(unbase64(remote));
-    const keys = derivePairKeys(shared, transcript);
+    const keys = agreementOf(deps).derivePairKeys(shared, transcript);
     shared.fill(0);
     return keys;
   } catch {
@@ -316,7 +320,7 @@ export function answerHello(
   const membership = deps.views.peers.get(peer)?.membership;
   if (hello.intent === 'member' && membership !== 'member' && membership !== 'set_aside')
     return { failure: FAILURES.unknownPeer };
-  const ephemeral = createEphemeral(deps.random.bytes(32));
+  const ephemeral = agreementOf(deps).createEphemeral(deps.random.bytes(32));
   const unsigned: HandshakeAnswer = {
     protocol,
     nonce: base64(deps.random.bytes(32)),
@@ -325,7 +329,7 @@ export function answerHello(
     from,
   };
   const transcript = transcriptOf(hello, unsigned);
-  const keys = agreeKeys(ephemeral.agree, hello.ephemeral, transcript);
+  const keys = agreeKeys(deps, ephemeral.agree, hello.ephemeral, transcript);
   if (keys === undefined) return { failure: FAILURES.invalidSignature };
   const answer: Answer = {
     kind: 'answer',
