@@ -17,7 +17,12 @@ void Hmac(const uint8_t* key, size_t key_length, const uint8_t* data, size_t len
   HMAC(EVP_sha256(), key, static_cast<int>(key_length), data, length, out, &written);
 }
 
-// RFC 5869 with SHA-256; `info` has at most 128 bytes, `length` at most 64.
+void Expand(const Key& secret, std::string_view label, uint8_t* out, size_t length) {
+  Hkdf(secret.data(), secret.size(), nullptr, 0, reinterpret_cast<const uint8_t*>(label.data()), label.size(), out, length);
+}
+
+}  // namespace
+
 void Hkdf(const uint8_t* ikm, size_t ikm_length, const uint8_t* salt, size_t salt_length, const uint8_t* info,
           size_t info_length, uint8_t* out, size_t length) {
   static constexpr uint8_t kNoSalt[32] = {};
@@ -40,12 +45,6 @@ void Hkdf(const uint8_t* ikm, size_t ikm_length, const uint8_t* salt, size_t sal
   OPENSSL_cleanse(block, sizeof block);
   OPENSSL_cleanse(input, sizeof input);
 }
-
-void Expand(const Key& secret, std::string_view label, uint8_t* out, size_t length) {
-  Hkdf(secret.data(), secret.size(), nullptr, 0, reinterpret_cast<const uint8_t*>(label.data()), label.size(), out, length);
-}
-
-}  // namespace
 
 void EncodeHello(const SessionId& id, const Nonce& nonce, uint8_t* bytes) {
   memcpy(bytes, kMagic, 4);

@@ -20,6 +20,10 @@ using SessionId = std::array<uint8_t, kSessionIdLength>;
 using Key = std::array<uint8_t, 32>;
 using Nonce = std::array<uint8_t, kNonceLength>;
 
+// RFC 5869 with SHA-256; `info` has at most 128 bytes, `length` at most 64.
+void Hkdf(const uint8_t* ikm, size_t ikm_length, const uint8_t* salt, size_t salt_length, const uint8_t* info,
+          size_t info_length, uint8_t* out, size_t length);
+
 void EncodeHello(const SessionId& id, const Nonce& nonce, uint8_t* bytes);
 bool DecodeHello(const uint8_t* bytes, SessionId* id, Nonce* nonce);
 void EncodeWelcome(const Nonce& nonce, uint8_t* bytes);
