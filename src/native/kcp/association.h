@@ -98,6 +98,8 @@ class Association {
   // Share of parity in the groups sent now.
   size_t parity() const { return ParityOf(settings_.group); }
   int64_t heard_at() const { return heard_at_; }
+  // Has the peer acknowledge something.
+  void Ping() { want_ping_ = true; }
   bool NewestFrom(uint64_t counter) const { return counter >= opener_.highest(); }
 
  private:
