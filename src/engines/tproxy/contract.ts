@@ -72,6 +72,34 @@ export interface FlowCounters {
   readonly failed: number;
 }
 
+/** One peer over KCP, as the side that dials it sees it. */
+export interface KcpStats {
+  /**
+   * `unreachable`: nothing answers on UDP; flows go over TCP until something does. `unsupported`: this relay has no KCP.
+   */
+  readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
+  readonly roundTripMs: number;
+  /** Share of datagrams towards the peer that did not arrive, as it reports. */
+  readonly loss: number;
+  /** How many datagrams that figure rests on. */
+  readonly lossSamples: number;
+  readonly flows: number;
+  /** Bits a second the path has been seen to carry. */
+  readonly bandwidthBits: number;
+  /** Parity datagrams sent with each group of 20 now. */
+  readonly parity: number;
+  readonly sentDatagrams: number;
+  readonly sentBytes: number;
+  readonly receivedDatagrams: number;
+  readonly receivedBytes: number;
+  /** Sent and never arrived. */
+  readonly missing: number;
+  /** Did not arrive here but could be worked out from parity. */
+  readonly recovered: number;
+  /** Segments that were sent again. */
+  readonly repeated: number;
+}
+
 export interface TproxyStats {
   readonly implementation: 'typescript' | 'native';
   readonly congestionControl: string;
@@ -89,6 +117,8 @@ export interface TproxyStats {
       }
     >
   >;
+  /** Peers of services with transport `kcp` from here. */
+  readonly kcp: Readonly<Record<string, KcpStats>>;
   /** What belongs to no service: connections nobody redirected, carriers without a session, flows no rule allows. */
   readonly refused: { readonly connections: number; readonly carriers: number; readonly flows: number };
 }

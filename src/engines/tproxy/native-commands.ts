@@ -11,6 +11,7 @@ const COMMAND = {
   listen: 6,
   stopAccepting: 7,
   resetAll: 8,
+  listenDatagrams: 9,
 } as const;
 
 /** In the order of `struct Limits`. Milliseconds and bytes. */
@@ -139,7 +140,10 @@ export function encodeConfigure(config: {
     out.u32(all.length);
     for (const service of all) {
       out.text(service.serviceId).text(service.peerId).u32(service.mark).flag(service.fullyTransparent);
-      out.u64(service.limitBitsPerSecond).u32(service.allowed?.length ?? 0);
+      out
+        .flag(service.transport === 'kcp')
+        .u64(service.limitBitsPerSecond)
+        .u32(service.allowed?.length ?? 0);
       for (const rule of service.allowed ?? []) out.prefix(rule.source).prefix(rule.destination);
     }
   };
@@ -174,6 +178,10 @@ export const encodeRetire = (sessionId: string, removed: boolean): Buffer =>
 /** The relay owns `fd` from then on. */
 export const encodeListen = (fd: number, captured: boolean, port: number): Buffer =>
   new Writer().u8(COMMAND.listen).u32(fd).flag(captured).u16(port).done();
+
+/** The relay opens its UDP sockets itself. */
+export const encodeListenDatagrams = (port: number): Buffer =>
+  new Writer().u8(COMMAND.listenDatagrams).u16(port).done();
 
 export const encodeStopAccepting = (): Buffer => new Writer().u8(COMMAND.stopAccepting).done();
 export const encodeResetAll = (): Buffer => new Writer().u8(COMMAND.resetAll).done();

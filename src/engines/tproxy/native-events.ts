@@ -47,6 +47,22 @@ export function createEventLog(logger: EngineLogger, warnSeldom: WarnSeldom): Lo
       case 'handshake':
         warnSeldom(`handshake ${subject}`, { peer: subject, reason: first }, 'carrier handshake failed');
         return;
+      case 'datagrams':
+        warnSeldom(
+          'datagrams',
+          { port: Number(subject), error: errnoName(Number(first)) },
+          'the UDP port cannot be opened: services with transport kcp are carried over TCP',
+        );
+        return;
+      case 'kcp':
+        if (first === '3') {
+          warnSeldom(
+            `kcp ${subject}`,
+            { peer: subject },
+            'the peer does not answer over KCP: its services are carried over TCP until it does',
+          );
+        } else if (first === '2') logger.info({ peer: subject }, 'the peer answers over KCP');
+        return;
       case 'descriptors':
         warnSeldom('descriptors', {}, 'accepting pauses: the process is out of file descriptors');
         return;

@@ -17,6 +17,7 @@ import {
   encodeConfigure,
   encodeLimits,
   encodeListen,
+  encodeListenDatagrams,
   encodeNoSession,
   encodeResetAll,
   encodeRetire,
@@ -172,6 +173,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
         }),
       );
       sendConfig(config);
+      command(encodeListenDatagrams(carriers[0]?.port ?? chosen.carrierPort));
       poll = systemCall(
         'pollStart',
         addon.pollStart(relay.relayEventFd(slot), READABLE, () => drainEvents()),
@@ -202,13 +204,6 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
     configure(wanted) {
       // Before anything is changed: throws RangeError for a malformed CIDR.
       for (const exit of wanted.exits) compileExitPolicy(exit);
-      for (const service of wanted.entries.filter((one) => one.transport === 'kcp')) {
-        warnSeldom(
-          `kcp ${service.serviceId}`,
-          { service: service.serviceId, peer: service.peerId },
-          'this engine has no KCP: the service is carried over TCP',
-        );
-      }
       config = wanted;
       sendConfig(wanted);
     },

@@ -20,6 +20,7 @@ import { createExit } from './exit.ts';
 import { createFlowTable } from './flow-table.ts';
 import { Link, type LinkDependencies } from './link.ts';
 import { createLinkPool, type LinkPool } from './link-pool.ts';
+import { withoutKcp } from './native-stats.ts';
 import { createWarnSeldom } from './rate-limited-log.ts';
 import { completeOptions, type RelayOptions } from './relay-options.ts';
 import type { Listener, Sockets } from './sockets.ts';
@@ -292,7 +293,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         warnSeldom(
           `kcp ${service.serviceId}`,
           { service: service.serviceId, peer: service.peerId },
-          'this engine has no KCP: the service is carried over TCP',
+          'the TypeScript relay has no KCP: the service is carried over TCP',
         );
       }
       exit.configure(wanted.exits);
@@ -316,6 +317,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         congestionControl,
         services,
         carriers,
+        kcp: withoutKcp(config),
         refused: { connections: entry.strays(), carriers: refusedCarriers, flows: exit.refused() },
       };
     },

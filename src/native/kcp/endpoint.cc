@@ -204,11 +204,8 @@ void Endpoint::OnHello(const uint8_t* bytes, size_t length, const sockaddr_stora
     unknown_since_ = *now_us_;
     unknown_ = 0;
   }
-  if (unknown_ >= kMostUnknown) {
-    refused_ += 1;
-    return;
-  }
-  const std::shared_ptr<Session> session = owner_->FindSession(hello.session);
+  // Whoever invents sessions has few of them looked up, and cannot keep others from being recognised.
+  const std::shared_ptr<Session> session = owner_->FindSession(hello.session, unknown_ < kMostUnknown);
   if (session == nullptr) {
     unknown_ += 1;
     refused_ += 1;
@@ -364,10 +361,14 @@ void Endpoint::Retire(const std::shared_ptr<Session>& session, bool removed) {
   }
   for (Line* line : lines) {
     if (removed) {
-      End(line, nullptr);
+      Leave(line);
     } else if (line->association->dialer()) {
-      // Until the new one is up, this one serves.
-      line->retiring = line->retiring || UpTo(session->peer) != line;
+      // Until the one under the next session is up, this one serves.
+      const auto dial = dials_.find(session->peer);
+      const bool serves = dial != dials_.end() && dial->second->up == line;
+      if (serves && dial->second->session != nullptr) continue;
+      if (serves) dial->second->up = nullptr;
+      line->retiring = true;
       EndWhenEmpty(line);
     }
   }
@@ -454,6 +455,11 @@ void Endpoint::Pump(Line* line) {
 
 void Endpoint::EndWhenEmpty(Line* line) {
   if (!line->retiring || line->gone || line->association->streams() > 0) return;
+  Leave(line);
+}
+
+// Tells the peer, and ends it.
+void Endpoint::Leave(Line* line) {
   batch_.Clear();
   line->association->Close(*now_us_, &batch_);
   SendBatch(line);

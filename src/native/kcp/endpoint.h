@@ -47,8 +47,8 @@ struct Line {
 class Owner {
  public:
   virtual ~Owner() = default;
-  // Null when it is not known (yet); then it finds out.
-  virtual std::shared_ptr<Session> FindSession(const SessionId& id) = 0;
+  // Null when it is not known (yet); with `ask` it then finds out.
+  virtual std::shared_ptr<Session> FindSession(const SessionId& id, bool ask) = 0;
   // The association this host dials has come up.
   virtual void OnLineUp(const std::string& peer) = 0;
   virtual void OnStanding(const std::string& peer, Standing standing) = 0;
@@ -123,6 +123,7 @@ class Endpoint {
   void Pump(Line* line);
   void End(Line* line, const char* reason);
   void EndWhenEmpty(Line* line);
+  void Leave(Line* line);
   void SendBatch(Line* line);
   bool SendRun(Line* line, const uint8_t* bytes, size_t length, size_t segment);
   int SocketFor(const sockaddr_storage& to) const;

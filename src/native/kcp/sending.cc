@@ -292,13 +292,16 @@ int64_t Association::NextAt(int64_t now_us) const {
 
 void Association::Close(int64_t now_us, Batch* out) {
   if (dead()) return;
-  SegmentHeader segment;
-  segment.command = Command::kClose;
-  EncodeSegment(segment, out->next() + kHeader);
-  DatagramHeader header;
-  header.type = Type::kControl;
-  header.counter = kControlBit | control_counter_++;
-  Leave(now_us, header, kSegmentHeader, out);
+  // More than one: nobody repeats it when it is lost.
+  for (int copies = 0; copies < 3 && !dead(); copies += 1) {
+    SegmentHeader segment;
+    segment.command = Command::kClose;
+    EncodeSegment(segment, out->next() + kHeader);
+    DatagramHeader header;
+    header.type = Type::kControl;
+    header.counter = kControlBit | control_counter_++;
+    Leave(now_us, header, kSegmentHeader, out);
+  }
   Fail("closed");
 }
 

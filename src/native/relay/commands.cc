@@ -87,6 +87,7 @@ std::vector<Service> ReadServices(Reader& in) {
     service.peer = in.Text();
     service.mark = in.U32();
     service.transparent = in.Flag();
+    service.kcp = in.Flag();
     service.bits_per_second = in.U64();
     if (!IsServiceId(service.id)) in.Fail();
     for (uint32_t rules = in.U32(); rules > 0 && in.ok(); rules -= 1) {
@@ -219,6 +220,9 @@ std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length) {
       break;
     case 8:
       command = ResetAll{};
+      break;
+    case 9:
+      command = ListenDatagrams{in.U16()};
       break;
     default:
       return std::nullopt;

@@ -25,6 +25,8 @@ struct Service {
   std::string id, peer;
   uint32_t mark = 0;
   bool transparent = false;
+  // Carried over KCP while the peer can be reached so.
+  bool kcp = false;
   // 0 is unlimited.
   uint64_t bits_per_second = 0;
   // Exit only.
@@ -72,10 +74,14 @@ struct Listen {
   bool captured = false;
   uint16_t port = 0;
 };
+// The relay opens its UDP sockets itself.
+struct ListenDatagrams {
+  uint16_t port = 0;
+};
 struct StopAccepting {};
 struct ResetAll {};
 
-using Command = std::variant<Limits, Configure, SetSession, NoSession, Retire, Listen, StopAccepting, ResetAll>;
+using Command = std::variant<Limits, Configure, SetSession, NoSession, Retire, Listen, StopAccepting, ResetAll, ListenDatagrams>;
 
 // Nothing for bytes that are not exactly one command.
 std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length);

@@ -36,10 +36,12 @@ void Loop::OnFlow(Flow* flow, uint32_t events) {
 // The entry's flow gets its link; OPEN leaves together with the first data.
 void Loop::Attach(Flow* flow, Link* link) {
   Peer* peer = link->peer;
-  peer->leased += 1;
-  peer->backoff_us = 0;
-  if (link->used) peer->counters->reused += 1;
-  link->used = true;
+  if (link->stream == nullptr) {
+    peer->leased += 1;
+    peer->backoff_us = 0;
+    if (link->used) peer->counters->reused += 1;
+    link->used = true;
+  }
   link->flow = flow;
   link->number += 1;
   flow->link = link;

@@ -13,20 +13,19 @@
 namespace arctic::relay {
 namespace {
 
-constexpr char kHex[] = "0123456789abcdef";
-
-std::string Hex(const SessionId& id) {
-  std::string text;
-  for (const uint8_t byte : id) {
-    text += kHex[byte >> 4];
-    text += kHex[byte & 15];
-  }
-  return text;
-}
-
 constexpr int kKeepaliveSeconds = 10;
 
 }  // namespace
+
+std::string Hex(const SessionId& id) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : id) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
 
 void Loop::TuneCarrier(int fd) {
   const auto setting = [fd](int force, int ordinary, uint32_t bytes) {
@@ -88,6 +87,10 @@ void Loop::StartHello(Link* link) {
 }
 
 void Loop::ReadLink(Link* link) {
+  if (link->stream != nullptr) {
+    ReadStream(link);
+    return;
+  }
   size_t budget = kBudget;
   for (;;) {
     if (!Parse(link)) return;
@@ -308,6 +311,13 @@ void Loop::AppendRaw(Link* link, const uint8_t* bytes, size_t length) { link->ou
 
 void Loop::Append(Link* link, FrameType type, const uint8_t* payload, size_t length) {
   if (link->dead) return;
+  if (link->stream != nullptr) {
+    uint8_t frame[kHeaderLength + kMaxOpen];
+    EncodeHeader(type, static_cast<uint32_t>(length), frame);
+    memcpy(frame + kHeaderLength, payload, length);
+    WriteStream(link, frame, kHeaderLength + length);
+    return;
+  }
   if (type != FrameType::kRekey && type != FrameType::kConfirm) RekeyIfDue(link);
   const size_t at = link->out.size();
   link->out.resize(at + kHeaderLength + length + kTagLength);
@@ -329,6 +339,11 @@ void Loop::RekeyIfDue(Link* link) {
 }
 
 void Loop::SendScratch(Link* link, size_t length) {
+  if (link->stream != nullptr) {
+    EncodeHeader(FrameType::kData, static_cast<uint32_t>(length), scratch_.get());
+    WriteStream(link, scratch_.get(), kHeaderLength + length);
+    return;
+  }
   NoteSent(link, length);
   RekeyIfDue(link);
   if (link->dead) return;
@@ -391,6 +406,10 @@ void Loop::Flush(Link* link) {
 // The link has no flow any more.
 void Loop::Release(Link* link) {
   if (link->dead) return;
+  if (link->stream != nullptr) {
+    CloseStream(link, true);
+    return;
+  }
   if (link->dialer) {
     link->peer->leased -= 1;
     Offer(link);
@@ -403,6 +422,11 @@ void Loop::Release(Link* link) {
 // `reason` is for the log; nullptr when this side wanted it so.
 void Loop::CloseLink(Link* link, const char* reason) {
   if (link->dead) return;
+  if (link->stream != nullptr) {
+    if (reason != nullptr) shared().Emit("lost\t" + link->peer->id + '\t' + reason);
+    CloseStream(link, false);
+    return;
+  }
   Bury(link);
   // Counted first: whoever sees the connection end finds it in the counters.
   if (!link->dialer && link->stage != Link::Stage::kEstablished) shared().refused_carriers += 1;

@@ -104,6 +104,7 @@ Loop::~Loop() {
     CloseLocal(flow, true);
     EndFlow(flow);
   }
+  endpoint_.reset();
   for (auto& listener : listeners_) {
     if (listener->fd >= 0) close(listener->fd);
   }
@@ -145,7 +146,9 @@ void Loop::Run() {
       if (one->dead) continue;
       if (one->kind == Pollable::Kind::kLink) ReadLink(static_cast<Link*>(one));
       if (one->kind == Pollable::Kind::kFlow) ReadLocal(static_cast<Flow*>(one));
+      if (one->kind == Pollable::Kind::kDatagrams && endpoint_->Read(one->fd)) Queue(one);
     }
+    if (endpoint_ != nullptr) endpoint_->Flush();
     if (relay_->quit_) return;
     if (!graveyard_.empty()) {
       // What was queued and has died since must not be named once it is gone.
@@ -172,12 +175,16 @@ void Loop::Dispatch(Pollable* one, uint32_t events) {
     case Pollable::Kind::kFlow:
       OnFlow(static_cast<Flow*>(one), events);
       return;
+    case Pollable::Kind::kDatagrams:
+      if (endpoint_->Read(one->fd)) Queue(one);
+      return;
   }
 }
 
 void Loop::Watch(Pollable* one) {
   epoll_event event{};
-  event.events = one->kind == Pollable::Kind::kListener ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  const bool level = one->kind == Pollable::Kind::kListener || one->kind == Pollable::Kind::kDatagrams;
+  event.events = level ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   event.data.ptr = one;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, one->fd, &event);
 }
@@ -270,6 +277,7 @@ void Loop::Obey(const Configure& config) {
     Peer* peer = PeerOf(state->service.peer);
     peer->warm = peer->configured;
   }
+  WantLines();
   for (auto& [id, peer] : peers_) {
     if (!peer->configured) CloseIdle(peer.get(), false);
     Refill(peer.get());
@@ -298,6 +306,7 @@ void Loop::Obey(const SetSession& given) {
   peer->current = known;
   peer->backoff.Cancel();
   peer->backoff_us = 0;
+  if (endpoint_ != nullptr) endpoint_->Renew(given.peer, known);
   Refill(peer);
 }
 
@@ -318,6 +327,7 @@ void Loop::Obey(const Retire& retire) {
   session->retired = true;
   Peer* peer = PeerOf(session->peer);
   if (peer->current == session) peer->current = nullptr;
+  if (endpoint_ != nullptr) endpoint_->Retire(session, retire.removed);
   const std::vector<Link*> links(links_.begin(), links_.end());
   for (Link* link : links) {
     if (link->dead || link->session != session) continue;
@@ -469,6 +479,7 @@ void Loop::Maintain() {
   const std::vector<Link*> links(links_.begin(), links_.end());
   for (Link* link : links) {
     if (link->dead || link->stage != Link::Stage::kEstablished || link->flow != nullptr || link->refusing) continue;
+    if (link->stream != nullptr) continue;
     if (!link->dialer) {
       if (now_us_ - link->heard_at >= silence) CloseLink(link, nullptr);
       continue;

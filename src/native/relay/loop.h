@@ -11,9 +11,11 @@
 #include <unordered_set>
 #include <vector>
 
+#include "../kcp/endpoint.h"
 #include "link_keys.h"
 #include "path.h"
 #include "relay.h"
+#include "session.h"
 #include "timers.h"
 #include "token_bucket.h"
 
@@ -24,7 +26,7 @@ struct Link;
 
 // Something epoll watches, edge-triggered but for listeners. `readable` and `writable` stay until a call says EAGAIN.
 struct Pollable {
-  enum class Kind { kWake, kListener, kLink, kFlow };
+  enum class Kind { kWake, kListener, kLink, kFlow, kDatagrams };
   explicit Pollable(Kind of) : kind(of) {}
   virtual ~Pollable() = default;
 
@@ -45,15 +47,6 @@ struct Listener : Pollable {
   bool captured = false;
   uint16_t port = 0;
   Timer resume;
-};
-
-struct Session {
-  SessionId id;
-  Key key;
-  std::string peer;
-  bool initiator = false;
-  bool retired = false;
-  ~Session();
 };
 
 struct ServiceState {
@@ -134,6 +127,17 @@ struct Link : Pollable {
   size_t sent = 0;
   // Handshake, then discarding after a refusal.
   Timer timer;
+  // Instead of a connection: a conversation of a KCP association, for one flow, its frames without tags.
+  kcp::Stream* stream = nullptr;
+  kcp::Line* line = nullptr;
+  // Bytes of a DATA frame still to come, and the beginning of another frame.
+  uint32_t data_left = 0;
+  std::vector<uint8_t> head;
+};
+
+// A UDP socket of the KCP endpoint.
+struct DatagramSocket : Pollable {
+  DatagramSocket() : Pollable(Kind::kDatagrams) {}
 };
 
 enum class Ended { kNo, kFinished, kReset };
@@ -164,7 +168,7 @@ struct Flow : Pollable {
   Timer timer;
 };
 
-class Loop {
+class Loop : private kcp::Owner {
  public:
   explicit Loop(Relay* relay);
   ~Loop();
@@ -194,6 +198,7 @@ class Loop {
   void Obey(const NoSession& none);
   void Obey(const Retire& retire);
   void Obey(const Listen& listen);
+  void Obey(const ListenDatagrams& listen);
   void Obey(const StopAccepting&);
   void Obey(const ResetAll&);
   void Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>* states, const std::vector<Service>& services,
@@ -213,6 +218,21 @@ class Loop {
   void Dial(Peer* peer);
   void CloseIdle(Peer* peer, bool retiring_only);
   void CountPool(Peer* peer);
+
+  // stream_link.cc
+  std::shared_ptr<Session> FindSession(const SessionId& id, bool ask) override;
+  void OnLineUp(const std::string& peer) override;
+  void OnStanding(const std::string& peer, kcp::Standing standing) override;
+  void OnStreams(kcp::Line* line) override;
+  void OnLineDown(kcp::Line* line, const char* reason) override;
+  bool LeaseStream(Peer* peer, Flow* flow);
+  Link* MakeStreamLink(kcp::Line* line, kcp::Stream* stream, bool dialer);
+  void ReadStream(Link* link);
+  size_t ParseStream(Link* link, const uint8_t* bytes, size_t length);
+  void WriteStream(Link* link, const uint8_t* bytes, size_t length);
+  void CloseStream(Link* link, bool orderly);
+  void WantLines();
+  void CountLines();
 
   // link.cc
   void OnLink(Link* link, uint32_t events);
@@ -284,9 +304,11 @@ class Loop {
   int64_t now_us_ = 0;
   // Before everything that owns a Timer: destroyed last.
   Timers timers_;
-  Timer maintenance_, fairness_;
+  Timer maintenance_, fairness_, counting_;
   std::deque<std::unique_ptr<Timer>> grace_;
   std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<DatagramSocket>> datagram_sockets_;
+  std::unique_ptr<kcp::Endpoint> endpoint_;
   std::unordered_map<std::string, std::shared_ptr<ServiceState>> entries_, exits_;
   std::unordered_map<uint32_t, std::shared_ptr<ServiceState>> by_mark_;
   std::unordered_map<std::string, std::shared_ptr<Session>> sessions_;
@@ -297,7 +319,7 @@ class Loop {
   bool accepting_ = true;
   std::vector<Pollable*> ready_;
   std::vector<std::unique_ptr<Pollable>> graveyard_;
-  std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kMaxFrame]};
+  std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kMaxFrame]}, stream_scratch_{new uint8_t[kMaxFrame]};
 };
 
 // Shared by the parts.
@@ -307,5 +329,6 @@ void SetInt(int fd, int level, int option, int value);
 socklen_t ToSockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
 void FromSockaddr(const sockaddr_storage& from, Address* address, uint16_t* port);
 std::string KeyOf(const SessionId& id);
+std::string Hex(const SessionId& id);
 
 }  // namespace arctic::relay

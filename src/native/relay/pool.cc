@@ -44,6 +44,7 @@ Link* Loop::TakeIdle(Peer* peer) {
 }
 
 void Loop::Lease(Peer* peer, Flow* flow) {
+  if (flow->service->service.kcp && LeaseStream(peer, flow)) return;
   if (!peer->idle.empty()) {
     Attach(flow, TakeIdle(peer));
     Refill(peer);

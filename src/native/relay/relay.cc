@@ -43,6 +43,18 @@ std::shared_ptr<PeerCounters> Shared::Peer(const std::string& id) {
   return counters;
 }
 
+std::shared_ptr<LineCounters> Shared::Line(const std::string& peer) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto& counters = lines_[peer];
+  if (counters == nullptr) counters = std::make_shared<LineCounters>();
+  return counters;
+}
+
+void Shared::ForgetLine(const std::string& peer) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  lines_.erase(peer);
+}
+
 void Shared::SetCongestionControl(const std::string& name) {
   const std::lock_guard<std::mutex> lock(mutex_);
   congestion_control_ = name;
@@ -96,6 +108,16 @@ std::string Shared::Stats() const {
     text += "peer\t" + id;
     for (const auto* value :
          {&counters->idle, &counters->leased, &counters->dialed, &counters->accepted, &counters->reused, &counters->failed}) {
+      Field(&text, *value);
+    }
+    text += '\n';
+  }
+  for (const auto& [id, counters] : lines_) {
+    text += "kcp\t" + id;
+    for (const auto* value :
+         {&counters->standing, &counters->rtt_us, &counters->loss_ppm, &counters->samples, &counters->streams, &counters->bandwidth,
+          &counters->parity, &counters->sent, &counters->sent_bytes, &counters->received, &counters->received_bytes,
+          &counters->missing, &counters->recovered, &counters->repeated}) {
       Field(&text, *value);
     }
     text += '\n';

@@ -24,12 +24,20 @@ struct PeerCounters {
   std::atomic<uint64_t> idle{0}, leased{0}, dialed{0}, accepted{0}, reused{0}, failed{0};
 };
 
+// One peer over KCP; see src/engines/tproxy/native-stats.ts.
+struct LineCounters {
+  std::atomic<uint64_t> standing{0}, rtt_us{0}, loss_ppm{0}, samples{0}, streams{0}, bandwidth{0}, parity{0}, sent{0},
+      sent_bytes{0}, received{0}, received_bytes{0}, missing{0}, recovered{0}, repeated{0};
+};
+
 // What both threads see.
 class Shared {
  public:
   std::shared_ptr<ServiceCounters> Service(const std::string& id, const char* side);
   void ForgetService(const std::string& id, const char* side);
   std::shared_ptr<PeerCounters> Peer(const std::string& id);
+  std::shared_ptr<LineCounters> Line(const std::string& peer);
+  void ForgetLine(const std::string& peer);
   void SetCongestionControl(const std::string& name);
   // A line of tab-separated fields for TypeScript. Dropped, and counted, when nobody drains them.
   void Emit(std::string line);
@@ -45,6 +53,7 @@ class Shared {
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<ServiceCounters>> services_;
   std::map<std::string, std::shared_ptr<PeerCounters>> peers_;
+  std::map<std::string, std::shared_ptr<LineCounters>> lines_;
   std::string congestion_control_ = "unknown";
   std::vector<std::string> events_;
 };

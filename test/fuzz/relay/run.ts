@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const relay = join(here, '..', '..', '..', 'src', 'native', 'relay');
+const native = join(here, '..', '..', '..', 'src', 'native');
 const [seconds = '10', seed = '1'] = process.argv.slice(2);
 const flags = [
   '-std=c++17',
@@ -26,9 +26,11 @@ const flags = [
   // The OpenSSL headers of this node, as the add-on is built with.
   `-I${join(dirname(dirname(process.execPath)), 'include', 'node')}`,
 ];
-const sources = readdirSync(relay)
-  .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
-  .map((name) => join(relay, name));
+const sources = ['relay', 'kcp'].flatMap((room) =>
+  readdirSync(join(native, room))
+    .filter((name) => name.endsWith('.cc') && name !== 'binding.cc')
+    .map((name) => join(native, room, name)),
+);
 const directory = mkdtempSync(join(tmpdir(), 'arctic-fuzz-'));
 try {
   const objects = sources.map((source, index) => {

@@ -9,7 +9,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { digest, failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
 import type { Implementation } from './engine-process.ts';
-import { CLIENT, type EngineHost, EXIT, type Lab, LIMIT_BITS, SERVER, SERVICES, startLab } from './lab.ts';
+import {
+  CLIENT,
+  type EngineHost,
+  EXIT,
+  type Lab,
+  LIMIT_BITS,
+  SERVER,
+  SERVICES,
+  startLab,
+  type Transport,
+} from './lab.ts';
 
 /** Flows of all services on both hosts. */
 async function activeFlows(lab: Lab): Promise<number> {
@@ -36,10 +46,21 @@ function createRandom(seed: number): (below: number) => number {
 const whenQuiet = (lab: Lab): Promise<void> =>
   until(async () => (await activeFlows(lab)) === 0, 'no flow is left');
 
-export async function runCompliance(t: Test, entryBy: Implementation, exitBy: Implementation): Promise<void> {
-  const lab = await startLab(entryBy, exitBy);
+export async function runCompliance(
+  t: Test,
+  entryBy: Implementation,
+  exitBy: Implementation,
+  transport: Transport = 'tcp',
+): Promise<void> {
+  const lab = await startLab(entryBy, exitBy, transport);
   t.teardown(() => lab.stop());
   await until(async () => ((await lab.entry.stats()).carriers['exit']?.idle ?? 0) >= 8, 'links are warm');
+  if (transport === 'kcp') {
+    await until(
+      async () => (await lab.entry.stats()).kcp['exit']?.state === 'up',
+      'the exit answers over KCP',
+    );
+  }
 
   await t.test('each says what it is, and what the carriers run on', async (t) => {
     t.equal((await lab.entry.stats()).implementation, entryBy);
@@ -191,6 +212,13 @@ export async function runCompliance(t: Test, entryBy: Implementation, exitBy: Im
       t.equal(connections, 0);
       t.equal((await lab.exit.stats()).services[SERVICES.narrow.id]?.exit.refused, refused + 1);
       listener.close();
+    });
+  }
+
+  if (transport === 'kcp') {
+    await t.test('all of that went over UDP', async (t) => {
+      t.ok(((await lab.entry.stats()).kcp['exit']?.sentBytes ?? 0) > 50_000_000);
+      t.equal((await lab.entry.stats()).carriers['exit']?.reused, 0);
     });
   }
 

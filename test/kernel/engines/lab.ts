@@ -172,12 +172,14 @@ async function deliverLocally(netns: Netns): Promise<void> {
   }
 }
 
-function configs(): { readonly entry: TproxyConfig; readonly exit: TproxyConfig } {
+export type Transport = TproxyConfig['entries'][number]['transport'];
+
+function configs(transport: Transport): { readonly entry: TproxyConfig; readonly exit: TproxyConfig } {
   const services = Object.entries(SERVICES).map(([name, { id, mark }]) => ({
     serviceId: id,
     name,
     mark,
-    transport: 'tcp' as const,
+    transport,
     fullyTransparent: name === 'transparent',
     limitBitsPerSecond: name === 'limited' ? LIMIT_BITS : 0,
   }));
@@ -205,7 +207,11 @@ function configs(): { readonly entry: TproxyConfig; readonly exit: TproxyConfig 
 }
 
 /** Builds the namespaces, starts both engines and waits until links are warm. */
-export async function startLab(entryBy: Implementation, exitBy: Implementation): Promise<Lab> {
+export async function startLab(
+  entryBy: Implementation,
+  exitBy: Implementation,
+  transport: Transport = 'tcp',
+): Promise<Lab> {
   const [client, entry, exit, server] = await Promise.all(
     ['client', 'entry', 'exit', 'server'].map((label) => makeNetns(label)),
   );
@@ -268,7 +274,7 @@ export async function startLab(entryBy: Implementation, exitBy: Implementation):
     const [left, right] = hosts;
     if (left === undefined || right === undefined) throw new Error('the engines did not start');
     await agree();
-    const { entry: entryConfig, exit: exitConfig } = configs();
+    const { entry: entryConfig, exit: exitConfig } = configs(transport);
     const start = async (host: EngineHost, options: Partial<RelayOptions> = {}): Promise<void> => {
       const config = host === left ? entryConfig : exitConfig;
       await host.call({
