@@ -16,12 +16,20 @@ const defaultName = (hostName: string): string => {
   return name === '' ? 'peer' : name;
 };
 
+/** A license and two names; the sender has proved nothing yet. */
+const BODY_LIMIT_BYTES = 65_536;
+
 export function bootstrapRoutes(app: App, context: ApiContext): void {
   const { executor, identity, random, options } = context;
 
   app.post(
     '/v1/bootstrap',
-    { schema: documented({ body: BootstrapBody }, { 201: BootstrapAnswer }) },
+    {
+      bodyLimit: BODY_LIMIT_BYTES,
+      // Before the body is read: who may not bootstrap has nothing to send.
+      onRequest: async () => refuseIfBootstrapped(context),
+      schema: documented({ body: BootstrapBody }, { 201: BootstrapAnswer }),
+    },
     (request, reply) => {
       const { license: document, name, description } = request.body;
       refuseIfBootstrapped(context);

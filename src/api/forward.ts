@@ -22,7 +22,6 @@ const NOT_FORWARDED = new Set([
   HOP_HEADER,
 ]);
 const ANSWER_TIMEOUT_MS = 60_000;
-const MAX_BODY_BYTES = 1_048_576;
 
 /** Sends the request on to a member, as the caller, and streams its answer back. */
 export async function forwardTo(
@@ -76,9 +75,11 @@ export async function forwardTo(
 async function readBody(request: FastifyRequest): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
+  const limit = request.routeOptions.bodyLimit;
   for await (const chunk of request.raw as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) throw new ArcticError('TOO_LARGE', 'the request body is larger than 1 MiB.');
+    if (size > limit)
+      throw new ArcticError('TOO_LARGE', `the request body is larger than ${limit / 1_024} KiB.`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -6,6 +6,7 @@ import { parseClientId } from '../../events/ids.ts';
 import { covers, parseScopes, SCOPES } from '../commands/scopes.ts';
 import { secretMatches } from '../identity/secrets.ts';
 import { TOKEN_SECONDS } from '../identity/tokens.ts';
+import { networkOf } from './connections.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { createRateLimit } from './rate-limit.ts';
 import { KeySet, ServerMetadata, TokenAnswer, TokenBody } from './schemas.ts';
@@ -131,7 +132,3 @@ function clientOf(
 
 const fault = (field: string, message: string) =>
   new ArcticError('INVALID_REQUEST', `${field} ${message}.`, [{ pointer: `/${field}`, message }]);
-
-/** One household of IPv6 has 2^64 addresses. */
-const networkOf = (address: string): string =>
-  address.includes(':') ? address.split(':').slice(0, 4).join(':') : address;

@@ -1,22 +1,20 @@
+import type { Readable } from 'node:stream';
+import type { FastifyRequest } from 'fastify';
 import { type ApiContext, type App, actorOf } from './context.ts';
-
-/** A full page of events in one message; gossip has its own, smaller bounds on what it sends. */
-const MESSAGE_LIMIT_BYTES = 8 * 1_048_576;
+import { createPeerBodies } from './peer-body.ts';
 
 /** `/v1/peer/*`: the raw message goes to gossip, which knows who may speak. */
 export function peerSideRoutes(app: App, context: ApiContext): void {
+  const bodies = createPeerBodies(context.peerSide);
   // In a scope of its own, so that bodies are not parsed here and no other route takes raw ones.
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser(
-      '*',
-      { parseAs: 'buffer', bodyLimit: MESSAGE_LIMIT_BYTES },
-      async (_request: unknown, body: unknown) => body,
+    scope.addContentTypeParser('*', (request: FastifyRequest, payload: Readable) =>
+      bodies.read(request.url, request.caller.address, payload),
     );
     scope.route({
       method: ['GET', 'POST'],
       url: '/v1/peer/*',
-      bodyLimit: MESSAGE_LIMIT_BYTES,
       schema: { hide: true },
       handler: async (request, reply) => {
         const answer = await context.peerSide.handle({

@@ -66,6 +66,7 @@ export interface PeerSide {
     readonly projection_digest: string | null;
     readonly clock_skew_ms: number | null;
   };
+  allowance(path: string, head: Uint8Array): { readonly bytes: number; readonly session: string | undefined };
   handle(request: {
     readonly method: string;
     readonly path: string;

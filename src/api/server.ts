@@ -13,6 +13,7 @@ import { accessOf } from './access.ts';
 import { auditRoutes } from './audit.ts';
 import { bootstrapRoutes } from './bootstrap.ts';
 import { clusterRoutes } from './cluster.ts';
+import { limitConnections } from './connections.ts';
 import type { ApiContext, App } from './context.ts';
 import { createCredentialUse } from './credential-use.ts';
 import { credentialRoutes } from './credentials.ts';
@@ -42,7 +43,8 @@ const HEADERS_TIMEOUT_MS = 15_000;
 const KEEP_ALIVE_MS = 75_000;
 /** Requests under way get so long to finish when the agent stops. */
 const STOP_GRACE_MS = 5_000;
-const MAX_CONNECTIONS = 4_096;
+/** How often the two limits above are enforced; the default of 30 s would double them. */
+const CONNECTIONS_CHECK_MS = 2_000;
 
 export interface Api {
   /** Fastify's own object, for `inject` and for more plugins before `start`. */
@@ -148,7 +150,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
 }
 
 function createFastify(options: ApiOptions, context: ApiContext): App {
-  const { ids, logger } = context;
+  const { clock, ids, logger } = context;
   const app = Fastify({
     logger: false,
     bodyLimit: BODY_LIMIT_BYTES,
@@ -165,6 +167,7 @@ function createFastify(options: ApiOptions, context: ApiContext): App {
         requestTimeout: REQUEST_TIMEOUT_MS,
         headersTimeout: HEADERS_TIMEOUT_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
+        connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
       };
       // Fastify asks of a server what node:http and node:https share; only its types tell the two apart.
       const server =
@@ -174,7 +177,7 @@ function createFastify(options: ApiOptions, context: ApiContext): App {
               { ...limits, ...options.tls, minVersion: 'TLSv1.2' },
               handler,
             ) as unknown as Server);
-      server.maxConnections = MAX_CONNECTIONS;
+      limitConnections(server, { clock, warn: (fields, text) => logger.warn(fields, text) });
       return server;
     },
     clientErrorHandler: (error, socket) => {

@@ -17,6 +17,8 @@ export interface Gossip {
   sync(timeoutMs?: number): Promise<void>;
   /** What this host observes of a peer. */
   observed(peer: PeerId): PeerObservation;
+  /** What of a message to this path, beginning with these bytes, is worth reading: the rest need not enter memory. */
+  allowance(path: string, head: Uint8Array): MessageAllowance;
   /** Answers a peer's HTTP request (`/v1/peer/*`). Never throws for bad input: gives a status and a body. */
   handle(request: PeerRequest): Promise<PeerResponse>;
   /** Tells the peers we go, before `stop`. */
@@ -32,6 +34,14 @@ export interface PeerObservation {
   readonly log_head: number | null;
   readonly projection_digest: string | null;
   readonly clock_skew_ms: number | null;
+}
+
+/** A bound on what somebody who has not proved anything yet makes this host hold. */
+export interface MessageAllowance {
+  /** Bytes of the body to read; what is longer is cut off there and refused by `handle`. */
+  readonly bytes: number;
+  /** Messages of one session are counted together; undefined: those of one address are. */
+  readonly session: string | undefined;
 }
 
 export interface PeerRequest {

@@ -7,6 +7,7 @@ import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import type { Identity } from '../identity/contract.ts';
 import { verifyRaw } from '../identity/handshake-keys.ts';
 import { createAdmission } from './admission.ts';
+import { allowanceOf } from './allowance.ts';
 import type { Gossip } from './contract.ts';
 import type { GossipLog, HistoryMark, Profile, Report } from './machine/core.ts';
 import { once } from './machine/core.ts';
@@ -120,6 +121,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
       }),
     sync: (timeoutMs = SYNC_LIMIT) => within(timeoutMs, (done) => machine.round(done)),
     observed: (peer) => machine.observed(peer),
+    allowance: (path, head) => allowanceOf(machine.sessions, path, head),
     handle: async (request) => machine.handle(request),
     // After what was just appended has left: a peer that takes its leave says so in its last push.
     leave: () => within(LEAVE_LIMIT, (done) => clock.after(0, () => machine.farewell(done))),

@@ -6,6 +6,8 @@ export const PROTOCOLS: readonly number[] = [1];
 
 /** Largest request or answer on the wire, bytes. */
 export const MAX_BODY = 4 * 1024 * 1024;
+/** Largest handshake message, bytes: the sealed license and members of a confirmation, in base64, with room to spare. */
+export const MAX_HANDSHAKE = 320 * 1024;
 /** Largest message after inflation, bytes: a hostile member cannot make us allocate more. */
 export const MAX_MESSAGE = 32 * 1024 * 1024;
 /** Messages below this many bytes are not worth deflating. */

@@ -10,6 +10,8 @@ import { DEFLATE_FROM, MAX_BODY, MAX_MESSAGE } from './parameters.ts';
 const MAGIC = Buffer.from('AG01');
 const HEADER = MAGIC.length + 16 + 8 + 8;
 const TAG = 16;
+/** The shortest sealed body, bytes. */
+export const SEALED_MINIMUM = HEADER + 1 + TAG;
 
 export interface SealContext {
   readonly role: 'request' | 'answer';
@@ -69,7 +71,7 @@ export function seal(
 
 /** Reads the public part, which says whose key opens the rest. Undefined when this is no sealed body. */
 export function sealedHeader(body: Uint8Array): SealedHeader | undefined {
-  if (body.length < HEADER + 1 + TAG || body.length > MAX_BODY) return undefined;
+  if (body.length < SEALED_MINIMUM || body.length > MAX_BODY) return undefined;
   const view = Buffer.from(body.buffer, body.byteOffset, body.length);
   if (!view.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
   const counter = view.readBigUInt64BE(MAGIC.length + 16);

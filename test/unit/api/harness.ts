@@ -182,6 +182,7 @@ export function createHarness(
       projection_digest: null,
       clock_skew_ms: 0,
     }),
+    allowance: () => ({ bytes: 4 * 1_048_576, session: 'member' }),
     handle: async (message) => {
       messages.push(message);
       return {
