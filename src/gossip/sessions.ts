@@ -135,7 +135,7 @@ export function createSessions(deps: { readonly local: PeerId; readonly monotoni
       for (const session of ofPeer.get(peer) ?? []) end(session, reason);
     },
     sweep(now) {
-      for (const session of [...byId.values()]) {
+      for (const session of byId.values()) {
         const due = Math.min(
           session.endsAt ?? Number.POSITIVE_INFINITY,
           session.establishedAt + SESSION_MAX_AGE,

@@ -244,7 +244,7 @@ export class Crowd {
       } as unknown as AnyEvent;
     });
     const machine = createMachine(
-      { heartbeat: this.#options.heartbeat },
+      { heartbeat: this.#options.heartbeat, resumed: true },
       {
         clock,
         random,

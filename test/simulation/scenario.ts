@@ -9,6 +9,34 @@ export interface Outcome {
   readonly story: readonly string[];
   /** Requests that came to no recorded end. */
   readonly unexplained: number;
+  /** Chains with a hole, a wrong link or an event twice, in words. */
+  readonly broken: readonly string[];
+}
+
+/** Every chain a host holds must be whole: numbered from 1 without a hole, each event linked to the one before, none twice. */
+function brokenChains(node: Node): readonly string[] {
+  const heads = new Map<string, { readonly seq: number; readonly hash: string }>();
+  const seen = new Set<string>();
+  const broken: string[] = [];
+  for (const event of node.log.events) {
+    const chain = `${event.origin}/${event.stream}`;
+    const before = heads.get(chain);
+    const linked = before === undefined ? event.seq === 1 : event.prev_hash === before.hash;
+    if (event.seq !== (before?.seq ?? 0) + 1 || !linked)
+      broken.push(`host ${node.index}: ${chain} ${event.seq} does not follow ${before?.seq ?? 0}`);
+    if (seen.has(event.id)) broken.push(`host ${node.index}: ${event.id} twice`);
+    seen.add(event.id);
+    heads.set(chain, event);
+  }
+  return broken;
+}
+
+export interface ScenarioOptions {
+  /** A cluster of two up to this many, put together one by one; some more may join. */
+  readonly mostHosts?: number;
+  /** Exactly this many that have come together already. */
+  readonly hosts?: number;
+  readonly light?: boolean;
 }
 
 const LOSSES = [0, 0, 0.05, 0.3];
@@ -17,11 +45,8 @@ const LOSSES = [0, 0, 0.05, 0.3];
  * One life of a small cluster under everything that goes wrong, then peace. What must hold afterwards: all hosts hold the same
  * events and believe the same, nothing written is lost, nobody is quarantined.
  */
-export function runScenario(
-  seed: number,
-  mostHosts = 5,
-  options: { readonly light?: boolean } = {},
-): Outcome {
+export function runScenario(seed: number, options: ScenarioOptions = {}): Outcome {
+  const { mostHosts = 5, hosts } = options;
   const world = new World(seed, options);
   const { random } = world;
   const pick = <T>(items: readonly T[]): T => {
@@ -29,7 +54,11 @@ export function runScenario(
     if (item === undefined) throw new Error('nothing to pick from');
     return item;
   };
-  const nodes: Node[] = world.cluster(2 + Math.floor(random.fraction() * (mostHosts - 1)));
+  const heartbeat = pick([1_000, 2_000, 5_000]);
+  const nodes: Node[] =
+    hosts === undefined
+      ? world.cluster(2 + Math.floor(random.fraction() * (mostHosts - 1)), { heartbeat })
+      : world.founded(hosts, { heartbeat });
   const written: string[] = [];
   const story: string[] = [];
   const tell = (text: string) => story.push(`${Math.round(world.time.now)} ${text}`);
@@ -49,7 +78,7 @@ export function runScenario(
     nodes.every((node) => node.slowness === 0) &&
     running().length === nodes.length;
   const enter = (by: Node): void => {
-    const node = world.add();
+    const node = world.add({ heartbeat });
     node.bootstrap();
     node.start();
     const result = world.tryJoin(by, node.address);
@@ -89,7 +118,9 @@ export function runScenario(
     nodes.splice(nodes.indexOf(node), 1);
   };
 
-  for (let step = 0; step < 40; step += 1) {
+  // A step of many hosts is much more life than one of a few.
+  const steps = hosts === undefined ? 15 + Math.floor(random.fraction() * 26) : 10;
+  for (let step = 0; step < steps; step += 1) {
     const dice = random.fraction();
     if (dice < 0.55) {
       if (running().length > 0) write(pick(running()));
@@ -119,7 +150,7 @@ export function runScenario(
       tell(`host ${node.index} ${node.slowness === 0 ? 'is quick again' : `is ${node.slowness} ms slow`}`);
     } else if (dice < 0.95) {
       const by = running().find((node) => node.machine?.holdReason() === undefined);
-      if (by !== undefined && nodes.length < mostHosts + 2) enter(by);
+      if (by !== undefined && nodes.length < (hosts ?? mostHosts) + 2) enter(by);
     } else if (dice < 0.97) {
       if (nodes.length > 2 && peaceful() && world.until(() => world.converged(), 20_000)) {
         const node = pick(nodes);
@@ -177,6 +208,7 @@ export function runScenario(
     lost: written.filter((label) => label !== '' && !everything.has(label)),
     quarantines: nodes.reduce((sum, node) => sum + node.local('origin.quarantined').length, 0),
     writes: written.length,
+    broken: nodes.flatMap(brokenChains),
     story,
     unexplained: world.requests - world.underWay - Object.values(world.fates).reduce((sum, n) => sum + n, 0),
   };

@@ -300,6 +300,7 @@ export class World {
   readonly time = new VirtualTime();
   readonly random: Random;
   readonly nodes: Node[] = [];
+  readonly #byEndpoint = new Map<string, Node>();
   path: Path = { loss: 0, minDelay: 1, maxDelay: 20 };
   /** Nodes in different groups cannot reach each other; undefined: one network. */
   groups: ((node: Node) => number) | undefined;
@@ -325,6 +326,7 @@ export class World {
   add(options: NodeOptions = {}): Node {
     const node = new Node(this, this.nodes.length, options);
     this.nodes.push(node);
+    this.#byEndpoint.set(`http://${node.address}`, node);
     return node;
   }
 
@@ -337,6 +339,31 @@ export class World {
       node.start();
     }
     for (const other of others) if (first !== undefined) this.join(first, other);
+    return nodes;
+  }
+
+  /** The same without its beginning: every host holds what all of them signed when they came together. */
+  founded(count: number, options: NodeOptions = {}): Node[] {
+    const nodes = Array.from({ length: count }, () => this.add(options));
+    const [first, ...others] = nodes;
+    for (const node of nodes) node.bootstrap();
+    for (const { peerId, address, signer } of others)
+      first?.append({
+        type: 'peer.admitted',
+        entity: peerId,
+        data: {
+          peer_id: peerId,
+          public_key: Buffer.from(signer.publicKey).toString('base64'),
+          name: null,
+          address,
+          endpoints: [`http://${address}`],
+        },
+      });
+    for (const from of nodes)
+      for (const to of nodes)
+        if (from !== to)
+          to.log.receive(from.peerId, from.signer.publicKey, from.log.range(from.peerId, 1, 10_000));
+    for (const node of nodes) node.start();
     return nodes;
   }
 
@@ -356,10 +383,17 @@ export class World {
     return result ?? new ArcticError('UNAVAILABLE', 'the join never ended');
   }
 
+  /** The host at an endpoint; hosts may move. */
+  #at(endpoint: string): Node | undefined {
+    const isThere = (node: Node): boolean => endpoint === `http://${node.address}` && !node.gone;
+    const usual = this.#byEndpoint.get(endpoint);
+    return usual !== undefined && isThere(usual) ? usual : this.nodes.find(isThere);
+  }
+
   post(from: Node, options: PostOptions, done: (outcome: PostOutcome) => void): void {
     const { time, random } = this;
     const endpoint = options.endpoints[0] ?? '';
-    const to = this.nodes.find((node) => endpoint === `http://${node.address}` && !node.gone);
+    const to = this.#at(endpoint);
     const slow = from.slowness + (to?.slowness ?? 0);
     const delay = () =>
       slow + this.path.minDelay + random.fraction() * (this.path.maxDelay - this.path.minDelay);

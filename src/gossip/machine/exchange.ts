@@ -84,8 +84,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     if (member)
       for (const [origin, tip] of theirs)
         if (history.beyondRemoval(origin, tip.seq)) seen.set(origin, link.beyond.get(origin) ?? now);
-    link.beyond.clear();
-    for (const [origin, at] of seen) link.beyond.set(origin, at);
+    if (seen.size > 0 || link.beyond.size > 0) link.beyond = seen;
   };
 
   const raise = (link: Link, origin: PeerId, seq: number, hash: string): void => {
@@ -158,17 +157,17 @@ export function createExchange(deps: ExchangeDeps): Exchange {
 
   const pushes = (link: Link): [PeerId, number][] => {
     const wants: [PeerId, number][] = [];
-    for (const [origin, from] of link.dirty) {
+    for (const [origin, from] of link.dirty ?? []) {
       const theirs = link.known.get(origin)?.seq ?? 0;
       const after = Math.max(theirs, from - 1);
       if (origin !== link.peer && history.held(origin) > after) wants.push([origin, after]);
     }
-    link.dirty.clear();
+    link.dirty = undefined;
     return wants;
   };
 
   const push = (link: Link): void => {
-    if (link.pushing || link.dirty.size === 0 || link.state === 'unreachable') return;
+    if (link.pushing || link.dirty === undefined || link.state === 'unreachable') return;
     const wants = pushes(link);
     if (wants.length === 0) return;
     const lacking = wants.reduce((sum, [origin, after]) => sum + history.held(origin) - after, 0);
@@ -195,6 +194,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
   };
 
   const markDirty = (link: Link, origin: PeerId, seq: number): void => {
+    link.dirty ??= new Map();
     const from = link.dirty.get(origin);
     if (from === undefined || seq < from) link.dirty.set(origin, seq);
   };

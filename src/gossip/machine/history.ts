@@ -85,7 +85,11 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   const searches = new Map<PeerId, Search>();
   /** Tips already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
   const examined = new Set<string>();
-  const heads = new Map<PeerId, Tip>();
+  let heads = new Map<PeerId, Tip>();
+  /** Given out as the tips: changed no more, but copied. */
+  let shared = false;
+  /** Origins held, sorted. */
+  let order: readonly PeerId[] = [];
   /** Origins that changed after a state, newest state last. */
   const past: { readonly digest: string; readonly changed: Set<PeerId> }[] = [];
   let changedAt = Number.NEGATIVE_INFINITY;
@@ -111,14 +115,19 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
 
   const current = () => {
     if (cached !== undefined) return cached;
-    const tips = new Map<PeerId, Tip>();
+    let tips = heads;
+    shared = true;
     for (const [origin, tip] of heads) {
       const limit = limitOf(origin);
-      const standing = tip.seq <= limit ? tip : tipAt(origin, limit);
-      if (standing !== undefined) tips.set(origin, standing);
+      if (tip.seq <= limit) continue;
+      if (tips === heads) tips = new Map(heads);
+      const standing = tipAt(origin, limit);
+      if (standing === undefined) tips.delete(origin);
+      else tips.set(origin, standing);
     }
+    if (order.length !== heads.size) order = [...heads.keys()].sort();
     const hash = createHash('sha256');
-    for (const origin of [...tips.keys()].sort()) {
+    for (const origin of order) {
       const tip = tips.get(origin);
       if (tip !== undefined) hash.update(`${origin}:${tip.seq}:${tip.hash}\n`);
     }
@@ -256,6 +265,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
         if (past.length > RECENT_DIGESTS) past.shift();
       }
       changedAt = deps.clock.monotonic();
+      if (shared) heads = new Map(heads);
+      shared = false;
       for (const event of config) {
         heads.set(event.origin, { seq: event.seq, hash: event.hash });
         past.at(-1)?.changed.add(event.origin);

@@ -18,8 +18,8 @@ export interface Link {
   /** The join found that the peer cannot open connections to this host. */
   oneWay: boolean;
   suspectSince: number | undefined;
-  /** Members that suspect it too, since this host does. */
-  readonly confirmedBy: Set<PeerId>;
+  /** Members that suspect it too, since this host does; undefined: none. */
+  confirmedBy: Set<PeerId> | undefined;
   /** When another member last vouched for it. */
   vouchedAt: number | undefined;
   skew: number | undefined;
@@ -45,14 +45,17 @@ export interface Link {
   readonly known: Known;
   remote: State | undefined;
   /** Removed origins of which the peer holds more than the removal lets stand, and since when that is seen (monotonic ms). */
-  readonly beyond: Map<PeerId, number>;
+  beyond: ReadonlyMap<PeerId, number>;
   pushing: boolean;
   pulling: boolean;
   /** Another pull is due when this one ends. */
   pullAgain: boolean;
-  /** Origins to push, from which sequence number. */
-  readonly dirty: Map<PeerId, number>;
+  /** Origins to push, from which sequence number; undefined: nothing. */
+  dirty: Map<PeerId, number> | undefined;
 }
+
+/** A thousand links are a thousand times all this, so what is mostly empty is shared. */
+const NONE: ReadonlyMap<PeerId, number> = new Map();
 
 export const createLink = (peer: PeerId): Link => ({
   peer,
@@ -63,7 +66,7 @@ export const createLink = (peer: PeerId): Link => ({
   inboundAt: undefined,
   oneWay: false,
   suspectSince: undefined,
-  confirmedBy: new Set(),
+  confirmedBy: undefined,
   vouchedAt: undefined,
   skew: undefined,
   skewReported: false,
@@ -79,11 +82,11 @@ export const createLink = (peer: PeerId): Link => ({
   endpointsKey: '',
   known: new Known(),
   remote: undefined,
-  beyond: new Map(),
+  beyond: NONE,
   pushing: false,
   pulling: false,
   pullAgain: false,
-  dirty: new Map(),
+  dirty: undefined,
 });
 
 /** URLs of a peer in the order to try: the last good one, its configured ones, then its address. */

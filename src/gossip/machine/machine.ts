@@ -32,6 +32,8 @@ export interface MachineOptions {
   readonly handshakeTimeout?: number;
   /** Up to this many peers a change is pushed to everybody; default PUSH_ALL_LIMIT. */
   readonly pushAllLimit?: number;
+  /** Starts in the middle of a quiet life instead of at a start: all peers are connected and agree (simulations of many). */
+  readonly resumed?: boolean;
 }
 
 /** The whole peer-to-peer protocol of one host. Whatever it needs of the world comes in through `MachineDeps`. */
@@ -222,7 +224,11 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       unsubscribe = log.subscribe(onAppended);
       membership.review();
       // Whoever starts has news to fetch: it does not wait for the smaller id to begin.
-      for (const link of links.values()) membership.revive(link);
+      for (const link of links.values())
+        if (options.resumed === true) {
+          membership.resume(link);
+          link.known.reset(history.tips());
+        } else membership.revive(link);
       tick();
     },
     stop() {

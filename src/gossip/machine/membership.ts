@@ -1,33 +1,28 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyNewEvent } from '../../../events/envelope.ts';
-import type { HandshakeFailure, TransportFault } from '../failures.ts';
-import { transportFailure } from '../failures.ts';
+import type { PeerView } from '../../../projections/views.ts';
+import type { HandshakeFailure } from '../failures.ts';
 import type { Request } from '../messages.ts';
 import {
   FAN_OUT,
   HANDSHAKE_PAUSES,
   HANDSHAKE_PENDING,
   HANDSHAKE_TRIES,
-  INDIRECT_PROBES,
-  MAX_HEALTH_SCORE,
-  OWN_LATENESS,
   PUSH_ALL_LIMIT,
   RENEW_AFTER,
   RENEW_GRACE,
-  requestTimeout,
   retryUnknown,
   retryUnreachable,
   SKEW_LIMIT,
-  suspicionTimeout,
-  vouchLifetime,
   yieldToSmaller,
 } from '../parameters.ts';
 import { newSession, type Session, type Sessions } from '../sessions.ts';
 import type { CallResult } from './channel.ts';
 import type { MachineDeps } from './core.ts';
+import { createDetection, type Detection } from './detection.ts';
 import type { Exchange } from './exchange.ts';
 import { type Agreement, initiate } from './handshake.ts';
-import { createLink, endpointsOf, isPartner, type Link, partners, sample } from './links.ts';
+import { createLink, endpointsOf, isPartner, type Link, partners } from './links.ts';
 
 export interface MembershipDeps {
   readonly machine: MachineDeps;
@@ -42,10 +37,10 @@ export interface MembershipDeps {
 }
 
 /**
- * Who is there: sessions kept alive and renewed, silence noticed (SWIM with suspicion and indirect probes, Lifeguard's local
- * health), and the state of each peer as this host sees it. Only transitions become events.
+ * Who is there: sessions kept alive and renewed, silence noticed (detection.ts), and the state of each peer as this host sees
+ * it. Only transitions become events.
  */
-export interface Membership {
+export interface Membership extends Pick<Detection, 'vouched' | 'suspectedBy' | 'late' | 'patience'> {
   linkOf(peer: PeerId): Link;
   /** Ends every session with a peer and forgets its link. */
   drop(peer: PeerId): void;
@@ -62,17 +57,12 @@ export interface Membership {
   confirmed(link: Link, session: Session): void;
   /** Handshake when one is needed, then a comparison; `done` when the attempt is over. */
   contact(link: Link, done: () => void): void;
+  /** Sessions stand and both logs are known to agree: the next probe comes some time within a round. */
+  resume(link: Link): void;
   /** Lets an unreachable peer be tried again now. */
   revive(link: Link): void;
   /** The peer said that it stops. */
   stopped(link: Link): void;
-  vouched(link: Link): void;
-  /** Another member asks about a peer: it suspects it too. */
-  suspectedBy(link: Link, by: Link): void;
-  /** A timer of this host came this much after its time, ms. */
-  late(ms: number): void;
-  /** By what the limit of a request is multiplied (Lifeguard: 1 + local health score). */
-  patience(): number;
   reportSkew(peer: PeerId, ms: number): void;
 }
 
@@ -86,10 +76,9 @@ export function createMembership(
   const { machine, sessions, links, record } = deps;
   const { clock, identity, random, report, views } = machine;
   const { heartbeat } = options;
-  /** Lifeguard: 0 when our own probes come back; grows when they do not, for then the fault may be ours. */
-  let health = 0;
-  /** Until then failures are put down to this host itself: its timers were late. */
-  let slowUntil = Number.NEGATIVE_INFINITY;
+  /** The peers as they were at the last review: the same rows mean that nothing about them changed. */
+  let reviewed: readonly PeerView[] | undefined;
+  let joiningThen = 0;
 
   const jitter = (ms: number): number => ms * (0.9 + 0.2 * random.fraction());
   const viewOf = (link: Link) => views.peers.get(link.peer);
@@ -155,51 +144,20 @@ export function createMembership(
     });
   };
 
-  /** SWIM: others may reach the peer although we do not. Their answer comes as `probed`. */
-  const probeIndirectly = (link: Link): void => {
-    const candidates = [...links.values()].filter(
-      (one) => one !== link && one.state === 'active' && live(one),
-    );
-    for (const one of sample(candidates, INDIRECT_PROBES, () => random.fraction()))
-      deps.call(one, { kind: 'probe', target: link.peer }, (result) => {
-        if (result.ok && result.reply.kind === 'ok' && result.reply.silent === true)
-          link.confirmedBy.add(one.peer);
-      });
-  };
-
-  const silent = (link: Link, fault: TransportFault | 'invalid'): void => {
-    const now = clock.monotonic();
-    // Whatever was under way while this host stood still says nothing about the peer.
-    if (now < slowUntil) return;
-    health = Math.min(MAX_HEALTH_SCORE, health + 1);
-    const reason =
-      fault === 'invalid'
-        ? 'its answers do not verify'
-        : transportFailure(fault).text.replace('handshake failed: ', '');
-    // What it was given up for stays the reason; the pings that go on only notice its return.
-    if (link.state === 'unreachable') return;
-    if (link.suspectSince === undefined) {
-      link.suspectSince = now;
-      link.confirmedBy.clear();
-      link.state = 'suspect';
-    }
-    const limit = suspicionTimeout(heartbeat, links.size + 1, link.confirmedBy.size);
-    if (now - link.suspectSince < limit) {
-      probeIndirectly(link);
-      return;
-    }
-    const vouched = link.vouchedAt !== undefined && now - link.vouchedAt < vouchLifetime(heartbeat);
-    if (vouched) {
-      link.reason = `answers other members but not this host: ${reason}`;
-      probeIndirectly(link);
-    } else {
-      setUnreachable(link, reason);
-    }
-  };
+  const detection = createDetection(
+    {
+      machine,
+      links,
+      connected: (link) => live(link) !== undefined,
+      call: deps.call,
+      giveUp: setUnreachable,
+    },
+    { heartbeat },
+  );
 
   const observe: Membership['observe'] = (link, result) => {
     if (result.ok) {
-      health = Math.max(0, health - 1);
+      detection.answered();
       return heard(link, result.skew);
     }
     if (result.fault !== 'no_session') return;
@@ -214,13 +172,12 @@ export function createMembership(
       const first = !link.attempted;
       link.attempted = true;
       link.compared ||= outcome !== 'failed';
-      const many = Math.max(1, Math.ceil(links.size / PUSH_ALL_LIMIT));
-      const pause =
-        link.state === 'unreachable' ? retryUnreachable(heartbeat) : heartbeat * Math.max(many, 1 + health);
+      const pause = detection.pause(link);
       // All links of a large cluster are made at once at a start; from then on their pings are spread over the whole pause.
-      const wait = first && many > 1 ? heartbeat + random.fraction() * (pause - heartbeat) : pause;
+      const wait =
+        first && links.size > PUSH_ALL_LIMIT ? heartbeat + random.fraction() * (pause - heartbeat) : pause;
       link.nextPingAt = clock.monotonic() + jitter(wait);
-      if (outcome === 'failed' && !call.ok && call.fault !== 'no_session') silent(link, call.fault);
+      if (outcome === 'failed' && !call.ok && call.fault !== 'no_session') detection.silent(link, call.fault);
       done();
     });
   };
@@ -335,6 +292,7 @@ export function createMembership(
   };
 
   const drop = (peer: PeerId): void => {
+    reviewed = undefined;
     links.delete(peer);
     sessions.endAll(peer, 'removed');
   };
@@ -352,28 +310,24 @@ export function createMembership(
       sessions.confirm(session);
       dropStale(link);
     },
-    suspectedBy(link, by) {
-      if (link.suspectSince !== undefined) link.confirmedBy.add(by.peer);
-    },
-    late(ms) {
-      if (ms < OWN_LATENESS * heartbeat) return;
-      health = Math.min(MAX_HEALTH_SCORE, health + 1);
-      slowUntil = clock.monotonic() + requestTimeout(heartbeat) * (1 + health);
-      for (const link of links.values()) {
-        if (link.suspectSince === undefined) continue;
-        link.suspectSince = clock.monotonic();
-        link.confirmedBy.clear();
-      }
-    },
-    patience: () => 1 + health,
-    vouched(link) {
-      link.vouchedAt = clock.monotonic();
+    suspectedBy: detection.suspectedBy,
+    late: detection.late,
+    patience: detection.patience,
+    vouched: detection.vouched,
+    resume(link) {
+      link.state = 'active';
+      link.attempted = true;
+      link.nextPingAt = clock.monotonic() + random.fraction() * detection.pause(link);
     },
     stopped(link) {
       setUnreachable(link, 'the peer announced that it stops');
     },
     contact,
     review() {
+      const rows = views.peers.list();
+      if (rows === reviewed && deps.joining.size === joiningThen) return;
+      reviewed = rows;
+      joiningThen = deps.joining.size;
       const wanted = new Set<PeerId>();
       for (const view of partners(machine)) {
         wanted.add(view.id);
