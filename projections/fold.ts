@@ -26,7 +26,7 @@ export interface Touched {
 }
 
 /** Raise when the meaning of the fold changes; snapshots of another meaning are then not used. */
-const REVISION = 3;
+const REVISION = 4;
 /**
  * Version of the fold as it stands in snapshots: its revision and the versions of the events it understands, because an event
  * of a newer version is passed over until an upgrade, and has to be folded then.
@@ -40,6 +40,9 @@ export const FOLD_VERSION: number = Number.parseInt(
 
 /** From which of its sequence numbers on nothing of an origin counts, because it signed two histories. */
 export type Forks = ReadonlyMap<PeerId, number>;
+
+/** Some 3 ms. */
+const STAMPS_A_TURN = 5_000;
 
 interface Dump {
   readonly forks: readonly (readonly [PeerId, number])[];
@@ -195,18 +198,41 @@ export class Fold implements Views {
 
   /** Everything, registers and tombstones included, as bytes for a snapshot. */
   encode(): Uint8Array {
+    return Buffer.from([...this.encodeInTurns()].join(''));
+  }
+
+  /**
+   * The same in pieces of JSON text that take a few milliseconds each. They tell how things stood when the first was asked
+   * for, whatever is folded between them. One at a time: another call ends the one before.
+   */
+  *encodeInTurns(): Generator<string, undefined> {
     const stamps = new StampWriter();
     const parts = {
       forks: [...this.#forks],
       seen: [...this.#seen].map(([origin, set]) => [origin, set.ranges] as const),
       peers: this.peers.dump(stamps),
       services: this.services.dump(stamps),
-      routes: this.routes.dump(stamps),
       credentials: this.credentials.dump(stamps),
       license: this.#license.dump(),
       cluster: this.#cluster.dump(stamps),
     };
-    return Buffer.from(JSON.stringify({ stamps: stamps.dump(), ...parts }));
+    const routes = this.routes.dumpInTurns(stamps);
+    const first = routes.next();
+    yield `${JSON.stringify(parts).slice(0, -1)},"routes":[`;
+    let written = '';
+    for (let slice = first; slice.done !== true; slice = routes.next()) {
+      const text = JSON.stringify(slice.value).slice(1, -1);
+      if (text === '') continue;
+      yield `${written}${text}`;
+      written = ',';
+    }
+    const { origins, flat } = stamps.dump();
+    yield `],"stamps":{"origins":${JSON.stringify(origins)},"flat":[`;
+    for (let from = 0; from < flat.length; from += STAMPS_A_TURN * 3) {
+      const text = JSON.stringify(flat.slice(from, from + STAMPS_A_TURN * 3)).slice(1, -1);
+      yield `${from === 0 ? '' : ','}${text}`;
+    }
+    yield ']}}';
   }
 
   /** The inverse of `encode`. Throws when the bytes are not what it wrote. */

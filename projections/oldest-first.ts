@@ -11,11 +11,18 @@ export class OldestFirst<E, Row> {
   readonly #stampOf: (entry: E) => Stamp;
   readonly #rowOf: (entry: E) => Row;
   readonly #entries: E[] = [];
-  #rows: readonly Row[] | undefined;
+  readonly #weakly: boolean;
+  #rows: { deref(): readonly Row[] | undefined } | undefined;
   /** What has happened to the entries since the rows were made; too much of it makes them anew. */
   #edits: { readonly kind: 'put' | 'insert' | 'remove'; readonly index: number; readonly entry: E }[] = [];
 
-  constructor(stampOf: (entry: E) => Stamp, rowOf: (entry: E) => Row) {
+  /** `weakly`: the list may be collected as garbage; 100,000 rows are as large as what they are made from. */
+  constructor(
+    stampOf: (entry: E) => Stamp,
+    rowOf: (entry: E) => Row,
+    options: { readonly weakly?: boolean } = {},
+  ) {
+    this.#weakly = options.weakly ?? false;
     this.#stampOf = stampOf;
     this.#rowOf = rowOf;
   }
@@ -30,17 +37,22 @@ export class OldestFirst<E, Row> {
 
   /** Rows, oldest first; the same array until something changes. A few changes cost a copy, not every row. */
   get rows(): readonly Row[] {
-    if (this.#rows === undefined) this.#rows = this.#entries.map(this.#rowOf);
-    else if (this.#edits.length > 0) {
-      const rows = this.#rows.slice();
-      for (const { kind, index, entry } of this.#edits) {
-        if (kind === 'remove') rows.splice(index, 1);
-        else rows.splice(index, kind === 'put' ? 1 : 0, this.#rowOf(entry));
-      }
-      this.#rows = rows;
-    }
+    const rows = this.#current();
+    if (rows !== this.#rows?.deref()) this.#rows = this.#weakly ? new WeakRef(rows) : { deref: () => rows };
     this.#edits = [];
-    return this.#rows;
+    return rows;
+  }
+
+  #current(): readonly Row[] {
+    const held = this.#rows?.deref();
+    if (held === undefined) return this.#entries.map(this.#rowOf);
+    if (this.#edits.length === 0) return held;
+    const rows = held.slice();
+    for (const { kind, index, entry } of this.#edits) {
+      if (kind === 'remove') rows.splice(index, 1);
+      else rows.splice(index, kind === 'put' ? 1 : 0, this.#rowOf(entry));
+    }
+    return rows;
   }
 
   /** The row of an entry changed; without one, any may have. */

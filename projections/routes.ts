@@ -1,51 +1,42 @@
 import type { Hlc, RouteKey, ServiceId } from '../events/brand.ts';
-import type { EventData } from '../events/catalogue.ts';
 import type { AnyEvent } from '../events/envelope.ts';
 import { listDigest, rowDigest } from './digest.ts';
 import { OldestFirst } from './oldest-first.ts';
-import { emptyRegisters, type Registers, write } from './registers.ts';
+import { emptyRegisters, type Registers } from './registers.ts';
+import {
+  clearFields,
+  newEntry,
+  ROUTE_FIELDS,
+  type RouteEntry,
+  type RouteFields,
+  registersOf,
+  restoreFields,
+  writeFields,
+} from './route-entry.ts';
 import { dumpRegisters, loadRegisters, type StampReader, type StampWriter } from './snapshot-codec.ts';
 import { compareStamps, earlier, type Stamp, timeOf } from './stamp.ts';
 import type { RouteCollection, RouteView } from './views.ts';
 
-type Fields = Pick<EventData['route.added'], 'priority' | 'source_cidr' | 'dest_cidr'>;
-export const ROUTE_FIELDS = [
-  'priority',
-  'source_cidr',
-  'dest_cidr',
-] as const satisfies readonly (keyof Fields)[];
+export { ROUTE_FIELDS };
 
 const MODULUS = 1n << 256n;
 
 /** Numbers proposed more than once are told apart by their rank, in steps of this. */
 const RANK_STEP = 2 ** 32;
 
-interface Entry {
-  readonly key: RouteKey;
-  registers: Registers<Fields>;
-  /** Of the earliest `route.added`; undefined while only an update has arrived. */
-  added: Stamp | undefined;
-  service: ServiceId | undefined;
-  proposed: number;
-  deleted: Stamp | undefined;
-  version: number;
-  row: RouteView | undefined;
-  /** What it counts for in its service's sum. */
-  counted: bigint;
-  /** Where it stands in `byPrefixes`; -1 for nowhere. */
-  bucket: number;
-}
+/** Entries dumped before the event loop gets its turn, some 3 ms. */
+const ENTRIES_A_TURN = 2_000;
 
 interface OfService {
-  readonly live: OldestFirst<Entry, RouteView>;
+  readonly live: OldestFirst<RouteEntry, RouteView>;
   /** Everything that ever proposed a number, earliest first, deleted ones too: so a number, once seen, stays. */
-  readonly proposals: Map<number, Entry[]>;
+  readonly proposals: Map<number, RouteEntry | RouteEntry[]>;
   highest: number;
-  /** The digests of the live routes added up modulo 2^256; entries of `dirty` count with what they were. */
+  /** The digests of the live routes added up modulo 2^256; entries of `dirty` are not in it. */
   sum: bigint;
-  readonly dirty: Set<Entry>;
+  readonly dirty: Set<RouteEntry>;
   /** The live ones by a hash of their prefixes: numbers, because text as key would cost as much as the routes. */
-  readonly byPrefixes: Map<number, Entry | Entry[]>;
+  readonly byPrefixes: Map<number, RouteEntry | RouteEntry[]>;
 }
 
 const NONE: readonly RouteView[] = [];
@@ -53,9 +44,11 @@ const NONE: readonly RouteView[] = [];
 /** Routes, grouped by service. Those of a service that is deleted or not known (yet) are held, and shown to nobody. */
 export class Routes implements RouteCollection {
   readonly #isLive: (service: ServiceId) => boolean;
-  readonly #all = new Map<RouteKey, Entry>();
+  readonly #all = new Map<RouteKey, RouteEntry>();
   readonly #services = new Map<ServiceId, OfService>();
   #renumbered: RouteKey[] = [];
+  #dumps = 0;
+  #dumping: { readonly number: number; readonly writeEntry: (entry: RouteEntry) => void } | undefined;
 
   constructor(isLive: (service: ServiceId) => boolean) {
     this.#isLive = isLive;
@@ -75,13 +68,22 @@ export class Routes implements RouteCollection {
 
   byNumber(service: ServiceId, number: number): RouteView | undefined {
     const rank = Math.floor((number - 1) / RANK_STEP);
-    const entry = this.#services.get(service)?.proposals.get(numberClass(number))?.[rank];
+    const entry = entriesOf(this.#services.get(service)?.proposals.get(numberClass(number)))[rank];
     return entry && this.get(entry.key);
   }
 
   ofService(service: ServiceId): readonly RouteView[] {
     const routes = this.#services.get(service);
     return routes && this.#isLive(service) ? routes.live.rows : NONE;
+  }
+
+  countOf(service: ServiceId): number {
+    return this.#isLive(service) ? (this.#services.get(service)?.live.size ?? 0) : 0;
+  }
+
+  *eachOf(service: ServiceId): Iterable<RouteView> {
+    const group = this.#isLive(service) ? this.#services.get(service) : undefined;
+    for (const entry of group?.live.entries ?? []) yield this.#row(entry);
   }
 
   withPrefixes(service: ServiceId, source: string | null, dest: string | null): readonly RouteView[] {
@@ -96,17 +98,19 @@ export class Routes implements RouteCollection {
     return (this.#services.get(service)?.highest ?? 0) + 1;
   }
 
-  history(key: string): { registers: Registers<Fields>; deleted: Stamp | undefined } | undefined {
-    return this.#all.get(key as RouteKey);
+  history(key: string): { registers: Registers<RouteFields>; deleted: Stamp | undefined } | undefined {
+    const entry = this.#all.get(key as RouteKey);
+    return entry && { registers: registersOf(entry), deleted: entry.deleted };
   }
 
   /** Folds an event about a route; returns the service it belongs to, when known. */
   apply(event: AnyEvent, stamp: Stamp): ServiceId | undefined {
     const entry = this.#entry(event.entity as RouteKey);
+    this.#dumping?.writeEntry(entry);
+    this.#uncount(entry);
     entry.version += 1;
-    forgetRow(entry);
     if (event.type === 'route.added') {
-      if (entry.deleted === undefined) write(entry.registers, ROUTE_FIELDS, event.data, stamp);
+      if (entry.deleted === undefined) writeFields(entry, event.data, stamp);
       if (entry.added === undefined || compareStamps(stamp, entry.added) < 0) {
         this.#detach(entry);
         entry.added = stamp;
@@ -115,12 +119,12 @@ export class Routes implements RouteCollection {
         this.#attach(entry);
       }
     } else if (event.type === 'route.updated') {
-      if (entry.deleted === undefined) write(entry.registers, ROUTE_FIELDS, event.data, stamp);
+      if (entry.deleted === undefined) writeFields(entry, event.data, stamp);
     } else if (event.type === 'route.deleted') {
       if (entry.deleted === undefined && entry.added && entry.service)
         this.#services.get(entry.service)?.live.remove(entry);
       entry.deleted = earlier(entry.deleted, stamp);
-      entry.registers = emptyRegisters();
+      clearFields(entry);
     }
     const group = entry.service && this.#services.get(entry.service);
     if (group) {
@@ -142,29 +146,45 @@ export class Routes implements RouteCollection {
     return listDigest(parts);
   }
 
-  /** Brings the sum of a service's routes to date: a change of one costs one digest, however many there are. */
+  /** Brings the sum of a service's routes to date: a change of one costs two digests, however many there are. */
   #count(group: OfService): void {
     for (const entry of group.dirty) {
-      const r = entry.deleted === undefined && entry.added ? this.#row(entry) : undefined;
-      const now =
-        r === undefined || this.#services.get(r.service_id) !== group
-          ? 0n
-          : BigInt(
-              `0x${rowDigest([r.key, r.id, r.priority, r.source_cidr, r.dest_cidr, r.created_hlc, r.version])}`,
-            );
-      group.sum = (group.sum + now - entry.counted + MODULUS) % MODULUS;
-      entry.counted = now;
+      if (entry.deleted !== undefined || entry.added === undefined) continue;
+      group.sum = (group.sum + this.#digestOf(entry)) % MODULUS;
+      entry.isCounted = true;
     }
     group.dirty.clear();
   }
 
-  dump(stamps: StampWriter): unknown[] {
+  /** Before a change: what it counted for goes. Rather than kept, which would cost as much as the route. */
+  #uncount(entry: RouteEntry): void {
+    const group = entry.service && this.#services.get(entry.service);
+    if (!group || !entry.isCounted) return;
+    group.sum = (group.sum - this.#digestOf(entry) + MODULUS) % MODULUS;
+    entry.isCounted = false;
+  }
+
+  #digestOf(entry: RouteEntry): bigint {
+    const r = this.#row(entry);
+    const fields = [r.key, r.id, r.priority, r.source_cidr, r.dest_cidr, r.created_hlc, r.version];
+    return BigInt(`0x${rowDigest(fields)}`);
+  }
+
+  /**
+   * Everything in slices, as it stands when the first is asked for: an entry that is about to change meanwhile is written
+   * before it does. The first call of another dump ends this one.
+   */
+  *dumpInTurns(stamps: StampWriter): Generator<unknown[], undefined> {
     const services = [...this.#services.keys()];
     const indexes = new Map(services.map((service, index) => [service, index]));
-    const out: unknown[] = [services];
-    for (const entry of this.#all.values()) {
+    this.#dumps += 1;
+    const number = this.#dumps;
+    let slice: unknown[] = [services];
+    const writeEntry = (entry: RouteEntry): void => {
+      if (entry.dumped === number) return;
+      entry.dumped = number;
       const service = entry.service === undefined ? -1 : (indexes.get(entry.service) ?? -1);
-      out.push(
+      slice.push(
         entry.key,
         entry.version,
         service,
@@ -172,9 +192,23 @@ export class Routes implements RouteCollection {
         stamps.index(entry.added),
         stamps.index(entry.deleted),
       );
-      dumpRegisters(entry.registers, ROUTE_FIELDS, stamps, out);
+      dumpRegisters(registersOf(entry), ROUTE_FIELDS, stamps, slice);
+    };
+    const mine = { number, writeEntry };
+    this.#dumping = mine;
+    let left = ENTRIES_A_TURN;
+    for (const entry of this.#all.values()) {
+      writeEntry(entry);
+      left -= 1;
+      if (left > 0) continue;
+      left = ENTRIES_A_TURN;
+      const done = slice;
+      slice = [];
+      yield done;
+      if (this.#dumping !== mine) return;
     }
-    return out;
+    this.#dumping = undefined;
+    yield slice;
   }
 
   load(from: readonly unknown[], stamps: StampReader): void {
@@ -186,28 +220,19 @@ export class Routes implements RouteCollection {
       entry.proposed = from[at++] as number;
       entry.added = stamps.at(from[at++] as number);
       entry.deleted = stamps.at(from[at++] as number);
-      at = loadRegisters(entry.registers, ROUTE_FIELDS, stamps, from, at);
+      const registers = emptyRegisters<RouteFields>();
+      at = loadRegisters(registers, ROUTE_FIELDS, stamps, from, at);
+      restoreFields(entry, registers);
       if (entry.added) this.#attach(entry);
       const group = entry.service && this.#services.get(entry.service);
       if (group) place(group, entry);
     }
   }
 
-  #entry(key: RouteKey): Entry {
+  #entry(key: RouteKey): RouteEntry {
     const known = this.#all.get(key);
     if (known) return known;
-    const made: Entry = {
-      key,
-      registers: emptyRegisters(),
-      added: undefined,
-      service: undefined,
-      proposed: 0,
-      deleted: undefined,
-      version: 0,
-      row: undefined,
-      counted: 0n,
-      bucket: -1,
-    };
+    const made = newEntry(key, this.#dumping?.number ?? 0);
     this.#all.set(key, made);
     return made;
   }
@@ -216,9 +241,10 @@ export class Routes implements RouteCollection {
     const known = this.#services.get(service);
     if (known) return known;
     const made: OfService = {
-      live: new OldestFirst<Entry, RouteView>(
+      live: new OldestFirst<RouteEntry, RouteView>(
         (entry) => entry.added as Stamp,
         (entry) => this.#row(entry),
+        { weakly: true },
       ),
       proposals: new Map(),
       highest: 0,
@@ -230,29 +256,34 @@ export class Routes implements RouteCollection {
     return made;
   }
 
-  #attach(entry: Entry): void {
+  #attach(entry: RouteEntry): void {
     const group = this.#group(entry.service as ServiceId);
     const number = numberClass(entry.proposed);
     if (number > group.highest) group.highest = number;
-    const held = group.proposals.get(number);
-    if (held === undefined) group.proposals.set(number, [entry]);
-    else {
-      held.push(entry);
-      held.sort((a, b) => compareStamps(a.added as Stamp, b.added as Stamp));
-      for (const other of held) this.#renumber(other);
-    }
+    const rivals = entriesOf(group.proposals.get(number));
+    for (const other of rivals) this.#uncount(other);
+    group.proposals.set(
+      number,
+      rivals.length === 0
+        ? entry
+        : [...rivals, entry].sort((a, b) => compareStamps(a.added as Stamp, b.added as Stamp)),
+    );
+    if (rivals.length > 0) for (const one of [...rivals, entry]) this.#renumber(one);
     if (entry.deleted === undefined) group.live.add(entry);
     group.dirty.add(entry);
   }
 
   /** Undoes `#attach`, for the malformed history in which one key was added twice and the earlier one came second. */
-  #detach(entry: Entry): void {
+  #detach(entry: RouteEntry): void {
     const group = entry.service && this.#services.get(entry.service);
     if (!group) return;
     const number = numberClass(entry.proposed);
-    const left = (group.proposals.get(number) ?? []).filter((other) => other !== entry);
-    if (left.length > 0) group.proposals.set(number, left);
-    else group.proposals.delete(number);
+    const rivals = entriesOf(group.proposals.get(number));
+    for (const other of rivals) this.#uncount(other);
+    const left = rivals.filter((other) => other !== entry);
+    const [first] = left;
+    if (first === undefined) group.proposals.delete(number);
+    else group.proposals.set(number, left.length === 1 ? first : left);
     for (const other of left) this.#renumber(other);
     if (number === group.highest) {
       group.highest = 0;
@@ -260,14 +291,11 @@ export class Routes implements RouteCollection {
     }
     if (entry.deleted === undefined) group.live.remove(entry);
     unplace(group, entry);
-    group.sum = (group.sum - entry.counted + MODULUS) % MODULUS;
-    entry.counted = 0n;
     group.dirty.delete(entry);
   }
 
-  /** Its rank among those that proposed the same number may have changed. */
-  #renumber(entry: Entry): void {
-    forgetRow(entry);
+  /** Its rank among those that proposed the same number may have changed; it has been uncounted before. */
+  #renumber(entry: RouteEntry): void {
     const group = entry.service && this.#services.get(entry.service);
     if (group) {
       group.live.touch(entry);
@@ -283,29 +311,27 @@ export class Routes implements RouteCollection {
     return renumbered;
   }
 
-  #row(entry: Entry): RouteView {
-    if (entry.row) return entry.row;
+  #row(entry: RouteEntry): RouteView {
     const added = entry.added as Stamp;
     const service = entry.service as ServiceId;
     const number = numberClass(entry.proposed);
-    const rank = this.#services.get(service)?.proposals.get(number)?.indexOf(entry) ?? 0;
-    const values = entry.registers.values;
-    entry.row = {
+    const held = this.#services.get(service)?.proposals.get(number);
+    const rank = Array.isArray(held) ? held.indexOf(entry) : 0;
+    return {
       key: entry.key,
       id: number + rank * RANK_STEP,
       service_id: service,
-      priority: values.priority ?? 0,
-      source_cidr: (values.source_cidr ?? null) as RouteView['source_cidr'],
-      dest_cidr: (values.dest_cidr ?? null) as RouteView['dest_cidr'],
+      priority: entry.priority ?? 0,
+      source_cidr: entry.source_cidr ?? null,
+      dest_cidr: entry.dest_cidr ?? null,
       created_at: timeOf(added.hlc),
       created_hlc: added.hlc as Hlc,
       version: entry.version,
     };
-    return entry.row;
   }
 }
 
-const entriesOf = (there: Entry | Entry[] | undefined): readonly Entry[] =>
+const entriesOf = (there: RouteEntry | RouteEntry[] | undefined): readonly RouteEntry[] =>
   there === undefined ? [] : Array.isArray(there) ? there : [there];
 
 /** FNV-1a over both texts, in 31 bits: what V8 keeps without a box. */
@@ -319,8 +345,8 @@ function hashPrefixes(source: string | null, dest: string | null): number {
 }
 
 /** Puts an entry where its prefixes, as they are now, are looked for. */
-function place(group: OfService, entry: Entry): void {
-  const { source_cidr, dest_cidr } = entry.registers.values;
+function place(group: OfService, entry: RouteEntry): void {
+  const { source_cidr, dest_cidr } = entry;
   const isShown = entry.added !== undefined && entry.deleted === undefined;
   const bucket = isShown ? hashPrefixes(source_cidr ?? null, dest_cidr ?? null) : -1;
   if (bucket === entry.bucket) return;
@@ -331,17 +357,13 @@ function place(group: OfService, entry: Entry): void {
   entry.bucket = bucket;
 }
 
-function unplace(group: OfService, entry: Entry): void {
+function unplace(group: OfService, entry: RouteEntry): void {
   if (entry.bucket < 0) return;
   const left = entriesOf(group.byPrefixes.get(entry.bucket)).filter((one) => one !== entry);
   const [first] = left;
   if (first === undefined) group.byPrefixes.delete(entry.bucket);
   else group.byPrefixes.set(entry.bucket, left.length === 1 ? first : left);
   entry.bucket = -1;
-}
-
-function forgetRow(entry: Entry): void {
-  entry.row = undefined;
 }
 
 /** 1..2^32: proposals in one class compete for one number, so ranked numbers never meet a proposed one. */

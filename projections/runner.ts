@@ -8,7 +8,7 @@ import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
 import { FirewallIndex } from './desired/firewall-index.ts';
 import { compareMoments, type StateDifference } from './difference.ts';
 import { explainConflict, type FieldOutcome } from './explain.ts';
-import { FOLD_VERSION, Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
+import { Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
 import {
   foldAll,
   type Moment,
@@ -20,7 +20,7 @@ import {
   settled,
   stateOf,
 } from './replay.ts';
-import { loadSnapshot, storeSnapshot } from './snapshot.ts';
+import { loadSnapshot, storeSnapshot, storeSnapshotInTurns } from './snapshot.ts';
 import type { Views } from './views.ts';
 
 export interface ProjectionsOptions {
@@ -105,6 +105,7 @@ class Runner implements Projections {
   #unsubscribe: (() => void) | undefined;
   #sinceSnapshot = 0;
   #cancelSnapshot: (() => void) | undefined;
+  #storing = false;
   readonly #desired = new Map<DesiredName, DesiredState[DesiredName]>();
   readonly #digests = new Map<ProjectionName, string>();
   /** Services this host is an end of, as of the last event: a change of any other leaves its desired state alone. */
@@ -127,6 +128,8 @@ class Runner implements Projections {
         get: (key) => fold().routes.get(key),
         byNumber: (service, number) => fold().routes.byNumber(service, number),
         ofService: (service) => fold().routes.ofService(service),
+        eachOf: (service) => fold().routes.eachOf(service),
+        countOf: (service) => fold().routes.countOf(service),
         withPrefixes: (service, source, dest) => fold().routes.withPrefixes(service, source, dest),
         nextNumber: (service) => fold().routes.nextNumber(service),
         get size() {
@@ -168,7 +171,7 @@ class Runner implements Projections {
     this.#unsubscribe = undefined;
     this.#cancelSnapshot?.();
     this.#cancelSnapshot = undefined;
-    if (this.#sinceSnapshot > 0) this.#storeSnapshot();
+    if (this.#sinceSnapshot > 0 || this.#storing) this.#storeSnapshot();
     this.#caughtUp = false;
   }
 
@@ -371,17 +374,36 @@ class Runner implements Projections {
   #scheduleSnapshot(): void {
     this.#cancelSnapshot ??= this.#deps.clock.after(0, () => {
       this.#cancelSnapshot = undefined;
-      if (this.#unsubscribe) this.#storeSnapshot();
+      if (this.#unsubscribe && !this.#storing) void this.#storeInTurns();
     });
+  }
+
+  /** While the agent works: 100,000 routes at once would keep the event loop for half a second. */
+  async #storeInTurns(): Promise<void> {
+    const fold = this.#fold;
+    this.#sinceSnapshot = 0;
+    this.#storing = true;
+    try {
+      const isWanted = (): boolean => this.#unsubscribe !== undefined && this.#fold === fold;
+      await storeSnapshotInTurns(this.#deps.log.snapshots, fold, this.#position, isWanted);
+    } catch (error) {
+      this.#refused(error);
+    } finally {
+      this.#storing = false;
+    }
   }
 
   #storeSnapshot(): void {
     this.#sinceSnapshot = 0;
     try {
-      storeSnapshot(this.#deps.log.snapshots, this.#fold, this.#position, FOLD_VERSION);
+      storeSnapshot(this.#deps.log.snapshots, this.#fold, this.#position);
     } catch (error) {
-      this.#problem(`could not write a snapshot: ${error instanceof Error ? error.message : String(error)}`);
+      this.#refused(error);
     }
+  }
+
+  #refused(error: unknown): void {
+    this.#problem(`could not write a snapshot: ${error instanceof Error ? error.message : String(error)}`);
   }
 
   #problem(reason: string): void {

@@ -1,4 +1,6 @@
 import { hash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { deflateRaw, deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Position } from '../events/brand.ts';
 import type { Log } from '../events/log-contract.ts';
 import { FOLD_VERSION, Fold } from './fold.ts';
@@ -6,17 +8,42 @@ import { FOLD_VERSION, Fold } from './fold.ts';
 const NAME = 'views';
 /** SHA-256 of the rest stands first: a damaged snapshot must be passed over, never believed. */
 const CHECK_LENGTH = 32;
+/** The fastest: the text halves and halves again as it is. */
+const LEVEL = { level: 1 } as const;
+const deflate = promisify(deflateRaw);
 
-/** Writes the fold as it is at a position. */
-export function storeSnapshot(
+/** Writes the fold as it is now, at once. */
+export function storeSnapshot(snapshots: Log['snapshots'], fold: Fold, position: Position): void {
+  const digest = fold.digest();
+  put(snapshots, position, digest, deflateRawSync(fold.encode(), LEVEL));
+}
+
+/**
+ * Writes the fold as it is now, a few milliseconds at a time. `isWanted` is asked between the turns; false: nothing was
+ * written.
+ */
+export async function storeSnapshotInTurns(
   snapshots: Log['snapshots'],
   fold: Fold,
   position: Position,
-  foldVersion: number,
-): void {
-  const state = fold.encode();
+  isWanted: () => boolean,
+): Promise<boolean> {
+  const pieces: Buffer[] = [];
+  const digest = fold.digest();
+  for (const piece of fold.encodeInTurns()) {
+    pieces.push(Buffer.from(piece));
+    await new Promise((resolve) => setImmediate(resolve));
+    if (!isWanted()) return false;
+  }
+  const state = await deflate(Buffer.concat(pieces), LEVEL);
+  if (!isWanted()) return false;
+  put(snapshots, position, digest, state);
+  return true;
+}
+
+function put(snapshots: Log['snapshots'], position: Position, digest: string, state: Buffer): void {
   const check = hash('sha256', state, 'buffer');
-  snapshots.put(NAME, { position, digest: fold.digest(), foldVersion, state: Buffer.concat([check, state]) });
+  snapshots.put(NAME, { position, digest, foldVersion: FOLD_VERSION, state: Buffer.concat([check, state]) });
 }
 
 /** The newest usable snapshot, or undefined: one of another fold, of a longer log or damaged is not used. */
@@ -40,7 +67,7 @@ export function loadSnapshot(
     return undefined;
   }
   try {
-    return { fold: Fold.decode(state), position: row.position };
+    return { fold: Fold.decode(inflateRawSync(state)), position: row.position };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     onProblem(`snapshot of position ${row.position} cannot be read (${reason}); folding the log instead`);

@@ -136,7 +136,11 @@ export interface Collection<K, V> {
 export interface RouteCollection {
   get(key: RouteKey): RouteView | undefined;
   byNumber(service: ServiceId, number: number): RouteView | undefined;
+  /** As a list, which is kept until something changes or memory is needed; a page is cut from it. */
   ofService(service: ServiceId): readonly RouteView[];
+  /** The same one by one, kept nowhere. */
+  eachOf(service: ServiceId): Iterable<RouteView>;
+  countOf(service: ServiceId): number;
   /** Routes of a service that name these prefixes, oldest first; without looking at the others. */
   withPrefixes(service: ServiceId, source: string | null, dest: string | null): readonly RouteView[];
   /** The number a next route of this service should propose. */

@@ -1,6 +1,6 @@
 import type { PeerId, RouteKey, ServiceId } from '../../events/brand.ts';
 import type { RouteView, Views } from '../views.ts';
-import type { DesiredFirewall, RouteChange, RouteChanges, RouteClass } from './contract.ts';
+import type { ClassRoute, DesiredFirewall, RouteChange, RouteChanges, RouteClass } from './contract.ts';
 import { classKey, classOfRoute, compareRouteClasses, firewallServices, toClassRoute } from './firewall.ts';
 import { type ClassSum, presetDigest, routeSum } from './firewall-digest.ts';
 import { compareEqualPrefixes } from './precedence.ts';
@@ -13,7 +13,7 @@ interface IndexedClass {
   readonly key: string;
   readonly head: Omit<RouteClass, 'routes'>;
   /** By (source, destination): the route that wins; where several name one pair, all of them, the winner first. */
-  readonly pairs: Map<string, RouteView | readonly RouteView[]>;
+  readonly pairs: Map<string, ClassRoute | readonly ClassRoute[]>;
   sum: ClassSum;
   /** What is shown of it, until it changes. */
   shown: RouteClass | undefined;
@@ -26,7 +26,8 @@ interface IndexedClass {
 export class FirewallIndex {
   readonly #views: Views;
   readonly #local: PeerId;
-  readonly #rows = new Map<RouteKey, RouteView>();
+  /** What is known of the routes that count here, as the classes show it. */
+  readonly #rows = new Map<RouteKey, ClassRoute>();
   readonly #classes = new Map<string, IndexedClass>();
   #included: ReadonlySet<ServiceId> = new Set();
   #heads: Omit<DesiredFirewall, 'classes'>;
@@ -55,7 +56,7 @@ export class FirewallIndex {
     if (gone.size > 0)
       for (const row of [...this.#rows.values()])
         if (gone.has(row.service_id)) this.#replace(row.key, undefined);
-    for (const id of come) for (const row of this.#views.routes.ofService(id)) this.#replace(row.key, row);
+    for (const id of come) for (const row of this.#views.routes.eachOf(id)) this.#replace(row.key, row);
   }
 
   /** These routes were written; those of other hosts' services are passed over. */
@@ -86,18 +87,26 @@ export class FirewallIndex {
 
   #replace(key: RouteKey, next: RouteView | undefined): void {
     const held = this.#rows.get(key);
-    if (held === next) return;
     if (held !== undefined) {
       this.#rows.delete(key);
       this.#leave(held);
     }
     if (next !== undefined && (next.source_cidr !== null || next.dest_cidr !== null)) {
-      this.#rows.set(key, next);
-      this.#join(next);
+      const route = toClassRoute(next);
+      this.#rows.set(key, route);
+      this.#join(route);
     }
   }
 
-  #join(row: RouteView): void {
+  /** Between routes that name the same prefixes; one that is gone by now comes last, until it is told of. */
+  #compare(a: ClassRoute, b: ClassRoute): number {
+    const [first, second] = [this.#views.routes.get(a.key), this.#views.routes.get(b.key)];
+    if (first === undefined || second === undefined)
+      return Number(first === undefined) - Number(second === undefined);
+    return compareEqualPrefixes(first, second);
+  }
+
+  #join(row: ClassRoute): void {
     const head = classOfRoute(row);
     const key = classKey(head);
     let one = this.#classes.get(key);
@@ -113,12 +122,12 @@ export class FirewallIndex {
       this.#note(one, undefined, row);
       return;
     }
-    const rivals = [...listOf(there), row].sort(compareEqualPrefixes);
+    const rivals = [...listOf(there), row].sort((a, b) => this.#compare(a, b));
     one.pairs.set(pair, rivals);
     this.#note(one, winnerOf(there), rivals[0]);
   }
 
-  #leave(row: RouteView): void {
+  #leave(row: ClassRoute): void {
     const one = this.#classes.get(classKey(classOfRoute(row)));
     const pair = pairOf(row);
     const there = one?.pairs.get(pair);
@@ -133,12 +142,12 @@ export class FirewallIndex {
     this.#order = undefined;
   }
 
-  #note(one: IndexedClass, before: RouteView | undefined, now: RouteView | undefined): void {
+  #note(one: IndexedClass, before: ClassRoute | undefined, now: ClassRoute | undefined): void {
     const seen = now ?? before;
     if (before === now || seen === undefined) return;
     const { source_cidr, dest_cidr } = seen;
-    const route = now === undefined ? null : toClassRoute(now);
-    one.sum = routeSum(one.sum, before === undefined ? undefined : toClassRoute(before), route ?? undefined);
+    const route = now ?? null;
+    one.sum = routeSum(one.sum, before, now);
     one.shown = undefined;
     this.#revision += 1;
     this.#journal.push({ ...one.head, source_cidr, dest_cidr, route });
@@ -147,11 +156,13 @@ export class FirewallIndex {
   }
 }
 
-const listOf = (there: RouteView | readonly RouteView[]): readonly RouteView[] =>
+const listOf = (there: ClassRoute | readonly ClassRoute[]): readonly ClassRoute[] =>
   'key' in there ? [there] : there;
-const winnerOf = (there: RouteView | readonly RouteView[]): RouteView | undefined =>
+const winnerOf = (there: ClassRoute | readonly ClassRoute[]): ClassRoute | undefined =>
   'key' in there ? there : there[0];
-const pairOf = (row: RouteView): string => `${row.source_cidr ?? ''} ${row.dest_cidr ?? ''}`;
+/** Inside a class; where it looks at one side, that side's own text, which is there already. */
+const pairOf = ({ source_cidr: source, dest_cidr: dest }: ClassRoute): string =>
+  source === null ? (dest ?? '') : dest === null ? source : `${source} ${dest}`;
 
 /** The class with its routes listed on demand: nobody asks for 100,000 of them when one changes. */
 function show(one: IndexedClass): RouteClass {
@@ -160,7 +171,7 @@ function show(one: IndexedClass): RouteClass {
   const shown: RouteClass = {
     ...one.head,
     get routes() {
-      routes ??= Array.from(one.pairs.values(), (there) => toClassRoute(winnerOf(there) as RouteView));
+      routes ??= Array.from(one.pairs.values(), (there) => winnerOf(there) as ClassRoute);
       return routes;
     },
   };

@@ -84,7 +84,7 @@ export function factsOf(context: ApiContext): Facts {
         id: service.id,
         name: service.name,
         fromHere: service.source_peer_id === identity.peerId,
-        routes: views.routes.ofService(service.id).length,
+        routes: views.routes.countOf(service.id),
         requiresInterface: service.requires_interface,
         limitMbps: service.bandwidth_limit_mbps,
         failed: RECONCILERS.flatMap((name) =>

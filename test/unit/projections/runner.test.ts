@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Hlc, Position, ServiceId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
@@ -97,6 +98,8 @@ t.test('a snapshot is written as events come, and the next start uses it', async
   log.append(h.events);
   t.equal(log.stored.size, 0, 'never in the tick of the append');
   clock.runAll();
+  t.equal(log.stored.size, 0, 'nor at once');
+  for (let wait = 0; wait < 500 && log.stored.size === 0; wait += 1) await sleep(10);
   t.equal(log.stored.get('views')?.position, h.events.length);
   h.add(peer(1), 'service.updated', service, { name: 'tail' });
   log.append(h.events.slice(-1));
