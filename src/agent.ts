@@ -29,6 +29,7 @@ import { createGossip } from './gossip/gossip.ts';
 import { createHistoryMark } from './gossip/history-mark.ts';
 import { createMembershipWatch } from './gossip/membership-watch.ts';
 import { createHttpTransport } from './gossip/transport.ts';
+import { boundHeapGrowth } from './heap.ts';
 import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
 import { verifyLicense } from './identity/license.ts';
 import { loadOrCreatePeerKey, readPeerKey, retirePeerKey } from './identity/peer-key.ts';
@@ -494,6 +495,7 @@ export async function runAgent(
 ): Promise<number> {
   // What `ss -tlnp` and `ps` show.
   process.title = 'arctic';
+  boundHeapGrowth();
   let agent: RunningAgent;
   let logger: Logger;
   try {

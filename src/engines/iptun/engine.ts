@@ -13,7 +13,7 @@ import type {
 import { type HeldDevice, openDevice } from './device.ts';
 import { defaultAead, Keyring } from './keyring.ts';
 import { type PeerFacts, statsOf } from './peer-stats.ts';
-import { AEGIS_128L, encodePolicy, encodeSnapshot } from './snapshot.ts';
+import { AEGIS_128L, createPolicyEncoder, encodeSnapshot } from './snapshot.ts';
 import { type Fit, fitOf, openTunnelSocket, pathMtu, UNKNOWN_FIT } from './socket.ts';
 import { decodeTotals, type PeerTotals, type Totals } from './totals.ts';
 
@@ -106,6 +106,8 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
     return services.size;
   };
 
+  const encodePolicy = createPolicyEncoder(serviceNumber);
+
   function stateOf(peerId: string): PeerState {
     const known = states.get(peerId);
     if (known) return known;
@@ -138,7 +140,7 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
     for (const state of states.values()) {
       const policy = state.config?.policy;
       if (policy === state.policy) continue;
-      const encoded = policy === undefined ? undefined : encodePolicy(policy, serviceNumber);
+      const encoded = policy === undefined ? undefined : encodePolicy(policy);
       systemCall('tunnelPolicy', addon.tunnelPolicy(slot, state.number, encoded), state.peerId);
       state.policy = policy;
     }

@@ -61,14 +61,13 @@ export class PackedRoutes {
     return new PackedRoutes(this.keyLength, services, out.subarray(0, written));
   }
 
-  /** The records with other numbers for their services. */
-  renumbered(numberOf: (serviceId: string) => number): Uint8Array {
+  /** Writes the records with other numbers for their services. */
+  writeTo(out: Buffer, numberOf: (serviceId: string) => number): void {
     const numbers = Uint32Array.from(this.services, numberOf);
-    const out = Buffer.from(this.records);
-    if (numbers.every((number, index) => number === index)) return out;
+    out.set(this.records);
+    if (numbers.every((number, index) => number === index)) return;
     for (let at = this.keyLength; at < out.length; at += this.keyLength + SERVICE_BYTES)
       out.writeUInt32LE(numbers[out.readUInt32LE(at)] ?? 0, at);
-    return out;
   }
 
   /** Offset of the first record whose key is not less, from `from` on. */
