@@ -2,7 +2,9 @@
  * Every tunable of the peer-to-peer side, with its unit and why it has its value. `heartbeat` is HEARTBEAT_SECONDS in
  * milliseconds; whatever measures the health of a peer is a multiple of it, so that one setting moves them all.
  */
-export const PROTOCOLS: readonly number[] = [1];
+export const PROTOCOL = 1;
+/** The protocols spoken: that of this release and of the one before it, so that a cluster is upgraded host by host. */
+export const PROTOCOLS: readonly number[] = [PROTOCOL, PROTOCOL - 1].filter((version) => version >= 1);
 
 /** Largest request or answer on the wire, bytes. */
 export const MAX_BODY = 4 * 1024 * 1024;

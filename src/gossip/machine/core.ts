@@ -27,6 +27,8 @@ export interface MachineDeps {
   readonly mark?: HistoryMark;
   /** Makes and judges checkpoints; without it none are exchanged. */
   readonly witness?: Witness;
+  /** Protocol versions spoken; PROTOCOLS, unless a test stands for another release. */
+  readonly protocols?: readonly number[];
   /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */
   readonly security?: {
     readonly sessions: Sessions;

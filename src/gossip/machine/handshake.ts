@@ -180,7 +180,7 @@ export function initiate(
   const startedAt = deps.clock.monotonic();
   const time = Math.trunc(deps.clock.now());
   const hello: HandshakeHello = {
-    protocols: PROTOCOLS,
+    protocols: deps.protocols ?? PROTOCOLS,
     intent: options.intent,
     to: options.expected ?? null,
     challenge: base64(deps.random.bytes(32)),
@@ -310,7 +310,8 @@ export function answerHello(
 ): { readonly failure: HandshakeFailure } | { readonly answer: Answer; readonly pending: PendingHandshake } {
   const from = localParty(deps);
   if (from === undefined) return { failure: FAILURES.remoteNotBootstrapped };
-  const protocol = hello.protocols.filter((one) => PROTOCOLS.includes(one)).sort((a, b) => b - a)[0];
+  const spoken = deps.protocols ?? PROTOCOLS;
+  const protocol = hello.protocols.filter((one) => spoken.includes(one)).sort((a, b) => b - a)[0];
   if (protocol === undefined) return { failure: FAILURES.protocol };
   // Whoever is looked for does not live here: this agent has another identity.
   if (hello.to !== null && hello.to !== from.peer_id) return { failure: FAILURES.invalidSignature };
