@@ -19,14 +19,17 @@
         {
           "target_name": "arctic_relay",
           "sources": [
+            "relay/accept.cc",
             "relay/binding.cc",
             "relay/commands.cc",
+            "relay/configure.cc",
             "relay/fairness.cc",
             "relay/flow.cc",
             "relay/frames.cc",
             "relay/link.cc",
             "relay/link_keys.cc",
             "relay/loop.cc",
+            "relay/observe.cc",
             "relay/path.cc",
             "relay/pool.cc",
             "relay/relay.cc",

@@ -92,6 +92,15 @@ napi_value RelayStats(napi_env env, napi_callback_info info) {
   return Text(env, relay == nullptr ? std::string() : relay->shared().Stats());
 }
 
+// The view that an event `flows` has announced.
+napi_value RelayFlows(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  Relay* relay = Find(args.Int(0));
+  const uint32_t token = static_cast<uint32_t>(args.Int(1));
+  if (!args.ok()) return nullptr;
+  return Text(env, relay == nullptr ? std::string() : relay->shared().TakeSample(token));
+}
+
 // Ends the thread and closes every descriptor.
 napi_value RelayStop(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
@@ -110,6 +119,7 @@ NAPI_MODULE_INIT() {
   arctic::Export(env, exports, "relayCommand", RelayCommand);
   arctic::Export(env, exports, "relayEvents", RelayEvents);
   arctic::Export(env, exports, "relayStats", RelayStats);
+  arctic::Export(env, exports, "relayFlows", RelayFlows);
   arctic::Export(env, exports, "relayStop", RelayStop);
   return exports;
 }

@@ -121,7 +121,8 @@ Limits ReadLimits(Reader& in) {
        {&limits.warm, &limits.most_links, &limits.wait_timeout, &limits.idle_timeout, &limits.ping_every, &limits.backoff_least,
         &limits.backoff_most, &limits.handshake_timeout, &limits.rekey_frames, &limits.rekey_after, &limits.connect_timeout,
         &limits.most_flows, &limits.most_handshakes, &limits.renewal_grace, &limits.silence_timeout, &limits.own_mark,
-        &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout, &limits.training, &limits.trained_links}) {
+        &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout, &limits.training, &limits.trained_links,
+        &limits.most_service_flows, &limits.most_peer_flows, &limits.most_source_handshakes, &limits.flow_idle_timeout}) {
     *value = in.U32();
   }
   limits.congestion_control = in.Text();
@@ -224,6 +225,13 @@ std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length) {
     case 9:
       command = ListenDatagrams{in.U16()};
       break;
+    case 10: {
+      SampleFlows sample;
+      sample.token = in.U32();
+      sample.service = in.Text();
+      command = sample;
+      break;
+    }
     default:
       return std::nullopt;
   }

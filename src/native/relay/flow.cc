@@ -39,7 +39,11 @@ void Loop::Attach(Flow* flow, Link* link) {
   if (link->stream == nullptr) {
     peer->leased += 1;
     peer->backoff_us = 0;
-    if (link->used) peer->counters->reused += 1;
+    if (link->used) {
+      flow->reused = true;
+      peer->counters->reused += 1;
+      flow->service->counters->reused += 1;
+    }
     link->used = true;
   }
   link->flow = flow;
@@ -70,8 +74,10 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
     return true;
   }
   const std::shared_ptr<ServiceState> state = found->second;
-  if (flows_.size() >= limits_.most_flows) {
+  const char* full = link->peer->exit_flows >= limits_.most_peer_flows ? "one peer" : Full(*state);
+  if (full != nullptr) {
     state->counters->refused += 1;
+    shared().Emit(std::string("full\t") + full + '\t' + state->service.id);
     Refuse(link, ENOBUFS);
     return true;
   }
@@ -87,7 +93,10 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
   auto* flow = new Flow();
   flow->fd = fd;
   flow->side = Side::kExit;
-  flow->begun_at = now_us_;
+  flow->begun_at = flow->moved_at = now_us_;
+  flow->reused = link->number > 1;
+  if (flow->reused) state->counters->reused += 1;
+  link->peer->exit_flows += 1;
   flow->service = state;
   flow->link = link;
   flow->open = std::move(open);
@@ -159,6 +168,7 @@ void Loop::FinishConnect(Flow* flow) {
   }
   flow->connecting = false;
   flow->connected = true;
+  NoteOpened(flow);
   flow->timer.Cancel();
   Link* link = flow->link;
   if (link != nullptr) {
@@ -187,7 +197,9 @@ bool Loop::OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_
       WriteLocal(flow, payload, length);
       return true;
     case FrameType::kOpened:
-      return flow->side == Side::kEntry && Load32(payload) == number;
+      if (flow->side != Side::kEntry || Load32(payload) != number) return false;
+      if (flow->open_us == 0) NoteOpened(flow);
+      return true;
     case FrameType::kFinish:
       if (Load32(payload) != number || flow->received != Ended::kNo) return false;
       flow->received = Ended::kFinished;
@@ -242,6 +254,7 @@ void Loop::ReadLocal(Flow* flow) {
       service.bucket.Take(bytes);
       service.counters->bytes_in += bytes;
       flow->bytes_in += bytes;
+      flow->moved_at = now_us_;
       budget -= std::min(budget, bytes);
       if (bytes < kMaxPayload && !flow->hangup) flow->readable = false;
       SendScratch(flow->link, bytes);
@@ -267,6 +280,7 @@ void Loop::ReadLocal(Flow* flow) {
 void Loop::WriteLocal(Flow* flow, const uint8_t* bytes, size_t length) {
   flow->service->counters->bytes_out += length;
   flow->bytes_out += length;
+  flow->moved_at = now_us_;
   while (flow->writable && length > 0) {
     const ssize_t sent = send(flow->fd, bytes, length, MSG_NOSIGNAL);
     if (sent >= 0) {
@@ -382,6 +396,7 @@ void Loop::ReleaseWhenDone(Flow* flow) {
 void Loop::EndFlow(Flow* flow) {
   if (flow->dead) return;
   flow->service->counters->active -= 1;
+  if (flow->side == Side::kExit) PeerOf(flow->service->service.peer)->exit_flows -= 1;
   if (!flow->connected) flow->service->counters->failed += 1;
   flows_.erase(flow);
   shared().flows = flows_.size();
@@ -391,7 +406,10 @@ void Loop::EndFlow(Flow* flow) {
 
 void Loop::Throttle(Flow* flow) {
   flow->throttled = true;
+  flow->throttled_at = now_us_;
+  flow->limiter_waits += 1;
   ServiceState* service = flow->service.get();
+  service->counters->limiter_waits += 1;
   service->waiting.push_back(flow);
   if (!service->grant.armed()) {
     service->grant.Set(&timers_, now_us_ + service->bucket.Wait(), [this, service] { Grant(service); });
@@ -406,6 +424,8 @@ void Loop::Grant(ServiceState* service) {
     Flow* flow = service->waiting.front();
     service->waiting.pop_front();
     flow->throttled = false;
+    flow->limiter_wait_us += static_cast<uint64_t>(now_us_ - flow->throttled_at);
+    service->counters->limiter_wait_us += static_cast<uint64_t>(now_us_ - flow->throttled_at);
     flow->granted = true;
     ReadLocal(flow);
   }

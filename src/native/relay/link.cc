@@ -252,9 +252,15 @@ bool Loop::Confirmed(Link* link, const uint8_t* payload) {
     Refill(peer);
     return true;
   }
-  handshakes_ -= 1;
+  EndHandshake(link);
   link->stage = Link::Stage::kEstablished;
   link->peer->counters->accepted += 1;
+  link->peer->accepted += 1;
+  if (link->peer->accepted > limits_.most_links) {
+    shared().refused_carriers += 1;
+    CloseLink(link, "the peer has dialed too many links");
+    return true;
+  }
   // Retired between HELLO and CONFIRM.
   if (link->session->retired) CloseLink(link, "the session of the carrier has been retired");
   return true;
@@ -430,6 +436,7 @@ void Loop::CloseLink(Link* link, const char* reason) {
   Bury(link);
   // Counted first: whoever sees the connection end finds it in the counters.
   if (!link->dialer && link->stage != Link::Stage::kEstablished) shared().refused_carriers += 1;
+  if (link->sending) CountPath(link);
   close(link->fd);
   link->fd = -1;
   link->timer.Cancel();
@@ -459,7 +466,9 @@ void Loop::CloseLink(Link* link, const char* reason) {
       }
     }
   } else if (!established) {
-    handshakes_ -= 1;
+    EndHandshake(link);
+  } else {
+    peer->accepted -= 1;
   }
   if (flow != nullptr) {
     flow->link = nullptr;

@@ -24,6 +24,9 @@ namespace arctic::relay {
 struct Flow;
 struct Link;
 
+// Bits 20-23 of a mark say how the firewall uses it; the rest names the service.
+constexpr uint32_t kServiceBits = 0xff0fffff;
+
 // Something epoll watches, edge-triggered but for listeners. `readable` and `writable` stay until a call says EAGAIN.
 struct Pollable {
   enum class Kind { kWake, kListener, kLink, kFlow, kDatagrams };
@@ -69,6 +72,8 @@ struct Peer {
   std::deque<Link*> idle;
   std::deque<Flow*> waiting;
   size_t leased = 0, dialing = 0;
+  // Links it has dialed to us, and flows on them.
+  size_t accepted = 0, exit_flows = 0;
   // Highest bandwidth that a long flow of any link has proved lately, bytes a second.
   uint64_t best_bandwidth = 0;
   int64_t best_at = 0;
@@ -119,6 +124,11 @@ struct Link : Pollable {
   uint64_t looked_at_bytes = 0, rwnd_limited_before = 0, cap = 0;
   uint32_t delivered_before = 0;
   int64_t looked_at = 0, searched_at = 0;
+  // Address it came from; in the count of handshakes by source until it is established.
+  std::string source;
+  // Has sent since its path was last counted, and what was counted then.
+  bool sending = false;
+  uint64_t counted_sent = 0, counted_retransmitted = 0;
   // Received and not yet taken: in[begin, end). Only there while needed.
   std::unique_ptr<uint8_t[]> in;
   size_t begin = 0, end = 0;
@@ -162,8 +172,12 @@ struct Flow : Pollable {
   size_t parked_at = 0;
   uint64_t discarded = 0;
   // When it was accepted or its OPEN came, and what it has carried since.
-  int64_t begun_at = 0;
+  int64_t begun_at = 0, moved_at = 0;
   uint64_t bytes_in = 0, bytes_out = 0;
+  // Microseconds from then to the connection at the exit, 0 before; and how often and how long the limit held it.
+  uint64_t open_us = 0, limiter_waits = 0, limiter_wait_us = 0;
+  int64_t throttled_at = 0;
+  bool reused = false, kept_alive = false;
   // Waiting for a link, connecting, or discarding after our reset.
   Timer timer;
 };
@@ -191,6 +205,9 @@ class Loop : private kcp::Owner {
   void Watch(Pollable* one);
   void Queue(Pollable* one);
   void Bury(Pollable* one);
+  void Maintain();
+
+  // configure.cc
   void ObeyAll();
   void Obey(const Limits& limits);
   void Obey(const Configure& config);
@@ -201,12 +218,24 @@ class Loop : private kcp::Owner {
   void Obey(const ListenDatagrams& listen);
   void Obey(const StopAccepting&);
   void Obey(const ResetAll&);
+  void Obey(const SampleFlows& sample);
   void Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>* states, const std::vector<Service>& services,
               Side side);
+
+  // Why another flow of this service cannot be had now, or nullptr.
+  const char* Full(const ServiceState& service) const;
+
+  // observe.cc
+  void NoteOpened(Flow* flow);
+  void CountPath(Link* link);
+  void CheckFlows();
+  std::string DescribeFlow(const Flow& flow) const;
+
+  // accept.cc
   void Accept(Listener* listener);
   void AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_port);
-  void AcceptCarrier(int fd);
-  void Maintain();
+  void AcceptCarrier(int fd, const sockaddr_storage& from);
+  void EndHandshake(Link* link);
 
   // pool.cc
   Peer* PeerOf(const std::string& id);
@@ -316,6 +345,9 @@ class Loop : private kcp::Owner {
   std::unordered_set<Link*> links_;
   std::unordered_set<Flow*> flows_;
   size_t handshakes_ = 0;
+  std::unordered_map<std::string, size_t> handshakes_by_source_;
+  // Descriptors that links and flows may take together.
+  size_t descriptors_ = SIZE_MAX;
   bool accepting_ = true;
   std::vector<Pollable*> ready_;
   std::vector<std::unique_ptr<Pollable>> graveyard_;

@@ -109,6 +109,7 @@ void Loop::NoteSent(Link* link, size_t bytes) {
   // Within a flow the same thing happens: requests, silence, then bulk.
   if (now_us_ - link->sent_at > kSilenceUs) RenewEstimate(link);
   link->sent_at = now_us_;
+  link->sending = true;
   link->taught += bytes;
   link->in_flow += bytes;
 }

@@ -99,15 +99,18 @@ std::string Shared::Stats() const {
   for (const auto& [name, counters] : services_) {
     text += "service\t" + name.first + '\t' + name.second;
     for (const auto* value : {&counters->connections, &counters->active, &counters->bytes_in, &counters->bytes_out,
-                              &counters->refused, &counters->failed}) {
+                              &counters->refused, &counters->failed, &counters->reused, &counters->timed_out,
+                              &counters->limiter_waits, &counters->limiter_wait_us, &counters->open_us}) {
       Field(&text, *value);
     }
+    for (const auto& value : counters->opened) Field(&text, value);
     text += '\n';
   }
   for (const auto& [id, counters] : peers_) {
     text += "peer\t" + id;
     for (const auto* value :
-         {&counters->idle, &counters->leased, &counters->dialed, &counters->accepted, &counters->reused, &counters->failed}) {
+         {&counters->idle, &counters->leased, &counters->dialed, &counters->accepted, &counters->reused, &counters->failed,
+          &counters->rtt_us, &counters->sent, &counters->retransmitted}) {
       Field(&text, *value);
     }
     text += '\n';
@@ -123,6 +126,18 @@ std::string Shared::Stats() const {
     text += '\n';
   }
   return text;
+}
+
+void Shared::PutSample(uint32_t token, std::string text) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  samples_[token] = std::move(text);
+  if (samples_.size() > kMostSamples) samples_.erase(samples_.begin());
+}
+
+std::string Shared::TakeSample(uint32_t token) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto node = samples_.extract(token);
+  return node.empty() ? std::string() : std::move(node.mapped());
 }
 
 Relay::Relay() : shared_(std::make_shared<Shared>()) {}

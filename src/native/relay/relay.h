@@ -15,13 +15,21 @@
 
 namespace arctic::relay {
 
+// Upper bounds of the buckets of open latency, in microseconds; one more bucket is beyond. OPEN_BOUNDS in contract.ts.
+constexpr uint64_t kOpenBounds[] = {500,    1000,   2500,   5000,   10000,   25000,  50000,
+                                    100000, 250000, 500000, 1000000, 2500000, 5000000};
+constexpr size_t kOpenBuckets = sizeof kOpenBounds / sizeof kOpenBounds[0] + 1;
+
 // Counters of one service on one side. Written by the relay's thread, read by anyone.
 struct ServiceCounters {
-  std::atomic<uint64_t> connections{0}, active{0}, bytes_in{0}, bytes_out{0}, refused{0}, failed{0};
+  std::atomic<uint64_t> connections{0}, active{0}, bytes_in{0}, bytes_out{0}, refused{0}, failed{0}, reused{0}, timed_out{0},
+      limiter_waits{0}, limiter_wait_us{0}, open_us{0};
+  std::atomic<uint64_t> opened[kOpenBuckets]{};
 };
 
+// The bytes are those of this side's sending, retransmitted ones counted again; sampled, seconds behind.
 struct PeerCounters {
-  std::atomic<uint64_t> idle{0}, leased{0}, dialed{0}, accepted{0}, reused{0}, failed{0};
+  std::atomic<uint64_t> idle{0}, leased{0}, dialed{0}, accepted{0}, reused{0}, failed{0}, rtt_us{0}, sent{0}, retransmitted{0};
 };
 
 // One peer over KCP; see src/engines/tproxy/native-stats.ts.
@@ -44,18 +52,23 @@ class Shared {
   std::string DrainEvents();
   // Lines of tab-separated fields; see src/engines/tproxy/native-relay.ts.
   std::string Stats() const;
+  // What a SampleFlows asked for; kept until it is taken, the last few only.
+  void PutSample(uint32_t token, std::string text);
+  std::string TakeSample(uint32_t token);
 
   std::atomic<uint64_t> stray_connections{0}, refused_carriers{0}, refused_flows{0}, flows{0}, heartbeat{0}, dropped_events{0};
   int event_fd = -1;
 
  private:
   static constexpr size_t kMostEvents = 1024;
+  static constexpr size_t kMostSamples = 8;
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<ServiceCounters>> services_;
   std::map<std::string, std::shared_ptr<PeerCounters>> peers_;
   std::map<std::string, std::shared_ptr<LineCounters>> lines_;
   std::string congestion_control_ = "unknown";
   std::vector<std::string> events_;
+  std::map<uint32_t, std::string> samples_;
 };
 
 class Relay {
