@@ -72,6 +72,51 @@ export interface FlowCounters {
   readonly failed: number;
 }
 
+/** Upper bounds of the buckets of open latency, seconds; one more bucket is beyond. `kOpenBounds` of the native relay. */
+export const OPEN_BOUNDS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+] as const;
+
+/** What the native relay counts beyond the model. */
+export interface FlowDetail {
+  /** On a link that had carried a flow before. */
+  readonly reused: number;
+  /** Ended because nothing moved for the idle time. */
+  readonly timedOut: number;
+  /** How often and how long the bandwidth limit held a flow. */
+  readonly limiterWaits: number;
+  readonly limiterWaitMs: number;
+  /** Until the destination was connected. By bucket, not cumulative; one more than OPEN_BOUNDS. */
+  readonly opened: readonly number[];
+  readonly openMs: number;
+}
+
+/** One flow as it is now. */
+export interface FlowView {
+  readonly serviceId: string;
+  readonly side: 'entry' | 'exit';
+  readonly client: { readonly address: string; readonly port: number };
+  readonly destination: { readonly address: string; readonly port: number };
+  /** Without a link, without its destination, or with one direction ended. */
+  readonly state: 'waiting' | 'connecting' | 'open' | 'closing';
+  readonly ageMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Null until the destination is connected. */
+  readonly openMs: number | null;
+  readonly reused: boolean;
+  readonly limiterWaits: number;
+  readonly limiterWaitMs: number;
+  /** Of the link under it, in this host's sending direction, since the link was made. Null without one of TCP. */
+  readonly path: {
+    readonly rttMs: number;
+    readonly leastRttMs: number;
+    readonly bytesSent: number;
+    readonly bytesRetransmitted: number;
+    readonly retransmissions: number;
+  } | null;
+}
+
 /** One peer over KCP, as the side that dials it sees it. */
 export interface KcpStats {
   /**
@@ -103,7 +148,15 @@ export interface KcpStats {
 export interface TproxyStats {
   readonly implementation: 'typescript' | 'native';
   readonly congestionControl: string;
-  readonly services: Readonly<Record<string, { readonly entry: FlowCounters; readonly exit: FlowCounters }>>;
+  readonly services: Readonly<
+    Record<
+      string,
+      {
+        readonly entry: FlowCounters & { readonly detail?: FlowDetail };
+        readonly exit: FlowCounters & { readonly detail?: FlowDetail };
+      }
+    >
+  >;
   readonly carriers: Readonly<
     Record<
       string,
@@ -114,6 +167,12 @@ export interface TproxyStats {
         readonly accepted: number;
         readonly reused: number;
         readonly failed: number;
+        /** This side's sending, sampled: seconds behind. Only of the native relay. */
+        readonly path?: {
+          readonly rttMs: number;
+          readonly bytesSent: number;
+          readonly bytesRetransmitted: number;
+        };
       }
     >
   >;
@@ -133,6 +192,8 @@ export interface TproxyEngine {
   /** What is configured now, for comparison by the reconciler. */
   configured(): TproxyConfig;
   stats(): TproxyStats;
+  /** The largest flows of a service, or of all, 1,000 at most; empty when the relay does not answer within 2 s. */
+  flows(serviceId?: string): Promise<readonly FlowView[]>;
   /** Port of the local transparent listener that the firewall names in `tproxy to`. */
   readonly listenPort: number;
 }

@@ -156,7 +156,16 @@ export function createEntry(deps: EntryDependencies): Entry {
         flows.remove(flow);
       },
     });
-    flows.add({ flow, link, serviceId: service.serviceId, peerId: service.peerId, side: 'entry' });
+    flows.add({
+      flow,
+      link,
+      serviceId: service.serviceId,
+      peerId: service.peerId,
+      side: 'entry',
+      client: source,
+      destination,
+      begunAt: clock.monotonic(),
+    });
     client.resume();
     logger.debug(
       { service: service.serviceId, peer: service.peerId, client: source.address, ...destination },

@@ -158,7 +158,16 @@ export function createExit(deps: ExitDependencies): Exit {
         flows.remove(flow);
       },
     });
-    flows.add({ flow, link, serviceId: service.serviceId, peerId, side: 'exit' });
+    flows.add({
+      flow,
+      link,
+      serviceId: service.serviceId,
+      peerId,
+      side: 'exit',
+      client: open.source,
+      destination: open.destination,
+      begunAt: clock.monotonic(),
+    });
   }
 
   /** Answers an OPEN with RESET, and waits for the entry to end its direction. */

@@ -7,6 +7,10 @@ export interface FlowRecord {
   readonly serviceId: string;
   readonly peerId: string;
   readonly side: 'entry' | 'exit';
+  readonly client: { readonly address: string; readonly port: number };
+  readonly destination: { readonly address: string; readonly port: number };
+  /** Milliseconds of the monotonic clock. */
+  readonly begunAt: number;
 }
 
 /** All flows of the engine, entry and exit; a flow stays until its local connection is closed. */
@@ -23,6 +27,7 @@ export interface FlowTable {
   isOn(link: Link): boolean;
   hasRoom(): boolean;
   size(): number;
+  all(): Iterable<FlowRecord>;
   /** Resolves when no flow is left or, at the latest, when `timedOut` is called. */
   whenEmpty(): { readonly promise: Promise<void>; readonly timedOut: () => void };
 }
@@ -53,6 +58,7 @@ export function createFlowTable(most: number): FlowTable {
     isOn: (link) => byLink.has(link),
     hasRoom: () => records.size < most,
     size: () => records.size,
+    all: () => records.values(),
     whenEmpty() {
       let timedOut: () => void = () => undefined;
       const promise = new Promise<void>((resolve) => {

@@ -80,6 +80,14 @@ export class Flow {
     if (options.local.destroyed) this.sendReset(constants.errno.ECONNABORTED);
   }
 
+  /** Of this flow alone. */
+  bytesIn = 0;
+  bytesOut = 0;
+
+  get closing(): boolean {
+    return this.#sent !== 'open' || this.#received !== 'open';
+  }
+
   get connecting(): boolean {
     return this.#local.connecting;
   }
@@ -169,6 +177,7 @@ export class Flow {
     if (this.#sent !== 'open') return;
     const { bucket, counters } = this.#options;
     counters.bytesIn += chunk.length;
+    this.bytesIn += chunk.length;
     const granted = bucket.request(chunk.length, () => {
       const held = this.#held;
       this.#held = undefined;
@@ -244,6 +253,7 @@ export class Flow {
       return;
     }
     counters.bytesOut += payload.length;
+    this.bytesOut += payload.length;
     if (!local.write(payload)) link.pause();
   }
 

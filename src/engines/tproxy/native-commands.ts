@@ -12,6 +12,7 @@ const COMMAND = {
   stopAccepting: 7,
   resetAll: 8,
   listenDatagrams: 9,
+  sampleFlows: 10,
 } as const;
 
 /** In the order of `struct Limits`. Milliseconds and bytes. */
@@ -37,6 +38,10 @@ export interface NativeLimits {
   readonly userTimeout: number;
   readonly training: number;
   readonly trainedLinks: number;
+  readonly mostServiceFlows: number;
+  readonly mostPeerFlows: number;
+  readonly mostSourceHandshakes: number;
+  readonly flowIdleTimeout: number;
   readonly congestionControl: string;
 }
 
@@ -123,6 +128,10 @@ export function encodeLimits(limits: NativeLimits): Buffer {
     limits.userTimeout,
     limits.training,
     limits.trainedLinks,
+    limits.mostServiceFlows,
+    limits.mostPeerFlows,
+    limits.mostSourceHandshakes,
+    limits.flowIdleTimeout,
   ]) {
     out.u32(value);
   }
@@ -182,6 +191,9 @@ export const encodeListen = (fd: number, captured: boolean, port: number): Buffe
 /** The relay opens its UDP sockets itself. */
 export const encodeListenDatagrams = (port: number): Buffer =>
   new Writer().u8(COMMAND.listenDatagrams).u16(port).done();
+
+export const encodeSampleFlows = (token: number, serviceId: string): Buffer =>
+  new Writer().u8(COMMAND.sampleFlows).u32(token).text(serviceId).done();
 
 export const encodeStopAccepting = (): Buffer => new Writer().u8(COMMAND.stopAccepting).done();
 export const encodeResetAll = (): Buffer => new Writer().u8(COMMAND.resetAll).done();

@@ -18,7 +18,18 @@ export function createEventLog(logger: EngineLogger, warnSeldom: WarnSeldom): Lo
         );
         return;
       case 'full':
-        warnSeldom('full', { flows: Number(subject) }, 'connection refused: the flow limit is reached');
+        warnSeldom(
+          `full ${subject}`,
+          { limit: subject, service: first },
+          'connection refused: a limit is reached',
+        );
+        return;
+      case 'budget':
+        warnSeldom(
+          'budget',
+          { flows: Number(subject), wanted: Number(first) },
+          'fewer flows than configured: raise the limit of open files (LimitNOFILE)',
+        );
         return;
       case 'refused':
         warnSeldom(

@@ -21,10 +21,12 @@ import {
   encodeNoSession,
   encodeResetAll,
   encodeRetire,
+  encodeSampleFlows,
   encodeSetSession,
   encodeStopAccepting,
 } from './native-commands.ts';
 import { createEventLog } from './native-events.ts';
+import { createFlowViews } from './native-flows.ts';
 import { parseStats } from './native-stats.ts';
 import { createWarnSeldom } from './rate-limited-log.ts';
 import { completeOptions, type RelayOptions } from './relay-options.ts';
@@ -68,6 +70,12 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
     if (wipe) bytes.fill(0);
   }
 
+  const views = createFlowViews(
+    clock,
+    (token, serviceId) => command(encodeSampleFlows(token, serviceId)),
+    (token) => (slot === undefined ? '' : relay.relayFlows(slot, token)),
+  );
+
   function handOver(sessionId: string): void {
     const session = keys.byId(sessionId);
     if (session === undefined) {
@@ -96,7 +104,8 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       else if (kind === 'want') {
         const session = keys.current(subject);
         if (session !== undefined) handOver(session.sessionId);
-      } else if (kind !== '') {
+      } else if (kind === 'flows') views.ready(Number(subject));
+      else if (kind !== '') {
         logEvent(kind, subject, rest);
         if (kind === 'dial') lookUpAgain(subject);
       }
@@ -217,6 +226,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       }
       return { ...stats, services };
     },
+    flows: async (serviceId) => (slot === undefined ? [] : await views.ask(serviceId)),
     get listenPort() {
       return listenPort;
     },

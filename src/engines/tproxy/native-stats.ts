@@ -1,5 +1,5 @@
 /** The counters of the native relay: lines of tab-separated fields (`Shared::Stats` in src/native/relay/relay.cc). */
-import type { FlowCounters, KcpStats, TproxyConfig, TproxyStats } from './contract.ts';
+import { type KcpStats, OPEN_BOUNDS, type TproxyConfig, type TproxyStats } from './contract.ts';
 import { createCounters } from './counters.ts';
 
 const NOTHING: Omit<KcpStats, 'state'> = {
@@ -27,8 +27,10 @@ export function withoutKcp(config: TproxyConfig): Record<string, KcpStats> {
 /** In the order of `kcp::Standing`. */
 const KCP_STATES: readonly KcpStats['state'][] = ['trying', 'trying', 'up', 'unreachable'];
 
+type Sides = TproxyStats['services'][string];
+
 export function parseStats(text: string): TproxyStats & { readonly flows: number } {
-  const services: Record<string, { entry: FlowCounters; exit: FlowCounters }> = {};
+  const services: Record<string, { -readonly [Side in 'entry' | 'exit']: Sides[Side] }> = {};
   const carriers: Record<string, TproxyStats['carriers'][string]> = {};
   const kcp: Record<string, KcpStats> = {};
   let congestionControl = 'unknown';
@@ -57,6 +59,14 @@ export function parseStats(text: string): TproxyStats & { readonly flows: number
           bytesOut: number(5),
           refused: number(6),
           failed: number(7),
+          detail: {
+            reused: number(8),
+            timedOut: number(9),
+            limiterWaits: number(10),
+            limiterWaitMs: number(11) / 1_000,
+            openMs: number(12) / 1_000,
+            opened: Array.from({ length: OPEN_BOUNDS.length + 1 }, (_, bucket) => number(13 + bucket)),
+          },
         };
         break;
       }
@@ -86,6 +96,7 @@ export function parseStats(text: string): TproxyStats & { readonly flows: number
           accepted: number(4),
           reused: number(5),
           failed: number(6),
+          path: { rttMs: number(7) / 1_000, bytesSent: number(8), bytesRetransmitted: number(9) },
         };
         break;
     }

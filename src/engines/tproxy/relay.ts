@@ -18,6 +18,7 @@ import type { EngineClock, EngineLogger, EngineRandom } from './dependencies.ts'
 import { createEntry } from './entry.ts';
 import { createExit } from './exit.ts';
 import { createFlowTable } from './flow-table.ts';
+import { viewOf } from './flow-view.ts';
 import { Link, type LinkDependencies } from './link.ts';
 import { createLinkPool, type LinkPool } from './link-pool.ts';
 import { withoutKcp } from './native-stats.ts';
@@ -34,6 +35,9 @@ export interface RelayDependencies {
 }
 
 const EMPTY: TproxyConfig = { entries: [], exits: [], peers: [] };
+
+/** A view is for people and dashboards. */
+const MOST_VIEWS = 1_000;
 
 interface PeerState {
   peer: TproxyPeer | undefined;
@@ -321,6 +325,11 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         refused: { connections: entry.strays(), carriers: refusedCarriers, flows: exit.refused() },
       };
     },
+    flows: async (serviceId) =>
+      [...flows.all()]
+        .filter((one) => serviceId === undefined || one.serviceId === serviceId)
+        .slice(0, MOST_VIEWS)
+        .map((one) => viewOf(one, clock.monotonic())),
     get listenPort() {
       return captured[0]?.port ?? chosen.listenPort;
     },

@@ -13,6 +13,8 @@ export interface RelayAddon {
   relayEvents(slot: number): string;
   /** All counters, as lines of tab-separated fields. */
   relayStats(slot: number): string;
+  /** The view of flows that the event `flows` announced with this token; once. */
+  relayFlows(slot: number, token: number): string;
   /** Joins the thread and closes every descriptor it has. */
   relayStop(slot: number): number;
 }

@@ -30,6 +30,7 @@ export type HostCall =
     }
   | { readonly verb: 'retire'; readonly sessionId: string; readonly reason: 'renewed' | 'removed' }
   | { readonly verb: 'stats' }
+  | { readonly verb: 'flows'; readonly serviceId?: string }
   | { readonly verb: 'stop'; readonly graceMs: number };
 
 export interface HostReply {
@@ -85,6 +86,8 @@ async function handle(call: HostCall): Promise<unknown> {
       return keys.retire(call.sessionId, call.reason);
     case 'stats':
       return engine?.stats();
+    case 'flows':
+      return engine?.flows(call.serviceId);
     case 'stop':
       return engine?.stop(call.graceMs);
   }
