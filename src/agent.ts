@@ -376,6 +376,7 @@ async function assemble(
       advertise,
       peerSide: gossip,
       reconcilers,
+      traffic: engine,
       setLogLevel: (level, ms) => logLevel.setFor(level, ms),
       dispatcher,
       registry,

@@ -162,6 +162,41 @@ export const SERVICES: Group = {
       load: async () => (await import('../commands/services.ts')).update,
     },
     {
+      name: 'services top',
+      summary: 'Show what goes through the services, like top.',
+      description:
+        'Shows connections, rates, open latency and limits of the services on the agent that is asked, the busiest first, ' +
+        'and round trip and loss of the links to other peers; again and again on a terminal, once otherwise. IN is read ' +
+        'from clients (entry) or destinations (exit), OUT written to them.',
+      flags: [
+        {
+          name: 'interval',
+          type: 'integer',
+          value: 'SECONDS',
+          summary: 'Seconds between two looks, 1 to 60 (default 2).',
+        },
+        { name: 'once', type: 'boolean', summary: 'Look over one interval and end, also on a terminal.' },
+      ],
+      examples: [
+        { line: 'arctic services top', says: 'watch until interrupted' },
+        { line: 'arctic services top --once --json', says: 'rates of two seconds, for a script' },
+      ],
+      load: async () => (await import('../commands/traffic.ts')).top,
+    },
+    {
+      name: 'services flows',
+      summary: 'List the connections of a service.',
+      description:
+        'Lists the connections of a service on the agent that is asked, the largest first, 1,000 at most. OPEN is how long ' +
+        'it took to connect the destination; RTT and LOSS are those of the link under it, in the direction this agent sends.',
+      args: [SERVICE],
+      examples: [
+        { line: 'arctic services flows web', says: 'who is connected, where to, and how it fares' },
+        { line: 'arctic services flows web --json', says: 'with every counter' },
+      ],
+      load: async () => (await import('../commands/traffic.ts')).flows,
+    },
+    {
       name: 'services delete',
       aliases: ['services rm', 'services remove'],
       summary: 'Delete a service and its routes.',

@@ -65,6 +65,8 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'GET /v1/replay/verify': { scope: 'admin' },
   'POST /v1/replay/rebuild': { scope: 'admin' },
   'GET /v1/drift': { scope: 'admin' },
+  'GET /v1/traffic': { scope: 'services.read', suspended: true },
+  'GET /v1/services/:id/flows': { scope: 'services.read' },
   'GET /v1/audit': { scope: 'admin' },
   'GET /v1/reconcilers': { scope: 'services.read' },
   'GET /v1/peer/*': peerOnly,

@@ -41,6 +41,7 @@ export interface ApiDeps {
   readonly advertise: () => { readonly address: string; readonly endpoints: readonly string[] };
   readonly peerSide: PeerSide;
   readonly reconcilers: ReconcilerSide;
+  readonly traffic: TrafficSide;
   /** Raises the level of the agent's log for a while; gives when that ends, milliseconds since the epoch. */
   readonly setLogLevel: (level: 'trace' | 'debug' | 'info', ms: number) => number;
   /** Where forwarded requests go out. Owned by the caller. */
@@ -78,6 +79,70 @@ export interface PeerSide {
     readonly headers: Readonly<Record<string, string>>;
     readonly body: Uint8Array;
   }>;
+}
+
+/** What the API needs of the TCP engine; `TproxyEngine` of src/engines/tproxy/contract.ts is one. */
+export interface TrafficSide {
+  stats(): {
+    readonly implementation: 'typescript' | 'native';
+    readonly services: Readonly<
+      Record<string, { readonly entry: ServiceTraffic; readonly exit: ServiceTraffic }>
+    >;
+    readonly carriers: Readonly<
+      Record<
+        string,
+        {
+          readonly idle: number;
+          readonly leased: number;
+          readonly path?: {
+            readonly rttMs: number;
+            readonly bytesSent: number;
+            readonly bytesRetransmitted: number;
+          };
+        }
+      >
+    >;
+  };
+  flows(serviceId?: string): Promise<
+    readonly {
+      readonly serviceId: string;
+      readonly side: 'entry' | 'exit';
+      readonly client: { readonly address: string; readonly port: number };
+      readonly destination: { readonly address: string; readonly port: number };
+      readonly state: 'waiting' | 'connecting' | 'open' | 'closing';
+      readonly ageMs: number;
+      readonly bytesIn: number;
+      readonly bytesOut: number;
+      readonly openMs: number | null;
+      readonly reused: boolean;
+      readonly limiterWaits: number;
+      readonly limiterWaitMs: number;
+      readonly path: {
+        readonly rttMs: number;
+        readonly leastRttMs: number;
+        readonly bytesSent: number;
+        readonly bytesRetransmitted: number;
+        readonly retransmissions: number;
+      } | null;
+    }[]
+  >;
+}
+
+interface ServiceTraffic {
+  readonly connections: number;
+  readonly active: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly refused: number;
+  readonly failed: number;
+  readonly detail?: {
+    readonly reused: number;
+    readonly timedOut: number;
+    readonly limiterWaits: number;
+    readonly limiterWaitMs: number;
+    readonly opened: readonly number[];
+    readonly openMs: number;
+  };
 }
 
 interface Status {

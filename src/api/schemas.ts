@@ -16,12 +16,12 @@ import { LicenseDocument, LicenseState } from '../../events/catalogue/license.ts
 import { OnFailure, TransportType } from '../../events/catalogue/service.ts';
 import { EventEnvelope } from '../../events/schema-check.ts';
 
-const strict = { additionalProperties: false } as const;
-const Nullable = <S extends import('typebox').TSchema>(
+export const strict = { additionalProperties: false } as const;
+export const Nullable = <S extends import('typebox').TSchema>(
   schema: S,
   options: { readonly description?: string } = {},
 ) => Type.Union([schema, Type.Null()], options);
-const Time = Type.String({ format: 'date-time' });
+export const Time = Type.String({ format: 'date-time' });
 const CidrText = Type.String({ minLength: 1, maxLength: 64 });
 const Version = Type.Integer({ minimum: 0, description: 'What If-Match compares; also the ETag.' });
 const Cursor = Nullable(

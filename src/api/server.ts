@@ -32,6 +32,7 @@ import type { ApiDeps, ApiOptions } from './ports.ts';
 import { replayRoutes } from './replay.ts';
 import { routeRoutes } from './service-routes.ts';
 import { serviceRoutes } from './services.ts';
+import { trafficRoutes } from './traffic.ts';
 import { validatorCompiler } from './validation.ts';
 
 /** Is there when the kernel has IPv6 (proc_pid_net(5)). */
@@ -119,6 +120,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     eventRoutes(routes, context, streams);
     replayRoutes(routes, context);
     driftRoutes(routes, context);
+    trafficRoutes(routes, context);
     auditRoutes(routes, context);
     peerSideRoutes(routes, context);
     routes.get('/v1/openapi.json', { schema: { hide: true } }, () => app.swagger());

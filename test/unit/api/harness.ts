@@ -17,7 +17,7 @@ import { createIds, newPeerId } from '../../../events/ids.ts';
 import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { createProjections } from '../../../projections/runner.ts';
-import type { ApiOptions, PeerSide, ReconcilerSide } from '../../../src/api/ports.ts';
+import type { ApiOptions, PeerSide, ReconcilerSide, TrafficSide } from '../../../src/api/ports.ts';
 import { ErrorAnswer } from '../../../src/api/schemas.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
 import { createExecutor } from '../../../src/commands/execute.ts';
@@ -118,7 +118,11 @@ const checkError = Compile(ErrorAnswer);
 
 export function createHarness(
   t: Test,
-  listen: { readonly port?: number; readonly tls?: ApiOptions['tls'] } = {},
+  listen: {
+    readonly port?: number;
+    readonly tls?: ApiOptions['tls'];
+    readonly traffic?: Partial<TrafficSide>;
+  } = {},
 ): Harness {
   const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
   const clock = new TestClock();
@@ -219,6 +223,12 @@ export function createHarness(
     ],
   };
 
+  const traffic: TrafficSide = {
+    stats: () => ({ implementation: 'typescript', services: {}, carriers: {} }),
+    flows: async () => [],
+    ...listen.traffic,
+  };
+
   const api = createApi(
     { host: '127.0.0.1', port: listen.port ?? 0, tls: listen.tls, version: '1.4.0', hostName: 'host-a' },
     {
@@ -235,6 +245,7 @@ export function createHarness(
       advertise: () => ({ address: '192.0.2.1:8080', endpoints: ['http://192.0.2.1:8080'] }),
       peerSide,
       reconcilers,
+      traffic,
       setLogLevel: (_level, ms) => clock.now() + ms,
       dispatcher,
       registry: new Registry(),

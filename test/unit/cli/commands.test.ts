@@ -218,6 +218,71 @@ t.test('a refusal is one line on stderr with the exit code of its code', async (
   t.equal((await add(400, 'A_CODE_OF_A_NEWER_AGENT', 'no')).code, 2);
 });
 
+t.test('services top compares two looks, and ends after one where nobody watches', async (t) => {
+  let looks = 0;
+  const [home, api] = await scene(t, {
+    'GET /v1/traffic': () => {
+      looks += 1;
+      const side = { service_id: SERVICE, name: 'web', side: 'entry', active: 2, refused: 0, failed: 0 };
+      return {
+        body: {
+          at: new Date(1_700_000_000_000 + looks * 1_000).toISOString(),
+          implementation: 'native',
+          services: [
+            {
+              ...side,
+              connections: 10 * looks,
+              bytes_in: 1_000 * looks,
+              bytes_out: 1_250_000 * looks,
+              limiter_waits: 3,
+              mean_open_ms: 101.2,
+            },
+          ],
+          links: [
+            { peer_id: 'p', idle: 8, leased: 2, rtt_ms: 100, bytes_sent: 1_000, bytes_retransmitted: 10 },
+          ],
+        },
+      };
+    },
+  });
+  const top = ['services', 'top', '--interval', '1', '--token', 'x', '--url', api.url];
+  const { stdout, code } = await home.run(top);
+  t.equal(code, 0);
+  t.match(stdout, /^SERVICE +SIDE +ACTIVE +NEW\/S +IN +OUT +OPEN/);
+  t.match(stdout, /web +entry +2 +10 +8.0 kbit\/s +10 Mbit\/s +101 ms +3/);
+  t.match(stdout, /p +8 +2 +100 ms +1\.00 %/);
+  t.notMatch(stdout, /\u001b/);
+  const json = await home.run([...top, '--json']);
+  t.match(JSON.parse(json.stdout), {
+    services: [{ out_bits_per_second: 10_000_000, connections_per_second: 10 }],
+  });
+  t.equal((await home.run(['services', 'top', '--interval', '99'])).code, 2);
+});
+
+t.test('services flows lists the connections of a service', async (t) => {
+  const flow = {
+    side: 'exit',
+    client: { address: 'fd00::9', port: 40_000 },
+    destination: { address: '10.0.1.1', port: 443 },
+    state: 'open',
+    age_ms: 61_000,
+    bytes_in: 1_234_567,
+    bytes_out: 12,
+    open_ms: 1.25,
+    limiter_waits: 0,
+    path: { rtt_ms: 100.4, bytes_sent: 1_000, bytes_retransmitted: 20 },
+  };
+  const [home, api] = await scene(t, {
+    'GET /v1/services': { body: { services: [service], next_cursor: null } },
+    [`GET /v1/services/${SERVICE}/flows`]: { body: { service_id: SERVICE, flows: [flow] } },
+  });
+  const { stdout } = await home.run(['services', 'flows', 'web', '--token', 'x', '--url', api.url]);
+  t.match(
+    stdout,
+    /\[fd00::9\]:40000 +10\.0\.1\.1:443 +exit +open +61 s +1\.2 MB +12 B +1\.3 ms +100 ms +2\.00 % +0/,
+  );
+});
+
 t.test('usage errors are one line and exit code 2', async (t) => {
   const home = createHome();
   t.teardown(() => home.remove());

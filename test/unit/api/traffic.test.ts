@@ -1,0 +1,73 @@
+import t from 'tap';
+import { createHarness } from './harness.ts';
+
+const counters = { connections: 3, active: 1, bytesIn: 700, bytesOut: 9_000, refused: 1, failed: 0 };
+const none = { connections: 0, active: 0, bytesIn: 0, bytesOut: 0, refused: 0, failed: 0 };
+const flow = {
+  serviceId: '',
+  side: 'entry',
+  client: { address: '10.0.0.9', port: 40_000 },
+  destination: { address: 'fd00::1', port: 443 },
+  state: 'open',
+  ageMs: 1_500,
+  bytesIn: 7,
+  bytesOut: 9,
+  openMs: 103.5,
+  reused: true,
+  limiterWaits: 2,
+  limiterWaitMs: 4.5,
+  path: { rttMs: 100.1, leastRttMs: 99.9, bytesSent: 1_000, bytesRetransmitted: 10, retransmissions: 1 },
+} as const;
+
+t.test('traffic names services and sides; what the fallback does not measure is null', async (t) => {
+  let service = '';
+  const { admin, send, admit } = createHarness(t, {
+    traffic: {
+      stats: () => ({
+        implementation: 'native',
+        services: {
+          [service]: {
+            entry: {
+              ...counters,
+              detail: {
+                reused: 2,
+                timedOut: 0,
+                limiterWaits: 0,
+                limiterWaitMs: 0,
+                opened: [0, 2, 0, 1],
+                openMs: 30,
+              },
+            },
+            exit: none,
+          },
+        },
+        carriers: {
+          peer_x: { idle: 8, leased: 1, path: { rttMs: 100, bytesSent: 5_000, bytesRetransmitted: 50 } },
+          peer_y: { idle: 0, leased: 0 },
+        },
+      }),
+      flows: async (id) => [{ ...flow, serviceId: id ?? '' }],
+    },
+  });
+  const token = await admin();
+  const peer = admit('paris');
+  const made = await send('POST', '/v1/services', { token, body: { name: 'web', target_peer_id: peer } });
+  service = String(made.body['id']);
+
+  t.match((await send('GET', '/v1/traffic', { token })).body, {
+    implementation: 'native',
+    services: [
+      { service_id: service, name: 'web', side: 'entry', bytes_out: 9_000, reused: 2, mean_open_ms: 10 },
+    ],
+    links: [
+      { peer_id: 'peer_x', rtt_ms: 100, bytes_retransmitted: 50 },
+      { peer_id: 'peer_y', rtt_ms: null, bytes_sent: null },
+    ],
+  });
+  t.match((await send('GET', `/v1/services/${service}/flows`, { token })).body, {
+    service_id: service,
+    flows: [{ side: 'entry', open_ms: 103.5, reused: true, path: { rtt_ms: 100.1, retransmissions: 1 } }],
+  });
+  t.equal((await send('GET', '/v1/services/svc_01ARZ3NDEKTSV4RRFFQ69G5FAV/flows', { token })).status, 404);
+  t.equal((await send('GET', '/v1/traffic', {})).status, 401);
+});
