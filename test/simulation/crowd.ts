@@ -1,16 +1,17 @@
 import { deflateRawSync } from 'node:zlib';
-import type { ClusterId, PeerId, Position } from '../../events/brand.ts';
+import type { ClusterId, PeerId } from '../../events/brand.ts';
 import type { Clock, Random } from '../../events/clock.ts';
 import { createSigner } from '../../events/ed25519.ts';
 import type { AnyEvent } from '../../events/envelope.ts';
 import { Fold } from '../../projections/fold.ts';
 import type { CallResult, Channel } from '../../src/gossip/machine/channel.ts';
-import type { GossipLog } from '../../src/gossip/machine/core.ts';
+import type { Mark } from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import type { Reply, Request } from '../../src/gossip/messages.ts';
 import { DEFLATE_FROM } from '../../src/gossip/parameters.ts';
-import { newSession, type Session, type Sessions } from '../../src/gossip/sessions.ts';
 import { createMemoryLog } from './memory-log.ts';
+import { type Ground, SharedLog } from './shared-log.ts';
+import { EMPTY, sessionWith, standingSessions } from './standing-sessions.ts';
 import { seededRandom, VirtualTime } from './virtual-clock.ts';
 import { SYSTEM_CONTEXT, testLicense } from './world.ts';
 
@@ -19,104 +20,16 @@ const OVERHEAD = 52 + 180;
 
 const ulid = (index: number): string => `01JD${String(index).padStart(22, '0')}`;
 
-/** The history every host starts with: kept once, however many hosts there are. */
-interface Ground {
-  readonly views: Fold;
-  readonly chains: ReadonlyMap<PeerId, readonly AnyEvent[]>;
-  readonly size: number;
-}
-
-/** A log that shares its beginning with all others. Signatures are not looked at: nobody in the crowd lies. */
-class SharedLog implements GossipLog {
-  readonly origin: PeerId;
-  readonly meta: GossipLog['meta'];
-  readonly #ground: Ground;
-  readonly #own = new Map<PeerId, AnyEvent[]>();
-  readonly #listeners = new Set<(events: readonly AnyEvent[]) => void>();
-  readonly #make: (previous: AnyEvent, label: string) => AnyEvent;
-  #head: number;
-  /** Local events are counted, not kept. */
-  readonly local = new Map<string, number>();
-  /** Peers this host gave up, in order. */
-  readonly unreachable: PeerId[] = [];
-
-  constructor(origin: PeerId, ground: Ground, make: (previous: AnyEvent, label: string) => AnyEvent) {
-    this.origin = origin;
-    this.#ground = ground;
-    this.#head = ground.size;
-    this.#make = make;
-    const values = new Map<string, string>();
-    this.meta = { get: (key) => values.get(key), set: (key, value) => void values.set(key, value) };
-  }
-
-  get head(): Position {
-    return this.#head as Position;
-  }
-
-  #length(origin: PeerId): number {
-    return (this.#ground.chains.get(origin)?.length ?? 0) + (this.#own.get(origin)?.length ?? 0);
-  }
-
-  #store(origin: PeerId, events: readonly AnyEvent[]): void {
-    const list = this.#own.get(origin) ?? [];
-    list.push(...events);
-    this.#own.set(origin, list);
-    this.#head += events.length;
-    for (const listener of this.#listeners) listener(events);
-  }
-
-  write(label: string): AnyEvent {
-    const previous = this.range(this.origin, this.#length(this.origin), 1)[0];
-    if (previous === undefined) throw new Error('an empty log writes nothing');
-    const event = this.#make(previous, label);
-    this.#store(this.origin, [event]);
-    return event;
-  }
-
-  append: GossipLog['append'] = (drafts) => {
-    for (const { type, entity } of drafts) {
-      this.local.set(type, (this.local.get(type) ?? 0) + 1);
-      if (type === 'peer.unreachable') this.unreachable.push(entity as PeerId);
-    }
-    return [];
-  };
-
-  receive: GossipLog['receive'] = (from, _key, batch) => {
-    const have = this.#length(from);
-    const first = batch[0];
-    if (first !== undefined && first.seq > have + 1) return { kind: 'gap', have };
-    const fresh = batch.filter((event) => event.seq > have);
-    if (fresh.length > 0) this.#store(from, fresh);
-    return { kind: 'appended', events: fresh, duplicates: batch.length - fresh.length, ignored: 0 };
-  };
-
-  versionVector: GossipLog['versionVector'] = () =>
-    Object.fromEntries([...this.#ground.chains.keys()].map((origin) => [origin, this.#length(origin)]));
-
-  range: GossipLog['range'] = (origin, fromSeq, most) => {
-    const ground = this.#ground.chains.get(origin) ?? [];
-    const own = this.#own.get(origin) ?? [];
-    const after = Math.max(0, fromSeq - 1 - ground.length);
-    return [...ground.slice(fromSeq - 1, fromSeq - 1 + most), ...own.slice(after, after + most)].slice(
-      0,
-      most,
-    );
-  };
-
-  read: GossipLog['read'] = () => [];
-
-  subscribe: GossipLog['subscribe'] = (listener) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
-}
-
 export interface Member {
   readonly peerId: PeerId;
-  readonly log: SharedLog;
-  readonly machine: Machine;
+  log: SharedLog;
+  machine: Machine;
   /** Peers it gave up, in order. */
-  readonly unreachable: readonly PeerId[];
+  readonly unreachable: PeerId[];
+  /** Beside the log: it survives a lost disk's restored copy. */
+  marked: Mark | undefined;
+  /** Its wall clock is ahead of the others by this, ms. */
+  skew: number;
   /** Added to every way to and from this host, ms: an overloaded or far host. */
   delay: () => number;
   up: boolean;
@@ -143,6 +56,10 @@ export class Crowd {
   changeBytes = 0;
   pushes = 0;
   loss: number;
+  /** Members in different groups cannot reach each other; undefined: one network. */
+  groups: ((member: Member) => number) | undefined;
+  readonly #ground: Ground;
+  #written = 0;
   readonly #byId = new Map<PeerId, Member>();
   readonly #options: Required<CrowdOptions>;
 
@@ -150,12 +67,12 @@ export class Crowd {
     this.random = seededRandom(seed);
     this.#options = { heartbeat: 5_000, loss: 0, minDelay: 1, maxDelay: 20, ...options };
     this.loss = this.#options.loss;
-    const ground = this.#found(count);
-    for (const origin of ground.chains.keys()) this.#add(origin, ground);
+    this.#ground = this.#found(count);
+    for (const origin of this.#ground.chains.keys()) this.#add(origin);
     // Machines that all start in one instant would beat in step for ever.
     for (const member of this.members)
       this.time.after(this.random.fraction() * this.#options.heartbeat, () => member.machine.start());
-    this.time.advance(3 * this.#options.heartbeat);
+    this.time.advance(1.5 * this.#options.heartbeat);
   }
 
   #found(count: number): Ground {
@@ -222,36 +139,71 @@ export class Crowd {
     return { views, chains, size };
   }
 
-  #add(peerId: PeerId, ground: Ground): void {
-    const { time, random } = this;
-    const clock: Clock = {
-      ...time.clock(),
-      after: (ms, run) => clockOf(this.#byId.get(peerId), time).after(ms, run),
+  #add(peerId: PeerId): Member {
+    const log = this.#logOf(peerId);
+    const unreachable: PeerId[] = [];
+    log.unreachable = unreachable;
+    const member: Member = {
+      peerId,
+      log,
+      machine: this.#machineOf(peerId, log, true),
+      unreachable,
+      marked: undefined,
+      skew: 0,
+      delay: () => 0,
+      up: true,
+      frozenUntil: 0,
     };
-    let written = 0;
-    const log = new SharedLog(peerId, ground, (previous, label) => {
-      written += 1;
+    this.members.push(member);
+    this.#byId.set(peerId, member);
+    return member;
+  }
+
+  #logOf(peerId: PeerId): SharedLog {
+    return new SharedLog(peerId, this.#ground, (previous, draft) => {
+      this.#written += 1;
       return {
         ...previous,
-        id: `evt_${ulid(written)}`,
+        id: `evt_${ulid(this.#written)}`,
         seq: previous.seq + 1,
-        type: 'peer.updated',
-        entity: peerId,
-        data: { version: label },
+        ...draft,
         prev_hash: previous.hash,
-        hash: Buffer.from(random.bytes(32)).toString('hex'),
+        hash: Buffer.from(this.random.bytes(32)).toString('hex'),
         signature: `${'A'.repeat(86)}==`,
       } as unknown as AnyEvent;
     });
-    const machine = createMachine(
-      { heartbeat: this.#options.heartbeat, resumed: true },
+  }
+
+  #machineOf(peerId: PeerId, log: SharedLog, resumed: boolean): Machine {
+    const { time, random } = this;
+    const member = () => this.#byId.get(peerId);
+    const own = time.clock(() => member()?.skew ?? 0);
+    let machine: Machine;
+    const clock: Clock = {
+      ...own,
+      // A host that went down takes its timers with it.
+      after: (ms, run) =>
+        clockOf(member(), time).after(ms, () => {
+          const at = member();
+          if (at === undefined || at.machine === machine) run();
+        }),
+    };
+    machine = createMachine(
+      { heartbeat: this.#options.heartbeat, resumed },
       {
         clock,
         random,
         identity: { peerId, publicKey: new Uint8Array(32), sign: () => new Uint8Array(64) },
         verify: () => true,
         log,
-        views: ground.views,
+        mark: {
+          read: () => member()?.marked,
+          write: (mark) => {
+            const at = member();
+            if (at !== undefined) at.marked = mark;
+          },
+        },
+        views: this.#ground.views,
         transport: { post: (_, done) => void time.after(1, () => done({ kind: 'fault', fault: 'refused' })) },
         security: { sessions: standingSessions, channel: this.#channelOf(peerId) },
         profile: () => ({ name: peerId, address: '10.0.0.1:8080', endpoints: [], version: 'v1' }),
@@ -261,17 +213,51 @@ export class Crowd {
         report: () => {},
       },
     );
-    const member: Member = {
-      peerId,
-      log,
-      machine,
-      unreachable: log.unreachable,
-      delay: () => 0,
-      up: true,
-      frozenUntil: 0,
+    return machine;
+  }
+
+  /** As kill -9. */
+  kill(member: Member): void {
+    member.up = false;
+    member.machine.stop();
+  }
+
+  /** The host comes back; without its disk it has the copy that all began with. */
+  restart(member: Member, disk: 'kept' | 'lost'): void {
+    if (disk === 'lost') {
+      member.log = this.#logOf(member.peerId);
+      member.log.unreachable = member.unreachable;
+    }
+    member.up = true;
+    member.machine = this.#machineOf(member.peerId, member.log, false);
+    member.machine.start();
+  }
+
+  /** Views are shared, so everybody knows at once who comes and goes; the events themselves have to travel. */
+  leave(member: Member): void {
+    const { peerId } = member;
+    this.#ground.views.apply(
+      member.log.write({ type: 'peer.left', entity: peerId, data: { peer_id: peerId } }),
+    );
+  }
+
+  /** A member admits a new host, which begins with the copy that all began with. */
+  join(by: Member): Member {
+    const index = this.members.length;
+    const peerId = `peer_${ulid(index + 1)}` as PeerId;
+    const address = `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}:8080`;
+    const data = {
+      peer_id: peerId,
+      public_key: this.#ground.views.peers.get(by.peerId)?.public_key,
+      name: null,
+      address,
+      endpoints: [`http://${address}`],
     };
-    this.members.push(member);
-    this.#byId.set(peerId, member);
+    this.#ground.views.apply(by.log.write({ type: 'peer.admitted', entity: peerId, data }));
+    const member = this.#add(peerId);
+    member.machine = this.#machineOf(peerId, member.log, false);
+    member.machine.start();
+    return member;
   }
 
   #delay(a: Member, b: Member): number {
@@ -310,14 +296,16 @@ export class Crowd {
         );
         this.#count(request);
         if (from === undefined || to === undefined || !from.up || lost()) return;
+        const cut = () => this.groups !== undefined && this.groups(from) !== this.groups(to);
+        if (cut()) return;
         this.#deliver(to, this.#delay(from, to), () => {
           if (!to.up) return;
           const reply = this.#ask(from, to, request);
           if (reply === undefined) return;
           this.#count(reply);
-          if (lost()) return;
+          if (lost() || cut()) return;
           this.#deliver(from, this.#delay(from, to), () =>
-            finish({ ok: true, reply, session: sessionWith(peer), skew: 0 }),
+            finish({ ok: true, reply, session: sessionWith(peer), skew: to.skew - from.skew }),
           );
         });
       },
@@ -327,7 +315,7 @@ export class Crowd {
         return {
           session: sessionWith(letter.from),
           request: letter.request,
-          skew: 0,
+          skew: (this.#byId.get(letter.from)?.skew ?? 0) - (this.#byId.get(peerId)?.skew ?? 0),
           answer: (reply) => {
             this.#reply = reply;
             return EMPTY;
@@ -400,92 +388,3 @@ export function slowDown(
     time.after(between(0, 10_000), freeze);
   }
 }
-
-const EMPTY = new Uint8Array(0);
-
-const keys = {
-  sessionId: '0'.repeat(32),
-  handshake: { initiator: EMPTY, responder: EMPTY },
-  gossip: { initiator: EMPTY, responder: EMPTY },
-  carrier: EMPTY,
-  tunnel: () => EMPTY,
-  erase: () => {},
-};
-
-const made = new Map<PeerId, Session>();
-/** One session with each peer, for ever young and the same for all. */
-function sessionWith(peerId: PeerId): Session {
-  let session = made.get(peerId);
-  if (session === undefined) {
-    session = newSession({
-      peerId,
-      side: 'initiator',
-      keys,
-      establishedAt: Number.MAX_SAFE_INTEGER,
-      offset: 0,
-      confirmed: true,
-      endsAt: undefined,
-    });
-    made.set(peerId, session);
-  }
-  return session;
-}
-
-const standingSessions: Sessions = {
-  current: () => undefined,
-  byId: () => undefined,
-  onRetired: () => () => {},
-  add: () => {},
-  forSending: sessionWith,
-  find: () => undefined,
-  confirm: () => {},
-  end: () => {},
-  endAll: () => {},
-  sweep: () => {},
-  tunnel: () => undefined,
-  size: 0,
-};
-
-/** Times from a change to its arrival at each other member, ms of virtual time, and what it cost. */
-export interface Spread {
-  readonly arrivals: readonly number[];
-  /** Those that never arrived within the limit. */
-  readonly missing: number;
-  /** Bytes on the wire because of one change, divided by the number of members. */
-  readonly bytesPerPeer: number;
-  readonly pushesPerPeer: number;
-  /** Bytes a second and member for heartbeats. */
-  readonly heartbeatBytes: number;
-}
-
-/** Writes `changes` at random members, `pause` ms apart, and watches them spread. */
-export function measureSpread(crowd: Crowd, changes: number, pause = 5_000): Spread {
-  const { time, members, random } = crowd;
-  const arrivals: number[] = [];
-  let at = 0;
-  let watched = '';
-  const unsubscribe = members.map((member) =>
-    member.log.subscribe((events) => {
-      if (events.some((event) => event.hash === watched)) arrivals.push(time.now - at);
-    }),
-  );
-  const before = { idle: crowd.idleBytes, change: crowd.changeBytes, pushes: crowd.pushes };
-  for (let change = 0; change < changes; change += 1) {
-    at = time.now;
-    const author = members[Math.floor(random.fraction() * members.length)];
-    watched = author?.log.write(`change-${change}`).hash ?? '';
-    time.advance(pause);
-  }
-  for (const stop of unsubscribe) stop();
-  return {
-    arrivals: arrivals.sort((a, b) => a - b),
-    missing: changes * (members.length - 1) - arrivals.length,
-    bytesPerPeer: (crowd.changeBytes - before.change) / changes / members.length,
-    pushesPerPeer: (crowd.pushes - before.pushes) / changes / members.length,
-    heartbeatBytes: ((crowd.idleBytes - before.idle) * 1_000) / (changes * pause) / members.length,
-  };
-}
-
-/** The value below which this share of an ascending list lies. */
-export const quantile = (ascending: readonly number[], share: number): number =>
-  ascending[Math.min(ascending.length - 1, Math.ceil(share * ascending.length) - 1)] ?? Number.NaN;

@@ -22,8 +22,8 @@ export interface ForkOutcome {
  * One life of a cluster in which one host (or a second one with its key) signs two histories: as a cloned machine, or by handing
  * different ones to different members, whole transactions among them. Then peace, removal of that host, and a join in its place.
  */
-export function runForkScenario(seed: number): ForkOutcome {
-  const world = new World(seed);
+export function runForkScenario(seed: number, options: { readonly light?: boolean } = {}): ForkOutcome {
+  const world = new World(seed, options);
   const { random } = world;
   const below = (limit: number): number => Math.floor(random.fraction() * limit);
   const pick = <T>(items: readonly T[]): T => {

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { Crowd, measureSpread, quantile } from './crowd.ts';
+import { Crowd } from './crowd.ts';
+import { measureSpread, quantile } from './spread.ts';
 
 /**
  * Serf's published simulation of its convergence (gossip every 200 ms, fan-out 3, no loss): seconds until 99.99 % of the
