@@ -55,10 +55,13 @@ interface Letter {
 
 /** Letters under way: what travels is their number. */
 export class Post {
+  /** Told of everything that is sent. */
+  watch: ((value: Request | Reply) => void) | undefined;
   readonly #letters = new Map<number, Letter>();
   #last = 0;
 
   put(letter: Letter): Uint8Array {
+    this.watch?.(letter.value);
     this.#last += 1;
     this.#letters.set(this.#last, letter);
     const body = Buffer.alloc(8);
