@@ -19,8 +19,8 @@ export interface ForkOutcome {
 }
 
 /**
- * One life of a cluster in which one host (or a second one with its key) signs two histories: as a cloned machine, or by handing
- * different ones to different members, whole transactions among them. Then peace, removal of that host, and a join in its place.
+ * One life of a cluster in which one host (or a second one with its key) signs two histories: put back to an older state, as a
+ * cloned machine, or by handing different ones to different members, whole transactions among them. Then peace, removal of that host, and a join in its place.
  */
 export function runForkScenario(seed: number, options: { readonly light?: boolean } = {}): ForkOutcome {
   const world = new World(seed, options);
@@ -69,7 +69,19 @@ export function runForkScenario(seed: number, options: { readonly light?: boolea
     world.time.advance(random.fraction() * 3_000);
   }
   let twin: Node | undefined;
-  if (random.fraction() < 0.5) {
+  const way = random.fraction();
+  if (way < 0.25) {
+    // The machine is put back to an older state, mark and all, where it cannot ask anybody.
+    const position = Math.max(4, liar.log.head - 1 - below(8));
+    liar.restore(position);
+    liar.marked = undefined;
+    world.groups = (node) => (node === liar ? 1 : 0);
+    liar.start();
+    tell(`host ${liar.index} is put back to position ${position}`);
+    world.time.advance(20_000);
+    if (liar.running.holdReason() === undefined) liar.write('restored');
+    world.groups = undefined;
+  } else if (way < 0.6) {
     twin = world.add({ twinOf: liar });
     tell(`host ${liar.index} is cloned as host ${twin.index}`);
     if (twin.machine === undefined) twin.start();

@@ -20,6 +20,7 @@ import { createHistory, lagOf } from './history.ts';
 import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
+import { createOrphans } from './orphans.ts';
 import { createOwnHistory } from './own-history.ts';
 import { createReception } from './reception.ts';
 import { createRemovals } from './removals.ts';
@@ -149,6 +150,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     endOf: forks.endOf,
     patience: heartbeat,
   });
+  const orphans = createOrphans({ machine: deps, forks, record, holdReason, patience: heartbeat });
   const witnessing = createWitnessing({ machine: deps, links, call, record, holdReason }, { heartbeat });
   const reception = createReception({
     machine: deps,
@@ -169,6 +171,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     exchange.note(events);
     removals.changed();
     forks.changed();
+    orphans.changed();
     if (flushDue || !events.some((event) => event.stream === 'config')) return;
     flushDue = true;
     // After the append's own tick: the folds have seen the events, and a burst travels together.
@@ -188,6 +191,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     membership.tick();
     removals.review();
     forks.review();
+    orphans.review();
     witnessing.tick();
     exchange.flush();
     const pause = Math.min(1_000, Math.max(20, heartbeat / 5));

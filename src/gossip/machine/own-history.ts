@@ -77,6 +77,8 @@ export function createOwnHistory(deps: OwnHistoryDeps): OwnHistory {
     const what =
       `this database is older than what this host has signed: ${seq - own} of its own events are missing (restored from a ` +
       'backup?) and have to come back from its peers first';
+    if (views.cluster().cluster_id === undefined)
+      return `${what}; this copy is from before its bootstrap: stop the agent, delete the database and bootstrap again, which gives this host a new identity`;
     const strangers = missing.peers.filter(({ id }) => views.peers.get(id) === undefined);
     if (strangers.length > 0) {
       const addresses = strangers.slice(0, MOST_NAMED).map(({ address }) => address);

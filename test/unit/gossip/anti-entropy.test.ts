@@ -1,8 +1,5 @@
 import t from 'tap';
-import type { AnyEvent } from '../../../events/envelope.ts';
-import { createMemoryLog } from '../../simulation/memory-log.ts';
-import { seededRandom } from '../../simulation/virtual-clock.ts';
-import { SYSTEM_CONTEXT, World } from '../../simulation/world.ts';
+import { World } from '../../simulation/world.ts';
 
 const two = (seed = 1) => {
   const world = new World(seed);
@@ -81,98 +78,6 @@ t.test('two clusters merge: union of both, under the older id, known to everybod
   for (const x of nodes)
     for (const y of nodes) if (x !== y) t.equal(x.running.observed(y.peerId).state, 'active');
 });
-
-t.test('two events under one number: caught, kept as evidence, the origin closed', async (t) => {
-  const world = new World(11);
-  const [a, b, c] = world.cluster(3);
-  if (!a || !b || !c) throw new Error('three hosts are needed');
-  t.ok(world.until(() => world.converged(), 10_000));
-  world.time.advance(5_000);
-  c.kill();
-  // A second host with c's key goes on from the same log, elsewhere.
-  const twin = createMemoryLog(
-    { origin: c.peerId, restored: c.log.events },
-    { signer: c.signer, clock: world.time.clock(), random: seededRandom(99) },
-  );
-  const forged = twin.append(
-    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'second' } }],
-    SYSTEM_CONTEXT,
-  );
-  const first = c.log.append(
-    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'first' } }],
-    SYSTEM_CONTEXT,
-  );
-  const give = (events: readonly AnyEvent[], to: typeof a) =>
-    to.log.receive(c.peerId, c.signer.publicKey, events);
-  t.equal(give(first, a).kind, 'appended');
-  t.equal(give(forged, b).kind, 'appended');
-  t.ok(
-    world.until(
-      () => a.local('origin.quarantined').length > 0 && b.local('origin.quarantined').length > 0,
-      20_000,
-    ),
-  );
-  t.match(a.local('origin.quarantined'), [
-    { data: { origin: c.peerId, first: first[0]?.id, second: forged[0]?.id } },
-  ]);
-  const evidence = JSON.parse(a.log.meta.get(`gossip.equivocation.${c.peerId}`) ?? '{}');
-  t.equal(evidence.held.id, first[0]?.id);
-  t.equal(evidence.offered.id, forged[0]?.id);
-  const later = twin.append(
-    [{ type: 'peer.updated', entity: c.peerId, data: { version: 'third' } }],
-    SYSTEM_CONTEXT,
-  );
-  t.equal(later[0]?.seq, (forged[0]?.seq ?? 0) + 1);
-  world.time.advance(60_000);
-  t.equal(a.local('origin.quarantined').length, 1, 'said once');
-  a.write('the-others-go-on');
-  world.time.advance(1_000);
-  t.ok(
-    b.config().some((event) => event.type === 'peer.updated' && event.data.version === 'the-others-go-on'),
-  );
-});
-
-t.test(
-  'a fork a thousand events deep is found where it is, said once, and both sides agree again',
-  async (t) => {
-    const world = new World(12);
-    const [a, b, c] = world.cluster(3);
-    if (!a || !b || !c) throw new Error('three hosts are needed');
-    t.ok(world.until(() => world.converged(), 10_000));
-    c.kill();
-    const fork = (c.log.versionVector()[c.peerId] ?? 0) + 1;
-    for (const [host, label, count] of [
-      [a, 'one', 1_200],
-      [b, 'two', 1_700],
-    ] as const) {
-      const twin = createMemoryLog(
-        { origin: c.peerId, restored: c.log.before(c.log.head) },
-        { signer: c.signer, clock: world.time.clock(), random: seededRandom(count) },
-      );
-      for (let i = 0; i < count; i += 4)
-        twin.append(
-          Array.from({ length: 4 }, (_, n) => ({
-            type: 'peer.updated' as const,
-            entity: c.peerId,
-            data: { version: `${label}-${i + n}` },
-          })),
-          SYSTEM_CONTEXT,
-        );
-      t.equal(
-        host.log.receive(c.peerId, c.signer.publicKey, twin.range(c.peerId, fork, 10_000)).kind,
-        'appended',
-      );
-    }
-    t.ok(world.until(() => world.converged(), 60_000));
-    t.equal(a.views.peers.get(c.peerId)?.forked_at, fork);
-    t.equal(a.views.peers.get(c.peerId)?.agent_version, 'v1.4.0', 'neither history counts');
-    t.equal(a.digest(), b.digest());
-    t.equal(a.config().filter((event) => event.type === 'peer.forked').length, 1);
-    c.start();
-    world.time.advance(5_000);
-    t.match(c.running.holdReason(), /signed two histories/, 'the origin itself may not write any more');
-  },
-);
 
 t.test('in a large cluster a change reaches everybody by fan-out and relays alone', async (t) => {
   const world = new World(2);
