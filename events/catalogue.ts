@@ -32,7 +32,7 @@ import {
   PeerUpdated,
 } from './catalogue/peer.ts';
 import { RouteAdded, RouteDeleted, RouteUpdated } from './catalogue/route.ts';
-import { ServiceCreated, ServiceDeleted, ServiceUpdated } from './catalogue/service.ts';
+import { ServiceCreated, ServiceDeleted, ServiceFlowsReset, ServiceUpdated } from './catalogue/service.ts';
 import type { Stream } from './stream.ts';
 
 /**
@@ -80,6 +80,12 @@ export const CATALOGUE = {
   ),
   'service.created': row('config', 1, ServiceCreated, 'A service was created.'),
   'service.updated': row('config', 1, ServiceUpdated, 'Settings of a service changed.'),
+  'service.flows_reset': row(
+    'config',
+    1,
+    ServiceFlowsReset,
+    'Established connections of a service were asked to be ended.',
+  ),
   'service.deleted': row('config', 1, ServiceDeleted, 'A service and its routes were deleted.'),
   'route.added': row('config', 1, RouteAdded, 'A route was added to a service.'),
   'route.updated': row('config', 1, RouteUpdated, 'A route changed.'),

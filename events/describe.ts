@@ -46,6 +46,7 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
   'service.created': (d, _, name) =>
     `service ${d.name} created: ${name(d.source_peer_id)} -> ${name(d.target_peer_id)} over ${d.transport_type}`,
   'service.updated': (d, entity, name) => `service ${name(entity)} updated: ${settings(d)}`,
+  'service.flows_reset': (_, entity, name) => `connections of service ${name(entity)} reset`,
   'service.deleted': (_, entity, name) => `service ${name(entity)} deleted with its routes`,
   'route.added': (d, _, name) =>
     `route ${d.number} added to ${name(d.service_id)}: ${cidrs(d.source_cidr, d.dest_cidr)}, priority ${d.priority}`,

@@ -42,6 +42,7 @@ import { createLogger, createLogLevel } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
 import { loadRelayAddon } from './native/relay/addon.ts';
 import { createFirewallReconciler } from './reconcilers/firewall.ts';
+import { createFlowReset } from './reconcilers/flow-reset.ts';
 import { createIptunReconciler, tunnelDigest } from './reconcilers/iptun.ts';
 import { createNetworkReconciler } from './reconcilers/network.ts';
 import { passable } from './reconcilers/pass.ts';
@@ -340,6 +341,21 @@ async function assemble(
       ],
     },
   );
+
+  const flowReset = createFlowReset({
+    kernel,
+    clock,
+    // The engine is not told of the change before this tick ends.
+    markOf: (service) => engine.configured().entries.find((one) => one.serviceId === service)?.mark,
+    appliedPosition: () =>
+      reconcilers.status().find((one) => one.name === 'firewall')?.applied_position ?? null,
+    logger,
+  });
+  const unfollow = log.subscribe((events) => flowReset.follow(events));
+  undo.add('flow reset', () => {
+    unfollow();
+    flowReset.stop();
+  });
 
   // The operator's side.
   const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });

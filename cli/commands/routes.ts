@@ -23,6 +23,9 @@ function routeNumber(text: string): string {
   return text;
 }
 
+/** What becomes of connections that are established already. */
+export const flowEffect = (input: Input) => (input.flag('reset-flows') ? { reset_flows: true } : {});
+
 /** An empty value takes a CIDR away. */
 const orNull = (text: string): string | null => (text === '' ? null : text);
 
@@ -68,7 +71,10 @@ export const update: Run = async (context, input) => {
     throw usageFailure('nothing to change: give --priority, --source-cidr or --dest-cidr.');
   const client = await context.client();
   const service = await serviceId(input.requiredText('service'), client);
-  const row = asRow(await client.put(pathOf(service, route), { body }), 'routes update');
+  const row = asRow(
+    await client.put(pathOf(service, route), { body, query: flowEffect(input) }),
+    'routes update',
+  );
   await context.output.either(row, () => context.output.renderTable([row], routeColumns));
   return EXIT.success;
 };
@@ -78,7 +84,7 @@ export const remove: Run = async (context, input) => {
   const client = await context.client();
   const service = await serviceId(input.requiredText('service'), client);
   await context.confirm(`Delete route ${route} of service ${input.requiredText('service')}?`);
-  await client.delete(pathOf(service, route));
+  await client.delete(pathOf(service, route), { query: flowEffect(input) });
   await context.output.either(
     { deleted: Number(route), service_id: service },
     () => `Route ${route} of ${service} deleted.\n`,

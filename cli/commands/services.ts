@@ -8,7 +8,7 @@ import { rememberNames } from '../known-names.ts';
 import type { Column, Output } from '../output.ts';
 import { peerId, peerNames, serviceId } from '../resolve.ts';
 import { overallStatus, paintStatus, readStatus } from '../service-status.ts';
-import { routeColumns } from './routes.ts';
+import { flowEffect, routeColumns } from './routes.ts';
 
 /** I own interface, T fully transparent, Q bandwidth limit. */
 function flagLetters(row: Row): string {
@@ -148,7 +148,10 @@ export const update: Run = async (context, input) => {
   if (Object.keys(body).length === 0)
     throw usageFailure("nothing to change: 'arctic services update --help' lists the settings.");
   const id = await serviceId(input.arg(0), client);
-  const row = asRow(await client.put(`/v1/services/${encodeURIComponent(id)}`, { body }), 'services update');
+  const row = asRow(
+    await client.put(`/v1/services/${encodeURIComponent(id)}`, { body, query: flowEffect(input) }),
+    'services update',
+  );
   const names: Names = context.output.format === 'table' ? await peerNames(client) : new Map();
   await context.output.either(row, () => describe(row, names, context.output));
   return EXIT.success;
@@ -159,7 +162,7 @@ export const remove: Run = async (context, input) => {
   const id = await serviceId(input.arg(0), client);
   const label = id === input.arg(0) ? id : `${input.arg(0)} (${id})`;
   await context.confirm(`Delete service ${label} and its routes?`);
-  await client.delete(`/v1/services/${encodeURIComponent(id)}`);
+  await client.delete(`/v1/services/${encodeURIComponent(id)}`, { query: flowEffect(input) });
   await context.output.either({ deleted: id }, () => `Service ${label} deleted.\n`);
   return EXIT.success;
 };

@@ -23,6 +23,12 @@ const PRIORITY: Flag = {
   summary: '0 to 65535; among equal prefixes the higher wins.',
 };
 
+export const RESET_FLOWS: Flag = {
+  name: 'reset-flows',
+  type: 'boolean',
+  summary: 'End the connections it carries; without this they go on until they end by themselves.',
+};
+
 export const ROUTES: Group = {
   name: 'routes',
   aliases: ['route'],
@@ -61,7 +67,7 @@ export const ROUTES: Group = {
       description:
         "Changes what is given and leaves the rest. An empty value takes a CIDR away (--source-cidr '').",
       args: [ROUTE],
-      flags: [SERVICE, PRIORITY, SOURCE, DEST],
+      flags: [SERVICE, PRIORITY, SOURCE, DEST, RESET_FLOWS],
       examples: [{ line: 'arctic routes update 1 --service web --priority 300', says: 'a new priority' }],
       load: async () => (await import('../commands/routes.ts')).update,
     },
@@ -70,7 +76,7 @@ export const ROUTES: Group = {
       aliases: ['routes rm', 'routes remove'],
       summary: 'Delete a route.',
       args: [ROUTE],
-      flags: [SERVICE],
+      flags: [SERVICE, RESET_FLOWS],
       examples: [{ line: 'arctic routes delete 1 --service web --yes', says: 'delete without being asked' }],
       load: async () => (await import('../commands/routes.ts')).remove,
     },

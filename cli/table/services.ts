@@ -1,4 +1,5 @@
 import type { Argument, Flag, Group } from '../command.ts';
+import { RESET_FLOWS } from './routes.ts';
 
 const SERVICE: Argument = {
   name: 'SERVICE',
@@ -154,6 +155,7 @@ export const SERVICES: Group = {
           summary: 'New target peer.',
           completes: 'peer',
         },
+        RESET_FLOWS,
       ],
       examples: [
         { line: 'arctic services update web --bandwidth-limit 0', says: 'remove the bandwidth limit' },
@@ -201,6 +203,7 @@ export const SERVICES: Group = {
       aliases: ['services rm', 'services remove'],
       summary: 'Delete a service and its routes.',
       args: [SERVICE],
+      flags: [RESET_FLOWS],
       examples: [{ line: 'arctic services delete web --yes', says: 'delete without being asked' }],
       load: async () => (await import('../commands/services.ts')).remove,
     },

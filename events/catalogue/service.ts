@@ -27,4 +27,17 @@ export const ServiceUpdated = Type.Partial(Type.Object({ ...settings, ...laterSe
   additionalProperties: false,
   minProperties: 1,
 });
+/** Established connections between any of these pairs of prefixes are ended; null stands for any address. */
+export const ServiceFlowsReset = Type.Object(
+  {
+    between: Type.Array(
+      Type.Object({ source_cidr: OptionalCidr, dest_cidr: OptionalCidr }, { additionalProperties: false }),
+      {
+        minItems: 1,
+        maxItems: 100,
+      },
+    ),
+  },
+  { additionalProperties: false },
+);
 export const ServiceDeleted = Type.Object({}, { additionalProperties: false });

@@ -1,8 +1,9 @@
 /**
  * The firewall reconciler on the real kernel in a namespace of its own, beside `nft` doing the same in the same run.
- * Medians; ratios are ours to the peer's. `--agent` measures a real agent with 100,000 routes through its API instead.
+ * Medians; ratios are ours to the peer's. One part alone: `--tables` (replace, change and read back), `--repairs` (what
+ * others change), `--packets` (lookup and swap), `--agent` (a real agent with 100,000 routes through its API).
  *
- *   node --import=tsx ops/bench/firewall.ts [rounds] [--agent]
+ *   node --import=tsx ops/bench/firewall.ts [rounds] [--tables|--repairs|--packets|--agent]
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,158 +12,17 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { systemClock } from '../../events/clock.ts';
 import { MARK } from '../../projections/desired/contract.ts';
-import { createProjections } from '../../projections/runner.ts';
-import type { Kernel, Nft } from '../../src/kernel/contract.ts';
-import { createKernel } from '../../src/kernel/kernel.ts';
-import { createFirewallReconciler } from '../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../src/reconcilers/network.ts';
-import { passable } from '../../src/reconcilers/pass.ts';
-import { createReconcilers } from '../../src/reconcilers/runner.ts';
-import { createCluster } from '../../test/e2e/cluster.ts';
-import { makeNetns, type Netns } from '../../test/kernel/netns.ts';
-import { History, peer } from '../../test/unit/projections/history.ts';
-import { MemoryLog } from '../../test/unit/projections/memory-log.ts';
-import { namespacePath } from '../lab/namespaces.ts';
+import { peer } from '../../test/unit/projections/history.ts';
+import { agentRows } from './firewall-agent.ts';
+import { type Bench, destination, makeBench } from './firewall-host.ts';
+import { lookupRows, swapRow } from './firewall-packets.ts';
 import { describeMachine } from './machine.ts';
-import { median, quantile, spread } from './statistics.ts';
+import { median, spread } from './statistics.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 7);
 const run = promisify(execFile);
 const MOST_OUTPUT = 256 * 1024 * 1024;
-
-/** Routes in ten classes by destination, /15 to /24: what `nft` 1.0.6 can parse as well (no masked concatenations). */
-const destination = (n: number): string => {
-  const length = 24 - (n % 10);
-  const network = (n - (n % 10)) / 10;
-  // From 1.0.0.0 on in each class: 10,000 of /15 end below 127.0.0.0.
-  const address = 2 ** 24 + network * 2 ** (32 - length);
-  return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}/${length}`;
-};
-
-interface Bench {
-  readonly netns: Netns;
-  readonly kernel: Kernel;
-  readonly history: History;
-  readonly service: string;
-  readonly append: () => void;
-  readonly reconcilers: ReturnType<typeof createReconcilers>;
-  /** Resolves at the next acknowledged commit. */
-  readonly committed: () => Promise<void>;
-  addRoutes(from: number, count: number): void;
-  stop(): Promise<void>;
-}
-
-async function makeBench(owned: boolean, routes: number, withInterface = false): Promise<Bench> {
-  const netns = await makeNetns('bench');
-  await netns.exec('ip', 'link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
-  await netns.exec('ip', 'link', 'set', 'lan0', 'up');
-  const plain = createKernel({ netnsPath: netns.path });
-  await plain.start();
-  let waiting: (() => void)[] = [];
-  const told = <K extends 'changeTable' | 'replaceTable'>(name: K): Nft[K] =>
-    (async (...args: Parameters<Nft[K]>) => {
-      const result = await (plain.nft[name] as (...all: Parameters<Nft[K]>) => ReturnType<Nft[K]>)(...args);
-      for (const resolve of waiting.splice(0)) resolve();
-      return result;
-    }) as Nft[K];
-  const kernel: Kernel = {
-    ...plain,
-    nft: { ...plain.nft, changeTable: told('changeTable'), replaceTable: told('replaceTable') },
-  };
-  const log = new MemoryLog();
-  const history = new History();
-  const projections = createProjections(
-    { localPeer: peer(1), snapshotEvery: 1e9 },
-    { log, clock: systemClock },
-  );
-  projections.start();
-  const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-  const memory = new Map<string, string>();
-  const reconcilers = createReconcilers(
-    {},
-    {
-      clock: systemClock,
-      random: { fraction: () => 0.5 },
-      logger: { child: () => silent },
-      caughtUp: () => true,
-      bootstrapped: () => true,
-      position: () => projections.position,
-      record: () => undefined,
-      onProjectionChanged: (listener) => {
-        projections.bus.on('changed', listener);
-        return () => projections.bus.off('changed', listener);
-      },
-      watchKernel: (listener) => kernel.watch(listener),
-      reconcilers: [
-        {
-          passable: passable(
-            createNetworkReconciler(
-              { parentInterface: 'lan0' },
-              { kernel, desired: () => projections.desired('interfaces') },
-            ),
-          ),
-          digest: () => projections.desiredDigest('interfaces'),
-          wakesOn: ['interfaces'],
-          watches: ['link', 'address'],
-        },
-        {
-          passable: passable(
-            createFirewallReconciler(
-              { listenPort: () => 17_000, firewallOwner: owned },
-              {
-                kernel,
-                desired: () => projections.desired('firewall'),
-                changes: (since) => projections.firewallChanges(since),
-                serviceName: (id) => id,
-                memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-              },
-            ),
-          ),
-          digest: () => projections.desiredDigest('firewall'),
-          wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route'],
-        },
-      ],
-    },
-  );
-  history.member(1);
-  history.member(2);
-  const service = history.service(
-    peer(1),
-    1,
-    peer(1),
-    peer(2),
-    withInterface ? { requires_interface: true, desired_ipv4_cidr: '10.77.0.1/24' } : {},
-  );
-  const append = (): void => log.append(history.events.slice(log.events.length));
-  const addRoutes = (from: number, count: number): void => {
-    for (let n = from; n < from + count; n += 1)
-      history.route(peer(1), n + 1, service, null, destination(n) as never);
-  };
-  addRoutes(0, routes);
-  append();
-  await reconcilers.start();
-  await reconcilers.sync();
-  return {
-    netns,
-    kernel,
-    history,
-    service,
-    append,
-    reconcilers,
-    addRoutes,
-    committed: () => new Promise((resolve) => waiting.push(resolve)),
-    async stop() {
-      waiting = [];
-      await reconcilers.stop();
-      projections.stop();
-      await plain.stop();
-      netns.remove();
-    },
-  };
-}
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
@@ -380,86 +240,25 @@ async function repairRows(): Promise<void> {
   }
 }
 
-/** Through a real agent: API, SQLite log, projections, kernel; the commit is seen by a reader of its own. */
-async function agentRows(): Promise<void> {
-  const cluster = await createCluster({ agents: ['entry', 'exit'] });
-  const entry = cluster.member(0);
-  const kernel = createKernel({ netnsPath: namespacePath(cluster.lab.host('entry').namespace) });
-  await kernel.start();
-  try {
-    const created = await entry.agent.request('POST', '/v1/services', {
-      token: entry.token,
-      body: { name: 'bench', target_peer_id: cluster.member(1).identity.peer_id },
-    });
-    const { id } = created.json<{ id: string }>();
-    const add = async (from: number, count: number): Promise<void> => {
-      const routes = Array.from({ length: count }, (_, at) => ({
-        priority: 100,
-        dest_cidr: destination(from + at),
-      }));
-      const answer = await entry.agent.request('POST', `/v1/services/${id}/routes`, {
-        token: entry.token,
-        body: { routes },
-      });
-      if (answer.status !== 201) throw new Error(`${answer.status} ${answer.text}`);
-    };
-    for (let from = 0; from < 100_000; from += 5_000) await add(from, 5_000);
-    await sleep(5_000);
-    // The other host's agent would work on the same processors.
-    await cluster.member(1).agent.stop();
-    await sleep(2_000);
-    let committed = (): void => undefined;
-    kernel.watch((notice) => {
-      if (notice.subsystem === 'nftables') committed();
-    });
-    const metric = async (name: string): Promise<number> => {
-      const { text } = await entry.agent.request('GET', '/metrics', { token: entry.token });
-      return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]);
-    };
-    await metric('nodejs_eventloop_lag_max_seconds');
-    const times: number[] = [];
-    for (let n = 0; n < 40; n += 1) {
-      const commit = new Promise<void>((resolve, reject) => {
-        const late = setTimeout(() => reject(new Error('no commit in 10 s')), 10_000);
-        committed = () => {
-          clearTimeout(late);
-          resolve();
-        };
-      });
-      const began = performance.now();
-      const [, at] = await Promise.all([add(100_000 + n, 1), commit.then(() => performance.now())]);
-      times.push(at - began);
-      await sleep(25);
-    }
-    const lag = await metric('nodejs_eventloop_lag_max_seconds');
-    console.log(
-      `API call to committed rule at 100,000 routes, ms: median ${median(times).toFixed(1)}, p95 ${quantile(times, 0.95).toFixed(1)}, ` +
-        `all ${spread(times)}; event loop of the agent kept at most ${(lag * 1000).toFixed(1)} ms (10 ms of it its meter's own)`,
-    );
-    const rss = (await metric('process_resident_memory_bytes')) / 2 ** 20;
-    const heap = (await metric('nodejs_heap_size_used_bytes')) / 2 ** 20;
-    const external = (await metric('nodejs_external_memory_bytes')) / 2 ** 20;
-    console.log(
-      `agent with 100,000 routes: ${rss.toFixed(0)} MiB RSS, ${heap.toFixed(0)} heap in use, ${external.toFixed(0)} external`,
-    );
-  } finally {
-    await kernel.stop();
-    await cluster.lab.destroy();
-  }
-}
-
-console.log(describeMachine());
-if (process.argv.includes('--agent')) await agentRows();
-else {
-  const directory = mkdtempSync(join(tmpdir(), 'arctic-bench-'));
-  try {
-    if (!process.argv.includes('--repairs')) {
+const PARTS = {
+  async tables() {
+    const directory = mkdtempSync(join(tmpdir(), 'arctic-bench-'));
+    try {
       await replaceRows(directory);
       await incrementalRows(true);
       await incrementalRows(false);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
     }
-    await repairRows();
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
+  },
+  repairs: repairRows,
+  async packets() {
+    await lookupRows(ROUNDS);
+    await swapRow();
+  },
+  agent: agentRows,
+};
+
+console.log(describeMachine());
+const chosen = Object.entries(PARTS).filter(([name]) => process.argv.includes(`--${name}`));
+for (const [, part] of chosen.length > 0 ? chosen : Object.entries(PARTS)) await part();

@@ -13,6 +13,7 @@ const FLAGS = {
   linkemulator: ['-O2', '-Wall', '-Wextra', '-Werror'],
   loadtool: ['-O2', '-Wall', '-Wextra', '-Werror'],
   udptool: ['-O2', '-Wall', '-Wextra', '-Werror'],
+  syntool: ['-O2', '-Wall', '-Wextra', '-Werror'],
   /** Preload libraries. */
   congestion: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],
   clockshift: ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-ldl'],

@@ -140,6 +140,18 @@ const serviceSettings = {
 };
 export const ServiceParams = Type.Object({ id: ServiceIdField }, strict);
 export const CreateServiceBody = Type.Object({ ...serviceSettings, target_peer_id: PeerIdField }, strict);
+/** Of requests that change or delete what carries connections. */
+export const FlowEffectQuery = Type.Object(
+  {
+    reset_flows: Type.Optional(
+      Type.Boolean({
+        description:
+          'End the connections that were established by what is changed or deleted; by default they go on until they end by themselves.',
+      }),
+    ),
+  },
+  strict,
+);
 export const UpdateServiceBody = Type.Object(
   { ...serviceSettings, target_peer_id: Type.Optional(PeerIdField) },
   { ...strict, minProperties: 1 },

@@ -7,6 +7,7 @@ import { PagingQuery, pageOf } from './paging.ts';
 import { routeResource } from './resources.ts';
 import {
   AddRoutesBody,
+  FlowEffectQuery,
   listOf,
   Route,
   RouteParams,
@@ -14,6 +15,7 @@ import {
   ServiceParams,
   UpdateRouteBody,
 } from './schemas.ts';
+import { effectOf } from './services.ts';
 
 const ListQuery = Type.Object({ ...PagingQuery }, { additionalProperties: false });
 
@@ -54,13 +56,18 @@ export function routeRoutes(app: App, context: ApiContext): void {
 
   app.put(
     '/v1/services/:id/routes/:route_id',
-    { schema: documented({ params: RouteParams, body: UpdateRouteBody }, { 200: Route }) },
+    {
+      schema: documented(
+        { params: RouteParams, querystring: FlowEffectQuery, body: UpdateRouteBody },
+        { 200: Route },
+      ),
+    },
     (request, reply) => {
       const id = request.params.id as ServiceId;
       const { route_id } = request.params;
       const { key } = requireRoute(views, id, route_id);
       executor.execute(commandOf(request, key), (now, at) =>
-        decideUpdateRoute(now, id, route_id, request.body, at),
+        decideUpdateRoute(now, id, route_id, request.body, at, effectOf(request.query)),
       );
       const route = requireRoute(views, id, route_id);
       return reply.header('etag', etag(route.version)).send(routeResource(route));
@@ -69,12 +76,14 @@ export function routeRoutes(app: App, context: ApiContext): void {
 
   app.delete(
     '/v1/services/:id/routes/:route_id',
-    { schema: documented({ params: RouteParams }, { 204: Type.Null() }) },
+    { schema: documented({ params: RouteParams, querystring: FlowEffectQuery }, { 204: Type.Null() }) },
     (request, reply) => {
       const id = request.params.id as ServiceId;
       const { route_id } = request.params;
       const { key } = requireRoute(views, id, route_id);
-      executor.execute(commandOf(request, key), (now, at) => decideDeleteRoute(now, id, route_id, at));
+      executor.execute(commandOf(request, key), (now, at) =>
+        decideDeleteRoute(now, id, route_id, at, effectOf(request.query)),
+      );
       return reply.code(204).send();
     },
   );

@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 import type { PeerId, ServiceId } from '../../events/brand.ts';
 import { PeerIdField } from '../../events/catalogue/fields.ts';
+import type { FlowEffect } from '../commands/flows.ts';
 import {
   decideCreateService,
   decideDeleteService,
@@ -11,7 +12,14 @@ import {
 import { type ApiContext, type App, commandOf, documented, etag } from './context.ts';
 import { PagingQuery, pageOf } from './paging.ts';
 import { serviceResource } from './resources.ts';
-import { CreateServiceBody, listOf, Service, ServiceParams, UpdateServiceBody } from './schemas.ts';
+import {
+  CreateServiceBody,
+  FlowEffectQuery,
+  listOf,
+  Service,
+  ServiceParams,
+  UpdateServiceBody,
+} from './schemas.ts';
 
 const ListQuery = Type.Object(
   {
@@ -77,11 +85,16 @@ export function serviceRoutes(app: App, context: ApiContext): void {
 
   app.put(
     '/v1/services/:id',
-    { schema: documented({ params: ServiceParams, body: UpdateServiceBody }, { 200: Service }) },
+    {
+      schema: documented(
+        { params: ServiceParams, querystring: FlowEffectQuery, body: UpdateServiceBody },
+        { 200: Service },
+      ),
+    },
     (request, reply) => {
       const id = request.params.id as ServiceId;
       executor.execute(commandOf(request, id), (now, at) =>
-        decideUpdateService(now, id, settingsOf(request.body), at),
+        decideUpdateService(now, id, settingsOf(request.body), at, effectOf(request.query)),
       );
       const service = requireService(views, id);
       return reply.header('etag', etag(service.version)).send(serviceResource(context, service));
@@ -90,14 +103,21 @@ export function serviceRoutes(app: App, context: ApiContext): void {
 
   app.delete(
     '/v1/services/:id',
-    { schema: documented({ params: ServiceParams }, { 204: Type.Null() }) },
+    { schema: documented({ params: ServiceParams, querystring: FlowEffectQuery }, { 204: Type.Null() }) },
     (request, reply) => {
       const id = request.params.id as ServiceId;
-      executor.execute(commandOf(request, id), (now, at) => decideDeleteService(now, id, at));
+      executor.execute(commandOf(request, id), (now, at) =>
+        decideDeleteService(now, id, at, effectOf(request.query)),
+      );
       return reply.code(204).send();
     },
   );
 }
+
+/** How the query says it. */
+export const effectOf = (query: Type.Static<typeof FlowEffectQuery>): FlowEffect => ({
+  resetFlows: query.reset_flows === true,
+});
 
 /** The schema has checked the shape of the ids. */
 const settingsOf = (body: Type.Static<typeof UpdateServiceBody>): ServiceSettings => body as ServiceSettings;

@@ -6,6 +6,7 @@ import { newRouteKey } from '../../events/ids.ts';
 import type { RouteView, Views } from '../../projections/views.ts';
 import { familyOf, networkCidr } from './cidr.ts';
 import type { Decision, DecisionContext } from './decision.ts';
+import { type FlowEffect, flowEvents } from './flows.ts';
 import { requireChangeable } from './gate.ts';
 import { requireService } from './services.ts';
 
@@ -59,6 +60,7 @@ export function decideUpdateRoute(
   number: number,
   command: Partial<RouteSettings>,
   context: DecisionContext,
+  effect: FlowEffect = {},
 ): Decision<number> {
   requireChangeable(views, context);
   const route = requireRoute(views, serviceId, number);
@@ -76,7 +78,11 @@ export function decideUpdateRoute(
   if (rule.dest_cidr !== route.dest_cidr) data.dest_cidr = rule.dest_cidr;
   if (Object.keys(data).length === 1) return { events: [], result: number };
   refuseDuplicate(sameRoute(views, serviceId, rule, route.key), rule, '');
-  return { events: [{ type: 'route.updated', entity: route.key, data }], result: number };
+  const events: AnyNewEvent[] = [
+    { type: 'route.updated', entity: route.key, data },
+    ...flowEvents(serviceId, effect, route),
+  ];
+  return { events, result: number };
 }
 
 export function decideDeleteRoute(
@@ -84,11 +90,15 @@ export function decideDeleteRoute(
   serviceId: ServiceId,
   number: number,
   context: DecisionContext,
+  effect: FlowEffect = {},
 ): Decision<null> {
   requireChangeable(views, context);
   const route = requireRoute(views, serviceId, number);
   return {
-    events: [{ type: 'route.deleted', entity: route.key, data: { service_id: serviceId } }],
+    events: [
+      { type: 'route.deleted', entity: route.key, data: { service_id: serviceId } },
+      ...flowEvents(serviceId, effect, route),
+    ],
     result: null,
   };
 }

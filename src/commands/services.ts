@@ -1,10 +1,12 @@
 import { ulid } from 'ulid';
 import type { Cidr, PeerId, ServiceId } from '../../events/brand.ts';
 import type { EventData } from '../../events/catalogue.ts';
+import type { AnyNewEvent } from '../../events/envelope.ts';
 import { ArcticError, type ErrorDetail } from '../../events/errors.ts';
 import type { ServiceView, Views } from '../../projections/views.ts';
 import { interfaceCidr } from './cidr.ts';
 import type { Decision, DecisionContext } from './decision.ts';
+import { type FlowEffect, flowEvents } from './flows.ts';
 import { requireChangeable } from './gate.ts';
 import { isMember } from './peers.ts';
 
@@ -68,6 +70,7 @@ export function decideUpdateService(
   id: ServiceId,
   command: ServiceSettings,
   context: DecisionContext,
+  effect: FlowEffect = {},
 ): Decision<ServiceId> {
   requireChangeable(views, context);
   const service = requireService(views, id);
@@ -86,14 +89,24 @@ export function decideUpdateService(
   const fields = new Set(Object.keys(changed));
   if (fields.size === 0) return { events: [], result: id };
   checkRules(views, id, { ...settingsOf(service), ...changed }, fields);
-  return { events: [{ type: 'service.updated', entity: id, data: changed }], result: id };
+  const updated: AnyNewEvent = { type: 'service.updated', entity: id, data: changed };
+  return { events: [updated, ...flowEvents(id, effect)], result: id };
 }
 
 /** Deletes a service with its routes. */
-export function decideDeleteService(views: Views, id: ServiceId, context: DecisionContext): Decision<null> {
+export function decideDeleteService(
+  views: Views,
+  id: ServiceId,
+  context: DecisionContext,
+  effect: FlowEffect = {},
+): Decision<null> {
   requireChangeable(views, context);
   requireService(views, id);
-  return { events: [{ type: 'service.deleted', entity: id, data: {} }], result: null };
+  // Before the service goes: nothing is told of one that is not there.
+  return {
+    events: [...flowEvents(id, effect), { type: 'service.deleted', entity: id, data: {} }],
+    result: null,
+  };
 }
 
 export function requireService(views: Views, id: ServiceId): ServiceView {

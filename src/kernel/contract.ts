@@ -289,9 +289,27 @@ export interface KernelFeatures {
   readonly congestionControls: readonly string[];
 }
 
+/** Which of this host's TCP connections. */
+export interface FlowFilter {
+  /** SO_MARK of the socket, compared under the mask. */
+  readonly mark: number;
+  readonly mask: number;
+  /** Remote addresses (`source`) and local ones (`destination`) of the socket, any of these pairs; absent: all. */
+  readonly between?: readonly { readonly source: string | null; readonly destination: string | null }[];
+}
+
+export interface Flows {
+  /**
+   * Ends the connections at once, with a reset to the other end; answers how many. Fails with EOPNOTSUPP where the kernel
+   * was built without CONFIG_INET_DIAG_DESTROY.
+   */
+  reset(filter: FlowFilter): Promise<number>;
+}
+
 export interface Kernel {
   readonly nft: Nft;
   readonly rt: Rtnetlink;
+  readonly flows: Flows;
   start(): Promise<void>;
   /** Closes every socket and stops every poll; leaves rules and interfaces as they are. */
   stop(): Promise<void>;

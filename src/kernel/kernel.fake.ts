@@ -3,6 +3,8 @@
  * to `test/kernel/compliance.ts`), a second process to make drift with, and failures on demand.
  */
 import {
+  type FlowFilter,
+  type Flows,
   type Kernel,
   KernelError,
   type KernelFeatures,
@@ -23,6 +25,7 @@ export type KernelOperation =
   | `nft.${keyof Nft}`
   | `rt.${keyof Rtnetlink}`
   | `sysctl.${keyof Kernel['sysctl']}`
+  | `flows.${keyof Flows}`
   | 'features';
 
 export interface FakeKernel extends Kernel {
@@ -38,6 +41,8 @@ export interface FakeKernel extends Kernel {
   /** As if notices had been lost. */
   loseNotices(subsystem: KernelNotice['subsystem']): void;
   addDevice(device: Partial<Omit<Link, 'index'>> & { readonly name: string }): Link;
+  /** What was asked to be reset; there are no connections in memory. */
+  readonly resets: readonly FlowFilter[];
   /** How often each operation was called, failed calls included. */
   readonly calls: ReadonlyMap<KernelOperation, number>;
 }
@@ -182,6 +187,12 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     };
   }
 
+  const resets: FlowFilter[] = [];
+  const reset: Flows['reset'] = async (filter) => {
+    resets.push(filter);
+    return 0;
+  };
+
   const other = {
     ...OTHER,
     nft: nftOf('other'),
@@ -198,6 +209,8 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   return {
     nft: guarded('nft', nftOf('self'), enter),
     rt: guarded('rt', ownRt, enter),
+    flows: guarded('flows', { reset }, enter),
+    resets,
     other,
     calls,
 
@@ -259,7 +272,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
 
 /** The same object with `enter` before each of its methods. */
 function guarded<T extends object>(
-  room: 'nft' | 'rt',
+  room: 'nft' | 'rt' | 'flows',
   target: T,
   enter: (operation: KernelOperation) => void,
 ): T {

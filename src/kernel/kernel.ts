@@ -3,6 +3,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { release } from 'node:os';
 import { loadAddon, type NativeAddon } from '../native/addon.ts';
 import {
+  type Flows,
   type Kernel,
   KernelError,
   type KernelFeatures,
@@ -10,6 +11,7 @@ import {
   type Nft,
   type Rtnetlink,
 } from './contract.ts';
+import { openSockDiag, type SockDiag } from './diag/sock-diag.ts';
 import { type NftService, openNft } from './nft/nft.ts';
 import { openRtnetlink, type RtnetlinkService } from './rt/rtnetlink.ts';
 import { createSysctl } from './sysctl.ts';
@@ -81,11 +83,25 @@ export function createKernel(options: KernelOptions = {}): Kernel {
     deleteRule: async (rule) => running().rt.deleteRule(rule),
   };
 
+  /** Seldom asked for, so it has a socket only while it works. */
+  const flows: Flows = {
+    async reset(filter) {
+      running();
+      const diag: SockDiag = openSockDiag(addon, netnsPath);
+      try {
+        return await diag.reset(filter);
+      } finally {
+        await diag.close();
+      }
+    },
+  };
+
   const sysctl = createSysctl(addon, netnsPath);
 
   return {
     nft,
     rt,
+    flows,
     sysctl,
 
     start: async () => {
