@@ -1,6 +1,6 @@
 /** Compiles the lab's native tools into a cache; `node --import=tsx ops/lab/build-tools.ts` compiles all and prints where. */
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,7 +33,8 @@ export async function compileTool(tool: Tool): Promise<string> {
   const target = join(CACHE, `${tool}-${digest.slice(0, 16)}`);
   if (existsSync(target)) return target;
   mkdirSync(CACHE, { recursive: true });
-  const scratch = `${target}.${process.pid}`;
+  // Two may compile it at the same time, in this process or in another: each into its own file.
+  const scratch = `${target}.${randomUUID()}`;
   await promisify(execFile)('gcc', ['-o', scratch, source, ...flags]);
   renameSync(scratch, target);
   return target;

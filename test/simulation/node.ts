@@ -1,5 +1,5 @@
 import type { ClusterId, CustomerId, LicenseId, PeerId } from '../../events/brand.ts';
-import type { Clock } from '../../events/clock.ts';
+import type { Clock, Random } from '../../events/clock.ts';
 import { createSigner, type Signer } from '../../events/ed25519.ts';
 import type { AnyEvent, AnyNewEvent } from '../../events/envelope.ts';
 import { createIds } from '../../events/ids.ts';
@@ -7,7 +7,13 @@ import { Fold } from '../../projections/fold.ts';
 import { settled } from '../../projections/replay.ts';
 import type { LicenseDocumentView, Views } from '../../projections/views.ts';
 import { createAdmission } from '../../src/gossip/admission.ts';
-import type { HistoryMark, Mark, Transport } from '../../src/gossip/machine/core.ts';
+import type {
+  HistoryMark,
+  Mark,
+  PostOptions,
+  PostOutcome,
+  Transport,
+} from '../../src/gossip/machine/core.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import { PUSH_ALL_LIMIT } from '../../src/gossip/parameters.ts';
 import { createSessions } from '../../src/gossip/sessions.ts';
@@ -15,7 +21,7 @@ import type { Identity } from '../../src/identity/contract.ts';
 import { verifyRaw } from '../../src/identity/handshake-keys.ts';
 import { createLightChannel, lightAgreement, lightSigner, lightVerify, type Post } from './light.ts';
 import { createMemoryLog, type MemoryLog } from './memory-log.ts';
-import type { World } from './world.ts';
+import type { VirtualTime } from './virtual-clock.ts';
 
 export const SYSTEM_CONTEXT = {
   actor: { kind: 'system', id: null, address: null },
@@ -72,6 +78,15 @@ const following = (fold: () => Fold): Views => ({
   },
 });
 
+/** What a host needs of the world it lives in. */
+interface Surroundings {
+  readonly time: VirtualTime;
+  readonly random: Random;
+  /** Set when the costly parts are stood in for (light.ts). */
+  readonly light: Post | undefined;
+  post(from: Node, options: PostOptions, done: (outcome: PostOutcome) => void): void;
+}
+
 /** One host: a log, its fold and its machine. Killing it loses everything but the log. */
 export class Node {
   readonly index: number;
@@ -98,11 +113,11 @@ export class Node {
       this.marked = mark;
     },
   };
-  readonly #world: World;
+  readonly #world: Surroundings;
   readonly #clock: Clock;
   #generation = 0;
 
-  constructor(world: World, index: number, options: NodeOptions) {
+  constructor(world: Surroundings, index: number, options: NodeOptions) {
     this.#world = world;
     this.index = index;
     this.peerId = options.twinOf?.peerId ?? (`peer_${ulid(index + 1)}` as PeerId);
