@@ -33,6 +33,8 @@ export interface LabAgent {
   readonly address: string;
   /** One API request, sent from the agent's own host over loopback. */
   request(method: string, path: string, options?: ApiRequest): Promise<ApiResponse>;
+  /** The connections that `request` uses, for streams. */
+  client(): Promise<ApiClient>;
   stop(): Promise<Ended>;
   /** SIGKILL by default, as a crash would. */
   kill(signal?: NodeJS.Signals): void;
@@ -111,6 +113,7 @@ export async function startLabAgent(
     address,
     request: async (method, path, request) =>
       (await lab.http(host.name, '127.0.0.1', apiPort)).request(method, path, request),
+    client: () => lab.http(host.name, '127.0.0.1', apiPort),
     stop: () => process.stop(),
     kill: (signal) => process.kill(signal),
   };
