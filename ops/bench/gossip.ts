@@ -104,6 +104,7 @@ async function spreadBesideSerf(nodes: number, changes: number): Promise<void> {
   const ends: (() => void)[] = [];
   try {
     const { lab, members } = cluster;
+    console.log(`${nodes} agents have joined, ${load()}`);
     for (const { agent } of members)
       serfs.push(
         await startSerf(
@@ -113,6 +114,7 @@ async function spreadBesideSerf(nodes: number, changes: number): Promise<void> {
         ),
       );
     await eventually('serf is complete', async () => (await serfs[0]?.members()) === nodes, 60_000);
+    console.log('serf is complete');
     await settled(cluster);
 
     let heard: (node: number, name: string) => void = () => {};
