@@ -231,7 +231,15 @@ async function assemble(
   // The TCP engine.
   addon.raiseFileLimit(FILE_LIMIT);
   const engine = createTproxyEngine(
-    { carrierPort: settings.tproxyPort, sockets: { ownMark: MARK.own } },
+    {
+      carrierPort: settings.tproxyPort,
+      mostFlows: settings.tproxyConnections,
+      ...(settings.tproxyServiceConnections === undefined
+        ? {}
+        : { mostServiceFlows: settings.tproxyServiceConnections }),
+      flowIdleTimeout: settings.tproxyIdleSeconds * 1_000,
+      sockets: { ownMark: MARK.own },
+    },
     {
       addon,
       relay: loadRelayAddon(),

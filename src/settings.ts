@@ -9,6 +9,12 @@ export interface Settings {
   /** Use AEGIS-128L with peers whose processors have it too. */
   readonly tunnelAegis: boolean;
   readonly tproxyPort: number;
+  /** Connections at once that the TCP engine carries, entry and exit together. */
+  readonly tproxyConnections: number;
+  /** Of them those of one service; undefined: three quarters. */
+  readonly tproxyServiceConnections: number | undefined;
+  /** Seconds after which a connection that nothing moves on is reset; 0 is never. */
+  readonly tproxyIdleSeconds: number;
   readonly dataDir: string;
   readonly configDir: string;
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
@@ -90,6 +96,9 @@ export function readSettings(env: Environment): Settings {
     tunnelPort: integer(env, 'TUNNEL_PORT', 51_840, 1, 65_535),
     tunnelAegis: oneOf(env, 'TUNNEL_AEGIS', '1', ['1', '0']) === '1',
     tproxyPort: integer(env, 'TPROXY_PORT', 61_000, 1, 65_535),
+    tproxyConnections: integer(env, 'TPROXY_CONNECTIONS', 8_192, 1, 500_000),
+    tproxyServiceConnections: integer(env, 'TPROXY_SERVICE_CONNECTIONS', 0, 0, 500_000) || undefined,
+    tproxyIdleSeconds: integer(env, 'TPROXY_IDLE_SECONDS', 0, 0, 604_800),
     dataDir: directory(env, 'DATA_DIR', '/opt/tillered'),
     configDir: directory(env, 'CONFIG_DIR', '/etc/arctic'),
     logLevel: oneOf(env, 'LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal']),

@@ -17,7 +17,7 @@ export const AGENT: Group = {
       summary: 'Run the agent in the foreground (what the systemd unit starts).',
       description:
         'Runs the agent in the foreground until SIGTERM or SIGINT. Its settings are environment variables: API_PORT, ' +
-        'API_BIND, TUNNEL_PORT, TUNNEL_AEGIS, TPROXY_PORT, DATA_DIR, CONFIG_DIR, LOG_LEVEL, LOG_FORMAT, PARENT_INTERFACE, ' +
+        'API_BIND, TUNNEL_PORT, TUNNEL_AEGIS, TPROXY_PORT, TPROXY_CONNECTIONS, TPROXY_SERVICE_CONNECTIONS, TPROXY_IDLE_SECONDS, DATA_DIR, CONFIG_DIR, LOG_LEVEL, LOG_FORMAT, PARENT_INTERFACE, ' +
         'RESYNC_SECONDS, HEARTBEAT_SECONDS, FIREWALL_OWNER, OBSERVE_ONLY, ADVERTISE_ADDRESS, API_TLS_CERT and API_TLS_KEY. Linux only.',
       flags: [
         {
