@@ -238,7 +238,7 @@ async function assemble(
         ? {}
         : { mostServiceFlows: settings.tproxyServiceConnections }),
       flowIdleTimeout: settings.tproxyIdleSeconds * 1_000,
-      sockets: { ownMark: MARK.own },
+      sockets: { ownMark: MARK.own, aegis: settings.tunnelAegis },
     },
     {
       addon,

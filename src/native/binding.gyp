@@ -33,6 +33,7 @@
             "relay/path.cc",
             "relay/pool.cc",
             "relay/relay.cc",
+            "tunnel/aegis128l.cc",
             "relay/stream_link.cc",
             "kcp/association.cc",
             "kcp/datagram.cc",

@@ -17,6 +17,8 @@ export interface CarrierTuningOptions {
    * Default 512 KiB; 0 is none. Only the native relay trains.
    */
   readonly training?: number;
+  /** Seal with AEGIS-128L on links whose other end has it, too. Default true; only the native relay has it. */
+  readonly aegis?: boolean;
   /** Links to one peer that are trained within 10 s. Default 4. */
   readonly trainedLinks?: number;
 }
@@ -36,6 +38,7 @@ export function createCarrierTuning(given: CarrierTuningOptions): CarrierTuning 
     userTimeout: given.userTimeout ?? 30_000,
     training: given.training ?? 512 * 1024,
     trainedLinks: given.trainedLinks ?? 4,
+    aegis: given.aegis ?? true,
   };
   const tcp: TcpSocketOptions = {
     mark: options.ownMark,

@@ -10,6 +10,8 @@ import type { CarrierSession } from './contract.ts';
 import { encodeHeader, FRAME, FrameError, type FrameType, HEADER_LENGTH, TAG_LENGTH } from './frames.ts';
 
 const MAGIC = Buffer.from('ARC1', 'ascii');
+/** Of a dialer that has AEGIS-128L, too; this side has AES-256-GCM only, and answers with MAGIC. */
+const MAGIC_AEGIS = Buffer.from('ARC2', 'ascii');
 export const NONCE_LENGTH = 32;
 const SESSION_ID_LENGTH = 16;
 export const HELLO_LENGTH = MAGIC.length + SESSION_ID_LENGTH + NONCE_LENGTH;
@@ -20,18 +22,25 @@ export const WELCOME_LENGTH = MAGIC.length + NONCE_LENGTH;
 const HARD_LIMIT = 2 ** 22;
 
 /** First bytes of the dialer: magic 4 | session id 16 | nonce 32. */
-export function encodeHello(sessionId: string, nonce: Uint8Array): Buffer {
-  return Buffer.concat([MAGIC, Buffer.from(sessionId, 'hex'), nonce]);
+export function encodeHello(sessionId: string, nonce: Uint8Array, offersAegis = false): Buffer {
+  return Buffer.concat([offersAegis ? MAGIC_AEGIS : MAGIC, Buffer.from(sessionId, 'hex'), nonce]);
 }
 
-export function decodeHello(bytes: Buffer): { readonly sessionId: string; readonly nonce: Buffer } {
-  if (bytes.length !== HELLO_LENGTH || !bytes.subarray(0, MAGIC.length).equals(MAGIC)) {
+export function decodeHello(bytes: Buffer): {
+  readonly sessionId: string;
+  readonly nonce: Buffer;
+  readonly offersAegis: boolean;
+} {
+  const magic = bytes.subarray(0, MAGIC.length);
+  const offersAegis = magic.equals(MAGIC_AEGIS);
+  if (bytes.length !== HELLO_LENGTH || !(offersAegis || magic.equals(MAGIC))) {
     throw new FrameError('this is not a carrier');
   }
   const idEnd = MAGIC.length + SESSION_ID_LENGTH;
   return {
     sessionId: bytes.toString('hex', MAGIC.length, idEnd),
     nonce: Buffer.from(bytes.subarray(idEnd)),
+    offersAegis,
   };
 }
 
@@ -60,6 +69,7 @@ export function deriveSecrets(
   dialerIsInitiator: boolean,
   dialerNonce: Uint8Array,
   acceptorNonce: Uint8Array,
+  offersAegis = false,
 ): LinkSecrets {
   const info = Buffer.concat([
     Buffer.from('arctic v1 carrier link', 'ascii'),
@@ -69,7 +79,7 @@ export function deriveSecrets(
   const salt = Buffer.concat([dialerNonce, acceptorNonce]);
   const secrets = Buffer.from(hkdfSync('sha256', session.key, salt, info, 64));
   const transcript = createHash('sha256')
-    .update(encodeHello(session.sessionId, dialerNonce))
+    .update(encodeHello(session.sessionId, dialerNonce, offersAegis))
     .update(encodeWelcome(acceptorNonce))
     .digest();
   return { toAcceptor: secrets.subarray(0, 32), toDialer: secrets.subarray(32), transcript };

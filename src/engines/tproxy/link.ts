@@ -263,7 +263,7 @@ export class Link {
     if (session === undefined) throw new Error('the carrier names a session that is not known here');
     this.session = session;
     const nonce = this.#deps.random.bytes(NONCE_LENGTH);
-    this.#agree(session, !session.initiator, hello.nonce, nonce);
+    this.#agree(session, !session.initiator, hello.nonce, nonce, hello.offersAegis);
     this.#stage = 'confirm';
     this.socket.write(encodeWelcome(nonce));
     this.#sendConfirm();
@@ -274,8 +274,9 @@ export class Link {
     dialerIsInitiator: boolean,
     dialerNonce: Uint8Array,
     acceptorNonce: Uint8Array,
+    offersAegis = false,
   ): void {
-    const secrets = deriveSecrets(session, dialerIsInitiator, dialerNonce, acceptorNonce);
+    const secrets = deriveSecrets(session, dialerIsInitiator, dialerNonce, acceptorNonce, offersAegis);
     this.#sealer = createSealer(this.dialer ? secrets.toAcceptor : secrets.toDialer);
     this.#opener = createOpener(this.dialer ? secrets.toDialer : secrets.toAcceptor);
     this.#secrets = secrets;

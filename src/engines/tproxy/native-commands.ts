@@ -42,6 +42,8 @@ export interface NativeLimits {
   readonly mostPeerFlows: number;
   readonly mostSourceHandshakes: number;
   readonly flowIdleTimeout: number;
+  /** 1: AEGIS-128L on links whose other end has it too. */
+  readonly aegis: number;
   readonly congestionControl: string;
 }
 
@@ -132,6 +134,7 @@ export function encodeLimits(limits: NativeLimits): Buffer {
     limits.mostPeerFlows,
     limits.mostSourceHandshakes,
     limits.flowIdleTimeout,
+    limits.aegis,
   ]) {
     out.u32(value);
   }

@@ -179,6 +179,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
           ...chosen.link,
           ...chosen,
           ...carrier.options,
+          aegis: carrier.options.aegis ? 1 : 0,
         }),
       );
       sendConfig(config);

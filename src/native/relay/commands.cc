@@ -122,7 +122,8 @@ Limits ReadLimits(Reader& in) {
         &limits.backoff_most, &limits.handshake_timeout, &limits.rekey_frames, &limits.rekey_after, &limits.connect_timeout,
         &limits.most_flows, &limits.most_handshakes, &limits.renewal_grace, &limits.silence_timeout, &limits.own_mark,
         &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout, &limits.training, &limits.trained_links,
-        &limits.most_service_flows, &limits.most_peer_flows, &limits.most_source_handshakes, &limits.flow_idle_timeout}) {
+        &limits.most_service_flows, &limits.most_peer_flows, &limits.most_source_handshakes, &limits.flow_idle_timeout,
+        &limits.aegis}) {
     *value = in.U32();
   }
   limits.congestion_control = in.Text();

@@ -47,7 +47,7 @@ struct Limits {
   uint32_t warm = 0, most_links = 0, wait_timeout = 0, idle_timeout = 0, ping_every = 0, backoff_least = 0, backoff_most = 0,
            handshake_timeout = 0, rekey_frames = 0, rekey_after = 0, connect_timeout = 0, most_flows = 0, most_handshakes = 0,
            renewal_grace = 0, silence_timeout = 0, own_mark = 0, carrier_buffer = 0, not_sent_low_water = 0, user_timeout = 0, training = 0, trained_links = 0,
-           most_service_flows = 0, most_peer_flows = 0, most_source_handshakes = 0, flow_idle_timeout = 0;
+           most_service_flows = 0, most_peer_flows = 0, most_source_handshakes = 0, flow_idle_timeout = 0, aegis = 0;
   std::string congestion_control;
 };
 

@@ -81,7 +81,8 @@ void Loop::OnLink(Link* link, uint32_t events) {
 void Loop::StartHello(Link* link) {
   RAND_bytes(link->dialer_nonce.data(), static_cast<int>(link->dialer_nonce.size()));
   uint8_t hello[kHelloLength];
-  EncodeHello(link->session->id, link->dialer_nonce, hello);
+  link->offered = BestSuite();
+  EncodeHello(link->session->id, link->dialer_nonce, link->offered, hello);
   link->stage = Link::Stage::kWelcome;
   AppendRaw(link, hello, sizeof hello);
 }
@@ -150,7 +151,7 @@ bool Loop::Step(Link* link, bool* progress) {
       return true;
     case Link::Stage::kHello: {
       if (have < kHelloLength) return true;
-      if (!DecodeHello(at, &link->wanted_session, &link->dialer_nonce)) {
+      if (!DecodeHello(at, &link->wanted_session, &link->dialer_nonce, &link->offered)) {
         CloseLink(link, "this is not a carrier");
         return false;
       }
@@ -168,13 +169,14 @@ bool Loop::Step(Link* link, bool* progress) {
     case Link::Stage::kWelcome: {
       if (have < kWelcomeLength) return true;
       Nonce acceptor;
-      if (!DecodeWelcome(at, &acceptor)) {
+      Suite suite;
+      if (!DecodeWelcome(at, &acceptor, &suite) || (suite != link->offered && suite != Suite::kAes256Gcm)) {
         CloseLink(link, "the answer is not a carrier");
         return false;
       }
       link->begin += kWelcomeLength;
       *progress = true;
-      Agree(link, link->session->initiator, acceptor);
+      Agree(link, link->session->initiator, acceptor, suite);
       link->stage = Link::Stage::kConfirm;
       return true;
     }
@@ -216,22 +218,24 @@ void Loop::ContinueHello(Link* link, std::shared_ptr<Session> session) {
   RAND_bytes(nonce.data(), static_cast<int>(nonce.size()));
   const bool awaited = link->stage == Link::Stage::kAwaitSession;
   link->stage = Link::Stage::kConfirm;
-  Agree(link, !link->session->initiator, nonce);
+  const Suite suite = link->offered == BestSuite() ? link->offered : Suite::kAes256Gcm;
+  Agree(link, !link->session->initiator, nonce, suite);
   uint8_t welcome[kWelcomeLength];
-  EncodeWelcome(nonce, welcome);
+  EncodeWelcome(nonce, suite, welcome);
   AppendRaw(link, welcome, sizeof welcome);
   Append(link, FrameType::kConfirm, link->transcript.data(), link->transcript.size());
   Flush(link);
   if (awaited && !link->dead) ReadLink(link);
 }
 
-void Loop::Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor) {
+void Loop::Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor, Suite suite) {
   Secrets secrets;
-  DeriveSecrets(link->session->id, link->session->key, dialer_is_initiator, link->dialer_nonce, acceptor, &secrets);
+  DeriveSecrets(link->session->id, link->session->key, dialer_is_initiator, link->dialer_nonce, acceptor, link->offered,
+                suite, &secrets);
   const Key& ours = link->dialer ? secrets.to_acceptor : secrets.to_dialer;
   const Key& theirs = link->dialer ? secrets.to_dialer : secrets.to_acceptor;
-  link->seal = std::make_unique<Direction>(ours, Direction::Use::kSeal);
-  link->open = std::make_unique<Direction>(theirs, Direction::Use::kOpen);
+  link->seal = std::make_unique<Direction>(ours, Direction::Use::kSeal, suite);
+  link->open = std::make_unique<Direction>(theirs, Direction::Use::kOpen, suite);
   link->transcript = secrets.transcript;
   link->keyed_at = now_us_;
 }

@@ -24,25 +24,33 @@ using Nonce = std::array<uint8_t, kNonceLength>;
 void Hkdf(const uint8_t* ikm, size_t ikm_length, const uint8_t* salt, size_t salt_length, const uint8_t* info,
           size_t info_length, uint8_t* out, size_t length);
 
-void EncodeHello(const SessionId& id, const Nonce& nonce, uint8_t* bytes);
-bool DecodeHello(const uint8_t* bytes, SessionId* id, Nonce* nonce);
-void EncodeWelcome(const Nonce& nonce, uint8_t* bytes);
-bool DecodeWelcome(const uint8_t* bytes, Nonce* nonce);
+// How frames are sealed. A dialer that has AEGIS offers it in HELLO; the acceptor chooses in WELCOME.
+enum class Suite : uint8_t { kAes256Gcm = 1, kAegis128L = 2 };
+
+// Whether this host can.
+bool HasSuite(Suite suite);
+
+// `best` is what the dialer can and is ready for.
+void EncodeHello(const SessionId& id, const Nonce& nonce, Suite best, uint8_t* bytes);
+bool DecodeHello(const uint8_t* bytes, SessionId* id, Nonce* nonce, Suite* best);
+void EncodeWelcome(const Nonce& nonce, Suite suite, uint8_t* bytes);
+bool DecodeWelcome(const uint8_t* bytes, Nonce* nonce, Suite* suite);
 
 struct Secrets {
   Key to_acceptor, to_dialer, transcript;
   ~Secrets();
 };
 
+// The transcript is of HELLO and WELCOME as they were sent, so neither offer nor choice can be changed on the way.
 void DeriveSecrets(const SessionId& id, const Key& key, bool dialer_is_initiator, const Nonce& dialer, const Nonce& acceptor,
-                   Secrets* secrets);
+                   Suite offered, Suite chosen, Secrets* secrets);
 
 // One direction of a link: key, IV and counter. A nonce is used once because the counter only moves on, and a key ends
 // with its counter (kHardLimit).
 class Direction {
  public:
   enum class Use { kSeal, kOpen };
-  Direction(const Key& secret, Use use);
+  Direction(const Key& secret, Use use, Suite suite);
   ~Direction();
   Direction(const Direction&) = delete;
   Direction& operator=(const Direction&) = delete;
@@ -60,12 +68,17 @@ class Direction {
   static constexpr uint64_t kHardLimit = 1u << 22;
   void Install();
   bool NextNonce(uint8_t* nonce);
+  bool SealGcm(const uint8_t* nonce, uint8_t* frame, uint32_t length);
+  bool OpenGcm(const uint8_t* nonce, uint8_t* frame, uint32_t length);
 
   Key secret_;
-  uint8_t iv_[12];
+  // 12 bytes of AES-GCM, 16 of AEGIS; the counter goes into the last ones.
+  uint8_t iv_[16];
   uint64_t counter_ = 0;
   Use use_;
-  EVP_CIPHER_CTX* context_;
+  Suite suite_;
+  EVP_CIPHER_CTX* context_ = nullptr;
+  uint8_t aegis_key_[16] = {};
 };
 
 }  // namespace arctic::relay

@@ -97,6 +97,7 @@ struct Link : Pollable {
   std::shared_ptr<Session> session;
   SessionId wanted_session;
   Nonce dialer_nonce;
+  Suite offered = Suite::kAes256Gcm;
   Key transcript;
   std::unique_ptr<Direction> seal, open;
   int64_t keyed_at = 0;
@@ -271,7 +272,8 @@ class Loop : private kcp::Owner {
   bool Step(Link* link, bool* progress);
   void StartHello(Link* link);
   void ContinueHello(Link* link, std::shared_ptr<Session> session);
-  void Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor);
+  void Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor, Suite suite);
+  Suite BestSuite() const { return limits_.aegis != 0 && HasSuite(Suite::kAegis128L) ? Suite::kAegis128L : Suite::kAes256Gcm; }
   bool Confirmed(Link* link, const uint8_t* payload);
   bool OnFrame(Link* link, FrameType type, const uint8_t* payload, size_t length);
   bool OnIdleFrame(Link* link, FrameType type, const uint8_t* payload, size_t length);

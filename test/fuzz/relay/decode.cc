@@ -42,14 +42,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   SessionId id;
   Nonce nonce;
-  if (size >= kHelloLength) DecodeHello(bytes.data(), &id, &nonce);
-  if (size >= kWelcomeLength) DecodeWelcome(bytes.data(), &nonce);
+  Suite suite;
+  if (size >= kHelloLength && DecodeHello(bytes.data(), &id, &nonce, &suite)) {
+    uint8_t again[kHelloLength];
+    EncodeHello(id, nonce, suite, again);
+    Require(memcmp(again, bytes.data(), sizeof again) == 0);
+  }
+  if (size >= kWelcomeLength && DecodeWelcome(bytes.data(), &nonce, &suite)) {
+    uint8_t again[kWelcomeLength];
+    EncodeWelcome(nonce, suite, again);
+    Require(memcmp(again, bytes.data(), sizeof again) == 0);
+  }
   DecodeCommand(bytes.data(), size);
   if (size >= kHeaderLength + kTagLength && size <= kMaxFrame) {
     // A forged frame never opens.
-    Direction direction(Key{}, Direction::Use::kOpen);
-    std::vector<uint8_t> frame = bytes;
-    Require(!direction.OpenFrame(frame.data(), static_cast<uint32_t>(size - kHeaderLength - kTagLength)));
+    for (const Suite one : {Suite::kAes256Gcm, Suite::kAegis128L}) {
+      Direction direction(Key{}, Direction::Use::kOpen, one);
+      std::vector<uint8_t> frame = bytes;
+      Require(!direction.OpenFrame(frame.data(), static_cast<uint32_t>(size - kHeaderLength - kTagLength)));
+    }
   }
   return 0;
 }

@@ -1,5 +1,5 @@
 // Stands in for libFuzzer where there is no clang: mutates valid inputs and random bytes, from a seed, for a time.
-// Usage: decode SECONDS [SEED]
+// With files it plays them once instead: `PROGRAM SECONDS [SEED]` or `PROGRAM FILE...`.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,28 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
+namespace {
+
+// True when the argument is a file, which has been played.
+bool PlayFile(const char* path) {
+  FILE* file = fopen(path, "rb");
+  if (file == nullptr) return false;
+  std::vector<uint8_t> bytes(65536);
+  bytes.resize(fread(bytes.data(), 1, bytes.size(), file));
+  fclose(file);
+  LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  return true;
+}
+
+}  // namespace
+
 int main(int count, char** arguments) {
+  int played = 0;
+  while (played + 1 < count && PlayFile(arguments[played + 1])) played += 1;
+  if (played > 0) {
+    printf("%d inputs\n", played);
+    return played + 1 == count ? 0 : 1;
+  }
   const int seconds = count > 1 ? atoi(arguments[1]) : 5;
   std::mt19937 random(count > 2 ? static_cast<unsigned>(atoi(arguments[2])) : 1);
   std::vector<std::vector<uint8_t>> seeds;

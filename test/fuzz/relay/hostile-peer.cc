@@ -4,129 +4,21 @@
 // Usage: hostile-peer SECONDS [SEED]
 #include <arpa/inet.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <random>
 #include <thread>
 #include <vector>
 
-#include "../../../src/native/relay/relay.h"
+#include "carrier-end.h"
 
 using namespace arctic::relay;
 
 namespace {
 
-const Key kSessionKey = {7};
-const SessionId kSession = {9};
-std::mt19937 rng;
-
-void Require(bool holds, const char* what) {
-  if (holds) return;
-  fprintf(stderr, "failed: %s\n", what);
-  abort();
-}
-
-int ListenOn(uint16_t* port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  Require(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && listen(fd, 1024) == 0, "listen");
-  socklen_t length = sizeof address;
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  *port = ntohs(address.sin_port);
-  return fd;
-}
-
-int ConnectTo(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  Require(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0, "connect");
-  const timeval patience{5, 0};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  return fd;
-}
-
-bool ReadFully(int fd, uint8_t* bytes, size_t length) {
-  while (length > 0) {
-    const ssize_t got = recv(fd, bytes, length, 0);
-    if (got <= 0) return false;
-    bytes += got;
-    length -= static_cast<size_t>(got);
-  }
-  return true;
-}
-
-struct Dialer {
-  int fd = -1;
-  std::unique_ptr<Direction> seal, open;
-
-  bool Shake(uint16_t port) {
-    fd = ConnectTo(port);
-    Nonce nonce;
-    for (uint8_t& byte : nonce) byte = static_cast<uint8_t>(rng());
-    uint8_t hello[kHelloLength];
-    EncodeHello(kSession, nonce, hello);
-    send(fd, hello, sizeof hello, MSG_NOSIGNAL);
-    uint8_t welcome[kWelcomeLength], confirm[kHeaderLength + 32 + kTagLength];
-    Nonce theirs;
-    if (!ReadFully(fd, welcome, sizeof welcome) || !DecodeWelcome(welcome, &theirs)) return false;
-    Secrets secrets;
-    DeriveSecrets(kSession, kSessionKey, true, nonce, theirs, &secrets);
-    seal = std::make_unique<Direction>(secrets.to_acceptor, Direction::Use::kSeal);
-    open = std::make_unique<Direction>(secrets.to_dialer, Direction::Use::kOpen);
-    if (!ReadFully(fd, confirm, sizeof confirm) || !open->OpenFrame(confirm, 32)) return false;
-    return Send(FrameType::kConfirm, secrets.transcript.data(), 32);
-  }
-  bool Send(FrameType type, const uint8_t* payload, size_t length) {
-    std::vector<uint8_t> frame(kHeaderLength + length + kTagLength);
-    if (length > 0) memcpy(frame.data() + kHeaderLength, payload, length);
-    seal->Seal(type, frame.data(), static_cast<uint32_t>(length));
-    return send(fd, frame.data(), frame.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(frame.size());
-  }
-  bool SendOpen(uint32_t flow, uint16_t port, const char* service) {
-    Open request;
-    request.flow = flow;
-    request.service = service;
-    request.destination_port = port;
-    const uint8_t loopback[4] = {127, 0, 0, 1};
-    memcpy(request.destination.bytes, loopback, 4);
-    memcpy(request.source.bytes, loopback, 4);
-    uint8_t payload[kMaxOpen];
-    return Send(FrameType::kOpen, payload, EncodeOpen(request, payload));
-  }
-  // The next frame that is not OPENED.
-  bool Receive(FrameType* type, std::vector<uint8_t>* payload) {
-    for (;;) {
-      uint8_t head[kHeaderLength];
-      Header header;
-      if (!ReadFully(fd, head, sizeof head) || !DecodeHeader(head, &header)) return false;
-      std::vector<uint8_t> frame(kHeaderLength + header.length + kTagLength);
-      memcpy(frame.data(), head, sizeof head);
-      if (!ReadFully(fd, frame.data() + kHeaderLength, frame.size() - kHeaderLength)) return false;
-      if (!open->OpenFrame(frame.data(), header.length)) return false;
-      if (header.type == FrameType::kOpened) continue;
-      *type = header.type;
-      payload->assign(frame.begin() + kHeaderLength, frame.end() - kTagLength);
-      return true;
-    }
-  }
-  ~Dialer() {
-    if (fd >= 0) close(fd);
-  }
-};
-
 void Misbehave(uint16_t carriers, uint16_t server, uint16_t closed) {
-  Dialer link;
+  End link;
   if (rng() % 8 == 0) {
     // Never gets as far as a session.
     link.fd = ConnectTo(carriers);
@@ -143,7 +35,7 @@ void Misbehave(uint16_t carriers, uint16_t server, uint16_t closed) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng());
     if (rng() % 2 == 0) Store32(bytes, flow);
     bool sent = true;
-    switch (rng() % 12) {
+    switch (rng() % 14) {
       case 0:
       case 1:
         flow += rng() % 16 != 0;
@@ -173,6 +65,17 @@ void Misbehave(uint16_t carriers, uint16_t server, uint16_t closed) {
         // Any type, any length, properly sealed.
         sent = link.Send(static_cast<FrameType>(rng() % 14), bytes, rng() % sizeof bytes);
         break;
+      case 11:
+        // The same sealed frame again.
+        sent = link.last.empty() || link.SendRaw(link.last);
+        break;
+      case 12: {
+        // Two frames in the wrong order.
+        std::vector<uint8_t> early(kHeaderLength + 8 + kTagLength);
+        link.seal->Seal(FrameType::kPing, early.data(), 8);
+        sent = link.Send(FrameType::kPing, bytes, 8) && link.SendRaw(early);
+        break;
+      }
       default:
         sent = send(link.fd, bytes, 1 + rng() % 30, MSG_NOSIGNAL) > 0;
     }
@@ -181,7 +84,7 @@ void Misbehave(uint16_t carriers, uint16_t server, uint16_t closed) {
 }
 
 void BeHonest(uint16_t carriers, uint16_t server) {
-  Dialer link;
+  End link;
   Require(link.Shake(carriers), "an honest handshake");
   std::vector<uint8_t> sent(100000), got;
   for (uint8_t& byte : sent) byte = static_cast<uint8_t>(rng());
@@ -264,6 +167,9 @@ int main(int count, char** arguments) {
     limits.most_flows = 256;
     limits.most_handshakes = 64;
     limits.user_timeout = 5000;
+    limits.aegis = 1;
+    limits.most_service_flows = limits.most_peer_flows = 256;
+    limits.most_source_handshakes = 64;
     relay.Post(limits);
     Configure config;
     Service service;

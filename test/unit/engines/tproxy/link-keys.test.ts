@@ -148,7 +148,14 @@ t.test('no nonce occurs twice under a key', async (t) => {
 
 t.test('first bytes come back as they went, others are refused', async (t) => {
   const hello = encodeHello(session.sessionId, dialerNonce);
-  t.same(decodeHello(hello), { sessionId: session.sessionId, nonce: dialerNonce });
+  t.same(decodeHello(hello), { sessionId: session.sessionId, nonce: dialerNonce, offersAegis: false });
+  const offer = encodeHello(session.sessionId, dialerNonce, true);
+  t.same(decodeHello(offer), { sessionId: session.sessionId, nonce: dialerNonce, offersAegis: true });
+  t.notSame(
+    deriveSecrets(session, true, dialerNonce, acceptorNonce, true).transcript,
+    deriveSecrets(session, true, dialerNonce, acceptorNonce, false).transcript,
+    'an offer that is taken out on the way is noticed',
+  );
   t.same(decodeWelcome(encodeWelcome(acceptorNonce)), acceptorNonce);
   t.throws(() => decodeHello(Buffer.from('GET / HTTP/1.0'.padEnd(52))), FrameError);
   t.throws(() => decodeHello(hello.subarray(1)), FrameError);
