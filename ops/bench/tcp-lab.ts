@@ -48,6 +48,10 @@ export interface TcpLab {
   readonly contenders: readonly Contender[];
   /** `what` is as loadtool takes it behind address and port. */
   load(contender: Contender, mode: string, ...what: readonly number[]): Promise<Outcome>;
+  /** Sets the bandwidth limit of Arctic's service in Mbit/s, 0 for none, and waits until both agents have applied it. */
+  limit(mbit: number): Promise<void>;
+  /** Bytes that Arctic has written to clients (entry) or servers (exit) so far, and when it said so, in seconds. */
+  delivered(side: 'entry' | 'exit'): Promise<{ readonly bytes: number; readonly at: number }>;
   /** Congestion control and kind of the relays that ran, as the agents' metrics and logs tell. */
   readonly arctic: string;
   destroy(): Promise<void>;
@@ -84,7 +88,7 @@ function cpuSeconds(roots: readonly number[]): number {
   return ticks / TICKS;
 }
 
-async function addService(cluster: TestCluster): Promise<void> {
+async function addService(cluster: TestCluster): Promise<string> {
   const [entry, exit] = [cluster.member(0), cluster.member(1)];
   const created = await entry.agent.request('POST', '/v1/services', {
     token: entry.token,
@@ -97,12 +101,22 @@ async function addService(cluster: TestCluster): Promise<void> {
     body: { routes: [{ priority: 100, dest_cidr: `${TARGET}/32` }] },
   });
   if (routed.status !== 201) throw new Error(`route: ${routed.status} ${routed.text}`);
-  for (const member of [entry, exit]) {
+  await untilApplied(cluster, id);
+  return id;
+}
+
+/** `mbit` undefined is whatever limit it has. */
+async function untilApplied(cluster: TestCluster, id: string, mbit?: number): Promise<void> {
+  for (const member of [cluster.member(0), cluster.member(1)]) {
     await eventually('the service is applied', async () => {
       const answer = await member.agent.request('GET', `/v1/services/${id}`, { token: member.token });
       if (answer.status !== 200) return false;
-      const { status } = answer.json<{ status: Record<string, { state: string }> }>();
-      return status['tproxy']?.state === 'applied';
+      const { status, bandwidth_limit_mbps } = answer.json<{
+        status: Record<string, { state: string }>;
+        bandwidth_limit_mbps: number | null;
+      }>();
+      const limited = mbit === undefined || (bandwidth_limit_mbps ?? 0) === mbit;
+      return limited && status['tproxy']?.state === 'applied';
     });
   }
 }
@@ -179,7 +193,7 @@ export async function createTcpLab(peers: readonly PeerName[], link?: LinkOption
       contenders.push({ name, address: lan, port: plan.listen, congestion: 'cubic', processes });
     }
 
-    await addService(cluster);
+    const service = await addService(cluster);
     const agents = cluster.members.map(({ agent }) => agent.process);
     if (agents.some((one) => one.output().includes('falls back to TypeScript'))) {
       throw new Error('the native relay is not built: run npm run build');
@@ -195,7 +209,29 @@ export async function createTcpLab(peers: readonly PeerName[], link?: LinkOption
     for (const contender of contenders) await reachable(contender, load);
     const { stdout } = await lab.exec('exit', ['ss', '-Htni', 'sport', '=', ':61000']);
     const arctic = `carriers: ${[...new Set(stdout.match(/\b(?:bbr|cubic|reno)\b/g) ?? ['none'])].join(', ')}`;
-    return { contenders, load, arctic, destroy: () => lab.destroy() };
+    return {
+      contenders,
+      load,
+      arctic,
+      async limit(mbit) {
+        const { agent, token } = cluster.member(0);
+        const body = { bandwidth_limit_mbps: mbit };
+        const answer = await agent.request('PUT', `/v1/services/${service}`, { token, body });
+        if (answer.status !== 200) throw new Error(`limit: ${answer.status} ${answer.text}`);
+        await untilApplied(cluster, service, mbit);
+      },
+      async delivered(side) {
+        const { agent, token } = cluster.member(side === 'entry' ? 0 : 1);
+        const answer = await agent.request('GET', '/v1/traffic', { token });
+        const { at, services } = answer.json<{
+          at: string;
+          services: { service_id: string; side: string; bytes_out: number }[];
+        }>();
+        const found = services.find((one) => one.service_id === service && one.side === side);
+        return { bytes: found?.bytes_out ?? 0, at: Date.parse(at) / 1_000 };
+      },
+      destroy: () => lab.destroy(),
+    };
   } catch (error) {
     await lab.destroy();
     throw error;

@@ -248,7 +248,8 @@ void Loop::ReadLocal(Flow* flow) {
       Queue(flow);
       return;
     }
-    const ssize_t got = recv(flow->fd, scratch_.get() + kHeaderLength, kMaxPayload, 0);
+    const size_t wanted = service.bucket.Quantum(kMaxPayload);
+    const ssize_t got = recv(flow->fd, scratch_.get() + kHeaderLength, wanted, 0);
     if (got > 0) {
       const size_t bytes = static_cast<size_t>(got);
       service.bucket.Take(bytes);
@@ -256,7 +257,7 @@ void Loop::ReadLocal(Flow* flow) {
       flow->bytes_in += bytes;
       flow->moved_at = now_us_;
       budget -= std::min(budget, bytes);
-      if (bytes < kMaxPayload && !flow->hangup) flow->readable = false;
+      if (bytes < wanted && !flow->hangup) flow->readable = false;
       SendScratch(flow->link, bytes);
       continue;
     }

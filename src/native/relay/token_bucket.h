@@ -23,11 +23,17 @@ class TokenBucket {
   void Take(size_t bytes) {
     if (limited()) tokens_ -= static_cast<double>(bytes);
   }
+  // What is read at once: 10 ms of the rate, so that a slow one is not given out in lumps of a second.
+  size_t Quantum(size_t most) const {
+    if (!limited()) return most;
+    return std::min(most, std::max(kLeastQuantum, static_cast<size_t>(bytes_per_us_ * kQuantumUs)));
+  }
   // Microseconds until something passes.
   int64_t Wait() const { return tokens_ > 0 ? 0 : static_cast<int64_t>((1 - tokens_) / bytes_per_us_) + 1; }
 
  private:
-  static constexpr double kLeastBurst = 131072, kBurstUs = 20000;
+  static constexpr double kLeastBurst = 131072, kBurstUs = 20000, kQuantumUs = 10000;
+  static constexpr size_t kLeastQuantum = 2048;
 
   double Burst() const { return std::max(kLeastBurst, bytes_per_us_ * kBurstUs); }
   void Accrue(int64_t now_us) {
