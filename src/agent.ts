@@ -493,12 +493,17 @@ function requireSoundLicense(
   if (stored !== undefined) verifyLicense(stored, roots);
 }
 
-/** A command waits for gossip when this host has forgotten events of its own and is fetching them back. */
+/**
+ * What a command would append waits while this host has forgotten events of its own and is fetching them back. One that appends
+ * nothing does not: adding a peer is how a host that knows none any more gets them back.
+ */
 const holdingBack = (executor: Executor, gossip: { requireAppendable(): void }): Executor => ({
-  execute(request, decide) {
-    gossip.requireAppendable();
-    return executor.execute(request, decide);
-  },
+  execute: (request, decide) =>
+    executor.execute(request, (views, context) => {
+      const decision = decide(views, context);
+      if (decision.events.length > 0) gossip.requireAppendable();
+      return decision;
+    }),
 });
 
 /** Carriers and tunnels go to the host of a peer's address, at the port that all agents of a cluster share for each. */

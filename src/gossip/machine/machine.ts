@@ -170,8 +170,10 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     history.appended(events);
     exchange.note(events);
     removals.changed();
-    forks.changed();
-    orphans.changed();
+    if (events.some((event) => event.stream === 'config' && event.entity.startsWith('peer_'))) {
+      forks.changed();
+      orphans.changed();
+    }
     if (flushDue || !events.some((event) => event.stream === 'config')) return;
     flushDue = true;
     // After the append's own tick: the folds have seen the events, and a burst travels together.

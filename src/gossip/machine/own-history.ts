@@ -46,8 +46,14 @@ export function createOwnHistory(deps: OwnHistoryDeps): OwnHistory {
     if (missing === undefined) mark?.write({ seq: own, peers });
   };
 
-  const notePeers = (): void => {
-    peers = partners(deps.machine).map(({ id, address }) => ({ id, address }));
+  /** True when they are others now. The array stays the same while they are not, which spares the file. */
+  const notePeers = (): boolean => {
+    const now = partners(deps.machine).map(({ id, address }) => ({ id, address }));
+    const same =
+      now.length === peers.length &&
+      now.every(({ id, address }, i) => peers[i]?.id === id && peers[i]?.address === address);
+    if (!same) peers = now;
+    return !same;
   };
 
   /** Nobody who could have them does: they are gone, and their numbers are free. */
@@ -106,19 +112,11 @@ export function createOwnHistory(deps: OwnHistoryDeps): OwnHistory {
       phase = 'stopped';
     },
     appended(events) {
-      let changed = false;
-      for (const event of events) {
-        if (event.stream !== 'config') continue;
-        if (event.origin === identity.peerId) {
-          own = event.seq;
-          changed = true;
-        }
-        if (event.type.startsWith('peer.')) {
-          notePeers();
-          changed = true;
-        }
-      }
-      if (changed) save();
+      const config = events.filter((event) => event.stream === 'config');
+      const last = config.findLast((event) => event.origin === identity.peerId);
+      if (last !== undefined) own = last.seq;
+      const others = config.some((event) => event.entity.startsWith('peer_')) && notePeers();
+      if (others || last !== undefined) save();
     },
     holdReason() {
       const end = forks.endOf(identity.peerId);
