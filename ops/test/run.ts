@@ -2,7 +2,7 @@
  * `npm test`: the checks, then every test file, then a look at what was left behind.
  *
  *   npm test                        checks, unit, simulation, kernel and end-to-end tests
- *   npm run test:long               also fault, fuzz and the long simulations
+ *   npm run test:long               also fault, fuzz, the long simulations, and every *.long.test.ts
  *   npm test -- test/unit/events    only test files whose path begins so
  *
  * The last line is `N passed, N failed`, with `, N skipped` if any. The exit code is 0 only when nothing failed and
@@ -53,7 +53,7 @@ function testFiles(): string[] {
   const files = (long ? LONG : QUICK).flatMap((room) => {
     try {
       return readdirSync(join(ROOT, 'test', room), { recursive: true, encoding: 'utf8' })
-        .filter((name) => name.endsWith('.test.ts'))
+        .filter((name) => name.endsWith('.test.ts') && (long || !name.endsWith('.long.test.ts')))
         .map((name) => join('test', room, name));
     } catch {
       // A room that has no tests yet.
