@@ -234,7 +234,7 @@ export const WORKS: readonly Work[] = [
     name: 'round trip under TCP load',
     async run(contender, tool, seconds) {
       const load = iperf(contender, seconds + 1);
-      const { p50_us, p99_us } = await echo(contender, tool, seconds, 5_000);
+      const { p50_us, p99_us } = await echo(contender, tool, seconds, 1_000);
       await load;
       return { p50: p50_us, p99: p99_us };
     },

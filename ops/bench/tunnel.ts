@@ -119,7 +119,8 @@ async function play(all: readonly Contender[], tool: string): Promise<void> {
   const results = new Map(works.map((work) => [work, new Map<string, Outcome[]>()]));
   for (let round = 0; round < ROUNDS; round += 1)
     for (const work of works)
-      for (const one of all) {
+      // Nobody always follows the same neighbour: a processor that was busy a moment ago wakes faster.
+      for (const one of [...all.slice(round % all.length), ...all.slice(0, round % all.length)]) {
         if (work.contenders !== undefined && !work.contenders.includes(one.name)) continue;
         const outcome = await work.run(one, tool, SECONDS);
         const of = results.get(work);
