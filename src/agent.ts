@@ -23,6 +23,7 @@ import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
 import { createTunnelEngine } from './engines/iptun/engine.ts';
+import { registerTunnelMetrics } from './engines/iptun/metrics.ts';
 import { createTproxyEngine } from './engines/tproxy/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createGossip } from './gossip/gossip.ts';
@@ -268,6 +269,7 @@ async function assemble(
       logger: logger.child({ engine: 'iptun' }),
     },
   );
+  registerTunnelMetrics(registry, tunnel, (id) => views.peers.get(id as PeerId)?.name ?? '');
   await tunnel.start();
   undo.add('tunnel', () => tunnel.stop());
 
@@ -401,6 +403,7 @@ async function assemble(
       peerSide: gossip,
       reconcilers,
       traffic: engine,
+      tunnels: tunnel,
       setLogLevel: (level, ms) => logLevel.setFor(level, ms),
       dispatcher,
       registry,

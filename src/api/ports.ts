@@ -42,6 +42,7 @@ export interface ApiDeps {
   readonly peerSide: PeerSide;
   readonly reconcilers: ReconcilerSide;
   readonly traffic: TrafficSide;
+  readonly tunnels: TunnelSide;
   /** Raises the level of the agent's log for a while; gives when that ends, milliseconds since the epoch. */
   readonly setLogLevel: (level: 'trace' | 'debug' | 'info', ms: number) => number;
   /** Where forwarded requests go out. Owned by the caller. */
@@ -79,6 +80,34 @@ export interface PeerSide {
     readonly headers: Readonly<Record<string, string>>;
     readonly body: Uint8Array;
   }>;
+}
+
+/** What the API needs of the IP tunnel; `TunnelEngine` of src/engines/iptun/contract.ts is one. */
+export interface TunnelSide {
+  stats(): {
+    readonly peers: readonly {
+      readonly peerId: string;
+      readonly device: string;
+      readonly handshakeAgeMs: number | null;
+      readonly heardAgoMs: number | null;
+      readonly endpoint: string | null;
+      readonly aead: string;
+      readonly mtu: number;
+      readonly sent: TunnelCounts;
+      readonly received: TunnelCounts;
+      readonly lost: number;
+      readonly dropped: Readonly<Record<'unready' | 'socket' | 'limit', number>>;
+      readonly refused: Readonly<
+        Record<'replayed' | 'forged' | 'malformed' | 'source' | 'congested' | 'undelivered', number>
+      >;
+    }[];
+  };
+}
+
+interface TunnelCounts {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly datagrams: number;
 }
 
 /** What the API needs of the TCP engine; `TproxyEngine` of src/engines/tproxy/contract.ts is one. */

@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import type { ServiceId } from '../../events/brand.ts';
 import { requireService } from '../commands/services.ts';
 import { type ApiContext, type App, documented } from './context.ts';
-import type { TrafficSide } from './ports.ts';
+import type { TrafficSide, TunnelSide } from './ports.ts';
 import { Nullable, ServiceParams, strict, Time } from './schemas.ts';
 
 const Side = Type.Union([Type.Literal('entry'), Type.Literal('exit')]);
@@ -43,6 +43,36 @@ const LinksTraffic = Type.Object(
   strict,
 );
 
+const TunnelCounts = Type.Object({ packets: Count, bytes: Count, datagrams: Count }, strict);
+
+const TunnelNow = Type.Object(
+  {
+    peer_id: Type.String(),
+    device: Type.String(),
+    endpoint: Nullable(Type.String({ description: 'Where the peer was last heard from, or is expected.' })),
+    aead: Type.String(),
+    handshake_age_ms: Nullable(Milliseconds),
+    heard_ago_ms: Nullable(Milliseconds),
+    mtu: Count,
+    sent: TunnelCounts,
+    received: TunnelCounts,
+    lost: Type.Integer({ minimum: 0, description: 'Datagrams the peer sent that did not come.' }),
+    dropped: Type.Object({ unready: Count, socket: Count, limit: Count }, strict),
+    refused: Type.Object(
+      {
+        replayed: Count,
+        forged: Count,
+        malformed: Count,
+        source: Count,
+        congested: Count,
+        undelivered: Count,
+      },
+      strict,
+    ),
+  },
+  strict,
+);
+
 const Traffic = Type.Object(
   {
     at: Time,
@@ -51,6 +81,7 @@ const Traffic = Type.Object(
     }),
     services: Type.Array(SidesTraffic),
     links: Type.Array(LinksTraffic),
+    tunnels: Type.Array(TunnelNow),
   },
   strict,
 );
@@ -94,9 +125,9 @@ const FlowNow = Type.Object(
 
 const Flows = Type.Object({ service_id: Type.String(), flows: Type.Array(FlowNow) }, strict);
 
-/** What goes through the TCP engine of this agent, now. Each end of a service sees its own side. */
+/** What goes through the engines of this agent, now. Each end of a service sees its own side. */
 export function trafficRoutes(app: App, context: ApiContext): void {
-  const { traffic, views, clock } = context;
+  const { traffic, tunnels, views, clock } = context;
 
   app.get('/v1/traffic', { schema: documented({}, { 200: Traffic }) }, () => {
     const { implementation, services, carriers } = traffic.stats();
@@ -116,6 +147,7 @@ export function trafficRoutes(app: App, context: ApiContext): void {
         bytes_sent: path?.bytesSent ?? null,
         bytes_retransmitted: path?.bytesRetransmitted ?? null,
       })),
+      tunnels: tunnels.stats().peers.map(tunnelOf),
     };
   });
 
@@ -159,6 +191,32 @@ function sideOf(
     limiter_waits: detail?.limiterWaits ?? null,
     limiter_wait_ms: detail?.limiterWaitMs ?? null,
     mean_open_ms: detail === undefined || opened === 0 ? null : detail.openMs / opened,
+  };
+}
+
+function tunnelOf(peer: ReturnType<TunnelSide['stats']>['peers'][number]): Static<typeof TunnelNow> {
+  const counts = ({ packets, bytes, datagrams }: (typeof peer)['sent']) => ({ packets, bytes, datagrams });
+  const { dropped, refused } = peer;
+  return {
+    peer_id: peer.peerId,
+    device: peer.device,
+    endpoint: peer.endpoint,
+    aead: peer.aead,
+    handshake_age_ms: peer.handshakeAgeMs,
+    heard_ago_ms: peer.heardAgoMs,
+    mtu: peer.mtu,
+    sent: counts(peer.sent),
+    received: counts(peer.received),
+    lost: peer.lost,
+    dropped: { unready: dropped.unready, socket: dropped.socket, limit: dropped.limit },
+    refused: {
+      replayed: refused.replayed,
+      forged: refused.forged,
+      malformed: refused.malformed,
+      source: refused.source,
+      congested: refused.congested,
+      undelivered: refused.undelivered,
+    },
   };
 }
 

@@ -17,7 +17,13 @@ import { createIds, newPeerId } from '../../../events/ids.ts';
 import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { createProjections } from '../../../projections/runner.ts';
-import type { ApiOptions, PeerSide, ReconcilerSide, TrafficSide } from '../../../src/api/ports.ts';
+import type {
+  ApiOptions,
+  PeerSide,
+  ReconcilerSide,
+  TrafficSide,
+  TunnelSide,
+} from '../../../src/api/ports.ts';
 import { ErrorAnswer } from '../../../src/api/schemas.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
 import { createExecutor } from '../../../src/commands/execute.ts';
@@ -122,6 +128,7 @@ export function createHarness(
     readonly port?: number;
     readonly tls?: ApiOptions['tls'];
     readonly traffic?: Partial<TrafficSide>;
+    readonly tunnels?: TunnelSide;
   } = {},
 ): Harness {
   const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
@@ -246,6 +253,7 @@ export function createHarness(
       peerSide,
       reconcilers,
       traffic,
+      tunnels: listen.tunnels ?? { stats: () => ({ peers: [] }) },
       setLogLevel: (_level, ms) => clock.now() + ms,
       dispatcher,
       registry: new Registry(),

@@ -19,6 +19,29 @@ const flow = {
   path: { rttMs: 100.1, leastRttMs: 99.9, bytesSent: 1_000, bytesRetransmitted: 10, retransmissions: 1 },
 } as const;
 
+const tunnel = {
+  peerId: 'peer_x',
+  device: 'arctun00001',
+  handshakeAgeMs: 12_000,
+  heardAgoMs: null,
+  endpoint: '192.0.2.7:51840',
+  aead: 'AEGIS-128L',
+  mtu: 1_436,
+  sent: { packets: 5, bytes: 600, datagrams: 4 },
+  received: { packets: 7, bytes: 900, datagrams: 6 },
+  lost: 1,
+  dropped: { unready: 2, socket: 0, limit: 3 },
+  refused: { replayed: 1, forged: 2, malformed: 3, source: 4, congested: 5, undelivered: 6 },
+};
+
+t.test('traffic tells how each tunnel stands', async (t) => {
+  const { admin, send } = createHarness(t, { tunnels: { stats: () => ({ peers: [tunnel] }) } });
+  const { peerId, handshakeAgeMs, heardAgoMs, ...same } = tunnel;
+  t.match((await send('GET', '/v1/traffic', { token: await admin() })).body, {
+    tunnels: [{ peer_id: peerId, handshake_age_ms: handshakeAgeMs, heard_ago_ms: heardAgoMs, ...same }],
+  });
+});
+
 t.test('traffic names services and sides; what the fallback does not measure is null', async (t) => {
   let service = '';
   const { admin, send, admit } = createHarness(t, {
