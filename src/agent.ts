@@ -332,6 +332,7 @@ async function assemble(
             createIptunReconciler({
               kernel,
               engine: tunnel,
+              firewallOwner: settings.firewallOwner,
               desired: () => ({
                 iptun: desire.desired('iptun'),
                 firewall: desire.desired('firewall'),

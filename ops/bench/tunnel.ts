@@ -118,8 +118,8 @@ function print(work: Work, results: Results): void {
 async function play(all: readonly Contender[], tool: string): Promise<void> {
   const results = new Map(works.map((work) => [work, new Map<string, Outcome[]>()]));
   for (let round = 0; round < ROUNDS; round += 1)
+    // Nobody always follows the same neighbour: a processor that was busy a moment ago wakes faster.
     for (const work of works)
-      // Nobody always follows the same neighbour: a processor that was busy a moment ago wakes faster.
       for (const one of [...all.slice(round % all.length), ...all.slice(0, round % all.length)]) {
         if (work.contenders !== undefined && !work.contenders.includes(one.name)) continue;
         const outcome = await work.run(one, tool, SECONDS);

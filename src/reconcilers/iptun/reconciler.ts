@@ -51,6 +51,8 @@ export interface IptunDeps {
   /** Where a peer's tunnel listens; undefined while its address is not known. */
   readonly endpointOf: EndpointOf;
   readonly memory: ParameterMemory;
+  /** Claim the owner flag for the table where the kernel has it. */
+  readonly firewallOwner?: boolean;
 }
 
 export interface ObservedIptun {
@@ -94,6 +96,7 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
   const { kernel, engine } = deps;
   const routes = new TunnelRoutes(deps.desired, deps.changes);
   let families: readonly IpFamily[] | undefined;
+  let owned = false;
   let compiled: { readonly key: string; readonly frame: TableFrame | undefined } | undefined;
   /** Everything was in place at the end of the last pass. */
   let settled = false;
@@ -103,9 +106,9 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
   function frameFor(desired: DesiredTunnels): TableFrame | undefined {
     const { firewall, iptun } = desired;
     const heads = firewall.classes.map((one) => [one.family, one.source_length, one.dest_length]);
-    const key = JSON.stringify([iptun.peers, firewall.services, heads]);
+    const key = JSON.stringify([owned, iptun.peers, firewall.services, heads]);
     if (compiled?.key !== key) {
-      const frame = compileTunnelRuleset(desired);
+      const frame = compileTunnelRuleset(desired, owned);
       compiled = { key, frame: frame && canonicalFrame(frame) };
     }
     return compiled.frame;
@@ -133,8 +136,14 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     });
   }
 
+  async function probe(): Promise<readonly IpFamily[]> {
+    const { ipv6, nftOwner } = await kernel.features();
+    owned = deps.firewallOwner === true && nftOwner;
+    return ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
+  }
+
   async function observe(): Promise<ObservedIptun> {
-    families ??= (await kernel.features()).ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
+    families ??= await probe();
     const desired = deps.desired();
     const links = (await kernel.rt.links()).filter((link) => link.up);
     return {
@@ -297,8 +306,8 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     },
 
     /**
-     * On shutdown the table and the rules stay: the devices go with the engine, and a mark whose table is empty is looked up
-     * in the main table.
+     * On shutdown the rules stay, and the table unless it is owned: the devices go with the engine, and a mark whose table is
+     * empty is looked up in the main table.
      */
     async cleanup(scope) {
       settled = false;

@@ -49,8 +49,11 @@ const INTERFACES = 'interfaces';
 
 type ClassHead = Omit<RouteClass, 'routes'>;
 
-/** The table without its maps of routes, or undefined when this host has no tunnel. */
-export function compileTunnelRuleset(desired: DesiredTunnels): TableFrame | undefined {
+/**
+ * The table without its maps of routes, or undefined when this host has no tunnel. `owned` claims the owner flag, so that a
+ * foreign `flush ruleset` passes it by; then it goes with the agent, as the devices do.
+ */
+export function compileTunnelRuleset(desired: DesiredTunnels, owned: boolean): TableFrame | undefined {
   if (desired.iptun.peers.length === 0) return undefined;
   const marks = marksOfServices(desired);
   const { classes } = desired.firewall;
@@ -80,6 +83,7 @@ export function compileTunnelRuleset(desired: DesiredTunnels): TableFrame | unde
     });
   return {
     ...TUNNEL_TABLE,
+    ...(owned ? { owned: true } : {}),
     sets,
     chains: [
       preroutingChain(interfaces.length > 0),

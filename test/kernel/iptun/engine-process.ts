@@ -31,7 +31,13 @@ export type HostCall =
   | { readonly verb: 'devices' }
   | { readonly verb: 'usage' }
   /** One pass of the reconciler, answered with what differed. */
-  | { readonly verb: 'reconcile'; readonly desired: DesiredTunnels; readonly endpoint: string }
+  | {
+      readonly verb: 'reconcile';
+      readonly desired: DesiredTunnels;
+      readonly endpoint: string;
+      /** Of the first pass. */
+      readonly firewallOwner?: boolean;
+    }
   | { readonly verb: 'serviceStatus'; readonly service: string }
   | { readonly verb: 'cleanup'; readonly scope: 'shutdown' | 'all' }
   | { readonly verb: 'stop' };
@@ -56,11 +62,12 @@ let endpoint = '';
 const memory = new Map<string, string>();
 let reconciler: ReturnType<typeof createIptunReconciler> | undefined;
 
-function requireReconciler(): ReturnType<typeof createIptunReconciler> {
+function requireReconciler(firewallOwner = false): ReturnType<typeof createIptunReconciler> {
   if (engine === undefined) throw new Error('the engine is not started');
   reconciler ??= createIptunReconciler({
     kernel,
     engine,
+    firewallOwner,
     desired: () => desired ?? raise('nothing is desired yet'),
     endpointOf: () => ({ host: endpoint, port: 51_840 }),
     memory: {
@@ -145,7 +152,7 @@ async function answer(call: HostCall): Promise<unknown> {
     case 'usage':
       return process.resourceUsage();
     case 'reconcile': {
-      const one = requireReconciler();
+      const one = requireReconciler(call.firewallOwner);
       if (JSON.stringify(desired) !== JSON.stringify(call.desired)) desired = call.desired;
       endpoint = call.endpoint;
       const observed = await one.observe();

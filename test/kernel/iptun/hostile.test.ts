@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { mayMakeNamespaces } from '../netns.ts';
+import { checkFlood } from './flood.ts';
 import { INSIDE, makeLab } from './lab.ts';
 import { ping } from './traffic.ts';
 import { captureUdp, sendUdp } from './wire.ts';
@@ -67,3 +68,5 @@ t.test('replayed, forged and foreign datagrams change nothing', async (t) => {
   t.equal(is?.endpoint, was?.endpoint, 'the endpoint did not move');
   t.match(await ping(a, INSIDE.b.v4), { received: 3 }, 'the tunnel goes on');
 });
+
+t.test('50,000 bad datagrams are refused beside traffic that goes on', (t) => checkFlood(t, 50_000, 1_000));

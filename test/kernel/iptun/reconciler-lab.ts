@@ -99,7 +99,11 @@ export interface ReconcilerLab {
   readonly hosts: Record<'entry' | 'exit', EngineHost>;
   agree(): Promise<void>;
   /** One pass; answers the items that differed. */
-  reconcile(side: 'entry' | 'exit', desired?: DesiredTunnels): Promise<readonly string[]>;
+  reconcile(
+    side: 'entry' | 'exit',
+    desired?: DesiredTunnels,
+    firewallOwner?: boolean,
+  ): Promise<readonly string[]>;
   restart(side: 'entry' | 'exit'): Promise<void>;
 }
 
@@ -141,11 +145,12 @@ export async function makeReconcilerLab(t: Test): Promise<ReconcilerLab> {
       await hosts.entry.call({ verb: 'session', peerId: EXIT_PEER, secret, side: 'initiator' });
       await hosts.exit.call({ verb: 'session', peerId: ENTRY_PEER, secret, side: 'responder' });
     },
-    reconcile: async (side, desired = desiredOf(side)) =>
+    reconcile: async (side, desired = desiredOf(side), firewallOwner = false) =>
       (await hosts[side].call({
         verb: 'reconcile',
         desired,
         endpoint: side === 'entry' ? EXIT.v4 : ENTRY.v4,
+        firewallOwner,
       })) as readonly string[],
     async restart(side) {
       await hosts[side].kill();

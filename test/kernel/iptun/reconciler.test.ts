@@ -1,6 +1,6 @@
 import t from 'tap';
 import { mayMakeNamespaces } from '../netns.ts';
-import { CLIENT, ENTRY, makeReconcilerLab, NOTHING_DESIRED, SERVER } from './reconciler-lab.ts';
+import { CLIENT, desiredOf, ENTRY, makeReconcilerLab, NOTHING_DESIRED, SERVER } from './reconciler-lab.ts';
 import { comesThrough, ping, serve, udpEchoes } from './traffic.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root to make network namespaces');
@@ -111,4 +111,19 @@ t.test('a dead agent leaves a table that leads nowhere, and a new one takes it o
   t.ok(await comesThrough(client, SERVER.v4));
   t.match(await ping(client, SERVER.v4), { received: 3 });
   t.match(await ping(client, SERVER.v6), { received: 3 });
+});
+
+t.test('an owned table outlasts what others flush, and goes with the agent', async (t) => {
+  const lab = await makeReconcilerLab(t);
+  const { client, entry } = lab.spaces;
+  await lab.reconcile('entry', desiredOf('entry'), true);
+  await lab.reconcile('exit');
+  await lab.agree();
+  t.ok(await comesThrough(client, SERVER.v4));
+  await entry.exec('nft', 'flush', 'ruleset');
+  t.match(await ping(client, SERVER.v4), { received: 3 }, 'a foreign flush passes it by');
+  await lab.reconcile('entry', desiredOf('entry', 5));
+  t.strictSame(await lab.reconcile('entry', desiredOf('entry', 5)), [], 'it stays as it is desired');
+  await lab.restart('entry');
+  t.notMatch(await entry.exec('nft', 'list', 'tables'), /arctic_iptun/);
 });
