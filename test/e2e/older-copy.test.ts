@@ -44,7 +44,10 @@ t.test(
     cpSync(copy, dataDir, { recursive: true });
     agent = await cluster.lab.startAgent('exit');
     token = await obtainToken(agent, exit.identity.client_id, exit.identity.client_secret);
-    const refused = await agent.request('POST', '/v1/credentials', { token, body: { scopes: ['read'] } });
+    const refused = await agent.request('POST', '/v1/credentials', {
+      token,
+      body: { scopes: ['peers.read'] },
+    });
     t.equal(refused.status, 503, refused.text);
     t.match(refused.text, /are missing.*arctic peers add/);
 
