@@ -325,7 +325,7 @@ async function assemble(
           ),
           digest: () => desire.digest('firewall'),
           wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route'],
+          watches: ['nftables', 'rule', 'route', 'sysctl'],
         },
         {
           passable: passable(
@@ -347,7 +347,7 @@ async function assemble(
           digest: () =>
             tunnelDigest((['iptun', 'firewall', 'tproxy'] as const).map((part) => desire.digest(part))),
           wakesOn: ['iptun', 'firewall', 'tproxy', 'peers'],
-          watches: ['nftables', 'rule', 'route', 'link'],
+          watches: ['nftables', 'rule', 'route', 'link', 'sysctl'],
         },
       ],
     },

@@ -263,7 +263,8 @@ export interface RuleRequest {
  * except on links, where the kernel does not say who: there our own come too, with `own` false.
  */
 export interface KernelNotice {
-  readonly subsystem: 'nftables' | 'link' | 'address' | 'route' | 'rule';
+  /** `sysctl`: a parameter that was read or written here before has another value now. */
+  readonly subsystem: 'nftables' | 'link' | 'address' | 'route' | 'rule' | 'sysctl';
   readonly own: boolean;
   /** Committing process of an nftables transaction (NEWGEN carries both). */
   readonly pid: number | undefined;

@@ -33,6 +33,7 @@ export interface FakeKernel extends Kernel {
   readonly other: {
     readonly nft: Nft;
     readonly rt: Rtnetlink;
+    readonly sysctl: Pick<Kernel['sysctl'], 'write'>;
     readonly pid: number;
     readonly program: string;
   };
@@ -199,6 +200,19 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     rt: network.as((subsystem) =>
       notify({ subsystem, own: false, pid: undefined, program: undefined, overrun: false }),
     ),
+    sysctl: {
+      write: async (name: string, value: string) => {
+        setParameter(name, value);
+        notify({ subsystem: 'sysctl', own: false, pid: undefined, program: undefined, overrun: false });
+      },
+    },
+  };
+  const setParameter = (name: string, value: string): void => {
+    sysctlPath(name);
+    if (!parameters.has(name)) {
+      throw new KernelError('ENOENT', 2, `sysctl ${name}`, 'the kernel has no such parameter');
+    }
+    parameters.set(name, value);
   };
   // Who changed a link, the real kernel does not say either.
   const ownRt = network.as((subsystem) => {
@@ -248,11 +262,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
       },
       write: async (name, value) => {
         enter('sysctl.write');
-        sysctlPath(name);
-        if (!parameters.has(name)) {
-          throw new KernelError('ENOENT', 2, `sysctl ${name}`, 'the kernel has no such parameter');
-        }
-        parameters.set(name, value);
+        setParameter(name, value);
       },
     },
 

@@ -15,6 +15,7 @@ import { openSockDiag, type SockDiag } from './diag/sock-diag.ts';
 import { type NftService, openNft } from './nft/nft.ts';
 import { openRtnetlink, type RtnetlinkService } from './rt/rtnetlink.ts';
 import { createSysctl } from './sysctl.ts';
+import { watchSysctl } from './sysctl-watch.ts';
 import { startWatch, type Watch } from './watch.ts';
 
 export interface KernelOptions {
@@ -31,6 +32,23 @@ export function createKernel(options: KernelOptions = {}): Kernel {
   const listeners = new Set<(notice: KernelNotice) => void>();
   let services: { readonly nft: NftService; readonly rt: RtnetlinkService } | undefined;
   let watch: Watch | undefined;
+
+  let stopPolling = (): void => undefined;
+
+  function tellOfSysctl(): void {
+    notify({ subsystem: 'sysctl', own: false, pid: undefined, program: undefined, overrun: false });
+  }
+
+  /** A netconf notice does not say what changed, nor who did it: what was read before does. */
+  function receive(notice: KernelNotice): void {
+    if (notice.subsystem !== 'sysctl') {
+      notify(notice);
+      return;
+    }
+    void parameters.check().then((changed) => {
+      if (changed) tellOfSysctl();
+    });
+  }
 
   function notify(notice: KernelNotice): void {
     for (const listener of [...listeners]) listener(notice);
@@ -51,6 +69,7 @@ export function createKernel(options: KernelOptions = {}): Kernel {
   }
 
   function stopWatch(): void {
+    stopPolling();
     watch?.stop();
     watch = undefined;
   }
@@ -96,7 +115,8 @@ export function createKernel(options: KernelOptions = {}): Kernel {
     },
   };
 
-  const sysctl = createSysctl(addon, netnsPath);
+  const parameters = watchSysctl(createSysctl(addon, netnsPath));
+  const { sysctl } = parameters;
 
   return {
     nft,
@@ -147,11 +167,12 @@ export function createKernel(options: KernelOptions = {}): Kernel {
       const own = (notice: KernelNotice) => listener(notice);
       listeners.add(own);
       try {
+        if (watch === undefined) stopPolling = parameters.poll(tellOfSysctl);
         watch ??= startWatch({
           addon,
           netnsPath,
           ownPorts: { nftables: tables.portId, route: links.portId },
-          onNotice: notify,
+          onNotice: receive,
         });
       } catch (error) {
         listeners.delete(own);

@@ -52,6 +52,7 @@ const ROUTE_MESSAGES: ReadonlyMap<number, Subsystem> = new Map([
   [RTM.deleteRoute, 'route'],
   [RTM.newRule, 'rule'],
   [RTM.deleteRule, 'rule'],
+  [RTM.newNetconf, 'sysctl'],
 ]);
 
 /**

@@ -17,6 +17,7 @@ export const RTM = {
   newRule: 32,
   deleteRule: 33,
   getRule: 34,
+  newNetconf: 80,
 } as const;
 
 export const RTNLGRP = {
@@ -27,6 +28,8 @@ export const RTNLGRP = {
   ipv6Address: 9,
   ipv6Route: 11,
   ipv6Rule: 19,
+  ipv4Netconf: 24,
+  ipv6Netconf: 25,
 } as const;
 
 export const linkSchema = {

@@ -9,7 +9,7 @@ import type {
   TunnelPeerStats,
 } from '../../engines/iptun/contract.ts';
 import type { IpFamily, Kernel, NftComparison } from '../../kernel/contract.ts';
-import type { Difference, Plan, Reconciler, ServiceReconcileStatus } from '../contract.ts';
+import type { Difference, ObserveScope, Plan, Reconciler, ServiceReconcileStatus } from '../contract.ts';
 import {
   compareTables,
   elementNames,
@@ -19,7 +19,7 @@ import {
   type TableComparison,
   type TableStep,
 } from '../firewall/difference.ts';
-import { NOTHING } from '../firewall/route-maps.ts';
+import { type MapChanges, NOTHING } from '../firewall/route-maps.ts';
 import { canonicalFrame, type TableFrame } from '../firewall/ruleset.ts';
 import { type DesiredTunnels, deviceName, type EndpointOf } from './desired.ts';
 import {
@@ -61,7 +61,8 @@ export interface ObservedIptun {
   /** Links that are up, by index. */
   readonly links: ReadonlyMap<number, string>;
   readonly routing: ObservedTunnelRouting;
-  readonly table: NftComparison;
+  /** `as-applied`: nobody can have changed what the last pass left. */
+  readonly table: NftComparison | 'as-applied';
   readonly parameters: readonly Difference[];
   readonly families: readonly IpFamily[];
 }
@@ -142,7 +143,7 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     return ipv6 ? ['ipv4', 'ipv6'] : ['ipv4'];
   }
 
-  async function observe(): Promise<ObservedIptun> {
+  async function observe(scope: ObserveScope = 'full'): Promise<ObservedIptun> {
     families ??= await probe();
     const desired = deps.desired();
     const links = (await kernel.rt.links()).filter((link) => link.up);
@@ -157,15 +158,30 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
         families,
         desired.iptun.peers.map((peer) => peer.mark),
       ),
-      table: await observeTable(),
+      table: await observeTable(scope),
     };
   }
 
-  async function observeTable(): Promise<NftComparison> {
+  async function observeTable(scope: ObserveScope): Promise<NftComparison | 'as-applied'> {
+    if (scope === 'notice' && applied && (await kernel.nft.isOursSince(applied.generation)))
+      return 'as-applied';
     await routes.prepare();
     // What the maps were does not matter any more: the kernel is compared with what they are.
     applied = undefined;
     return kernel.nft.compareTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name, routes.maps.maps);
+  }
+
+  function heldTable(
+    seen: ObservedIptun['table'],
+    since: MapChanges,
+  ): { readonly held: HeldTable | undefined; readonly generation: number } {
+    if (seen !== 'as-applied') {
+      const { table, deviations, generation } = seen;
+      return { held: table && heldOf(table, deviations, routes.maps), generation };
+    }
+    // A change planned meanwhile forgets what was applied: then the table is written anew.
+    const frame = applied?.frame;
+    return { held: frame && heldSince(frame, routes.maps, since), generation: applied?.generation ?? 0 };
   }
 
   async function applyTable({ table, generation }: IptunPlan): Promise<number> {
@@ -220,8 +236,8 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
       for (const peer of config.peers)
         if (held(peer.peerId) === undefined)
           differences.push({ item: `device ${peer.device}`, desired: 'up', observed: null });
-      const { table, deviations, generation } = observed.table;
-      const comparison = compareTable(desired, table && heldOf(table, deviations, routes.maps), since);
+      const { held: inKernel, generation } = heldTable(observed.table, since);
+      const comparison = compareTable(desired, inKernel, since);
       const routing = planTunnelRouting(
         marks.map(({ mark, peerId }) => ({ mark, index: held(peerId) })),
         observed.families,

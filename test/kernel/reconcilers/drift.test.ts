@@ -74,7 +74,7 @@ async function running(t: Test, lab: Lab) {
           ),
           digest: () => projections.desiredDigest('firewall'),
           wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route'],
+          watches: ['nftables', 'rule', 'route', 'sysctl'],
         },
       ],
     },
@@ -215,4 +215,40 @@ t.test('killed between any two requests, the next start ends where an undisturbe
     }
   }
   t.ok(killed >= 15, `killed ${killed} times`);
+});
+
+t.test('a kernel parameter that others change is put right, and told', async (t) => {
+  const lab = await makeLab(t);
+  const { history, append, recorded, reconcilers } = await running(t, lab);
+  history.member(1);
+  history.member(2);
+  const service = history.service(peer(1), 1, peer(1), peer(2));
+  history.route(peer(1), 1, service, null, '172.16.0.0/16');
+  append();
+  await until(() => reconcilers.serviceStatus(service as never).firewall.state === 'applied');
+  const seen: string[] = [];
+  t.teardown(lab.kernel.watch((notice) => seen.push(notice.subsystem)));
+  recorded.splice(0);
+  const path = '/proc/sys/net/ipv4/tcp_fwmark_accept';
+  await lab.router.exec('sh', '-c', `echo 0 > ${path}`);
+  await until(async () => (await lab.router.exec('cat', path)).trim() === '1');
+  t.equal((await lab.router.exec('cat', path)).trim(), '1');
+  await until(() => recorded.some((event) => event.type === 'drift.repaired'));
+  t.match(
+    recorded.find((event) => event.type === 'drift.found'),
+    {
+      data: {
+        reconciler: 'firewall',
+        differences: [{ item: 'sysctl net.ipv4.tcp_fwmark_accept', desired: '1', observed: '0' }],
+      },
+    },
+  );
+
+  // Forwarding is announced by the kernel itself; what is written here is no news.
+  t.equal(await lab.kernel.sysctl.read('net.ipv4.ip_forward'), '1');
+  await lab.kernel.sysctl.write('net.ipv4.ip_forward', '1');
+  seen.splice(0);
+  await lab.router.exec('sh', '-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward');
+  await until(() => seen.includes('sysctl'));
+  t.ok(seen.includes('sysctl'));
 });
