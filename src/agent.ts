@@ -38,6 +38,7 @@ import { createRecoveryToken } from './identity/recovery-token.ts';
 import { loadTrustRoots } from './identity/trust-roots.ts';
 import { createKernel } from './kernel/kernel.ts';
 import { createMarkedConnector } from './kernel/marked-connector.ts';
+import { judgeKernel } from './kernel-check.ts';
 import { createLicensedDesire } from './licensed-desire.ts';
 import { createLogger, createLogLevel } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
@@ -163,12 +164,7 @@ async function assemble(
   await kernel.start();
   undo.add('kernel', () => kernel.stop());
   const features = await kernel.features();
-  if (!features.tproxy) {
-    throw new ArcticError(
-      'UNAVAILABLE',
-      'this kernel cannot redirect TCP (no TPROXY); load the module nft_tproxy or use a kernel with CONFIG_NFT_TPROXY.',
-    );
-  }
+  const kernelFacts = await judgeKernel(settings, kernel, features, logger);
 
   // Other peers.
   let advertised = await advertisedAddress(settings, kernel.rt);
@@ -403,6 +399,7 @@ async function assemble(
       advertise,
       peerSide: gossip,
       reconcilers,
+      kernelFacts,
       traffic: engine,
       tunnels: tunnel,
       setLogLevel: (level, ms) => logLevel.setFor(level, ms),

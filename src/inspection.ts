@@ -1,7 +1,7 @@
 /** What `arctic doctor` and `arctic setup` learn of this host's kernel without an agent. Leaves nothing behind. */
 import type { KernelFacts } from './health/facts.ts';
 import { defaultInterface } from './host.ts';
-import type { Kernel, NftTable } from './kernel/contract.ts';
+import type { Kernel, KernelFeatures, NftExpression, NftTable } from './kernel/contract.ts';
 import { createKernel } from './kernel/kernel.ts';
 
 export interface Inspection {
@@ -28,6 +28,39 @@ export function closedInputs(
       .map(({ name }) => ({ table: `${table.family} ${table.name}`, chain: name }));
   });
 }
+
+/** Targets of iptables-nft that do what our own rules do. */
+const XT_TARGETS = new Set(['TPROXY', 'MARK', 'CONNMARK', 'REDIRECT']);
+
+/** Chains that mark or redirect before routing: of two programs that do, the later one has its way. */
+export function foreignMarks(tables: readonly NftTable[]): KernelFacts['foreignMarks'] {
+  const marks = ({ name, data }: NftExpression): boolean =>
+    name === 'tproxy' ||
+    (name === 'meta' && data?.['key'] === 'mark' && data?.['sreg'] !== undefined) ||
+    (name === 'target' && XT_TARGETS.has(String(data?.['name'])));
+  return tables.flatMap((table) =>
+    table.chains
+      .filter(({ base }) => base?.hook === 'prerouting' || base?.hook === 'output')
+      .filter((chain) => chain.rules.some((rule) => rule.expressions.some(marks)))
+      .map((chain) => ({ table: `${table.family} ${table.name}`, chain: chain.name })),
+  );
+}
+
+/** What the kernel can do, as the table of conditions asks for it. */
+export const kernelFactsOf = (
+  features: KernelFeatures | undefined,
+  rest: Pick<KernelFacts, 'nftables' | 'parentInterface' | 'closedInputs' | 'foreignMarks'>,
+): KernelFacts => ({
+  tproxy: features?.tproxy ?? false,
+  macvlan: features?.macvlan ?? false,
+  tun: features?.tun ?? false,
+  bbr: features?.congestionControls.includes('bbr') ?? false,
+  ipv6: features?.ipv6 ?? false,
+  ownerFlag: features?.nftOwner ?? false,
+  flowReset: features?.flowReset ?? false,
+  xtables: features?.xtables ?? [],
+  ...rest,
+});
 
 async function foreignTables(kernel: Kernel): Promise<readonly NftTable[]> {
   const tables: NftTable[] = [];
@@ -68,18 +101,15 @@ export async function inspectHost(options: {
         addresses: addresses.filter((one) => one.linkIndex === link.index).map((one) => one.cidr),
       }))
       .sort((a, b) => Number(b.name === preferred) - Number(a.name === preferred));
+    const tables = nftables ? await foreignTables(kernel) : [];
     return {
       interfaces,
-      kernel: {
+      kernel: kernelFactsOf(features, {
         nftables,
-        tproxy: features?.tproxy ?? false,
-        macvlan: features?.macvlan ?? false,
-        tun: features?.tun ?? false,
-        bbr: features?.congestionControls.includes('bbr') ?? false,
-        ipv6: features?.ipv6 ?? false,
         parentInterface: links.find((link) => link.name === wanted)?.name,
-        closedInputs: nftables ? closedInputs(await foreignTables(kernel), options.ports) : [],
-      },
+        closedInputs: closedInputs(tables, options.ports),
+        foreignMarks: foreignMarks(tables),
+      }),
     };
   } finally {
     await kernel.stop();

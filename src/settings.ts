@@ -25,6 +25,8 @@ export interface Settings {
   readonly heartbeatSeconds: number;
   /** Claim the kernel's owner flag for our nftables tables, where the kernel has it. */
   readonly firewallOwner: boolean;
+  /** Start although iptables-legacy has rules where ours are. */
+  readonly allowXtables: boolean;
   /** Report what differs from the desired state and change nothing. */
   readonly observeOnly: boolean;
   /** `host:port` given to other peers; undefined: derived from the parent interface and the API port. */
@@ -112,6 +114,7 @@ export function readSettings(env: Environment): Settings {
     resyncSeconds: integer(env, 'RESYNC_SECONDS', 60, 1, 86_400),
     heartbeatSeconds: integer(env, 'HEARTBEAT_SECONDS', 5, 1, 3_600),
     firewallOwner: oneOf(env, 'FIREWALL_OWNER', '1', ['1', '0']) === '1',
+    allowXtables: oneOf(env, 'ALLOW_XTABLES', '0', ['1', '0']) === '1',
     observeOnly: oneOf(env, 'OBSERVE_ONLY', '0', ['1', '0']) === '1',
     advertiseAddress: pattern(
       env,

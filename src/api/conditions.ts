@@ -23,6 +23,7 @@ export function factsOf(context: ApiContext): Facts {
     now: clock.now(),
     agent,
     api: { bind: options.host, tls: options.tls !== undefined },
+    ...(context.kernelFacts === undefined ? {} : { kernel: context.kernelFacts }),
     reconcilers: context.reconcilers.status().map((one) => ({
       name: one.name,
       state: one.state,

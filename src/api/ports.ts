@@ -8,6 +8,7 @@ import type { Ids } from '../../events/ids.ts';
 import type { Log } from '../../events/log-contract.ts';
 import type { Projections } from '../../projections/runner.ts';
 import type { Executor } from '../commands/execute.ts';
+import type { KernelFacts } from '../health/facts.ts';
 import type { Identity } from '../identity/contract.ts';
 import type { RecoveryToken } from '../identity/recovery-token.ts';
 import type { TrustRoot } from '../identity/trust-roots.ts';
@@ -26,6 +27,8 @@ export interface ApiOptions {
 }
 
 export interface ApiDeps {
+  /** What was found of this host's kernel at start; absent: not looked at. */
+  readonly kernelFacts?: KernelFacts;
   readonly clock: Clock;
   readonly random: Random;
   readonly ids: Ids;

@@ -45,6 +45,14 @@ export interface KernelFacts {
   readonly tun: boolean;
   readonly bbr: boolean;
   readonly ipv6: boolean;
+  /** NFT_TABLE_F_OWNER. */
+  readonly ownerFlag: boolean;
+  /** CONFIG_INET_DIAG_DESTROY. */
+  readonly flowReset: boolean;
+  /** Tables of the old xtables (iptables-legacy) in use: `ip mangle`. */
+  readonly xtables: readonly string[];
+  /** Chains of other programs that mark or redirect packets where we do. */
+  readonly foreignMarks: readonly { readonly table: string; readonly chain: string }[];
   /** Interface that service interfaces are made on; undefined when there is none. */
   readonly parentInterface: string | undefined;
   /** Input chains of the host's own firewall that drop by default and name neither port. */

@@ -286,6 +286,10 @@ export interface KernelFeatures {
   readonly macvlan: boolean;
   readonly tun: boolean;
   readonly ipv6: boolean;
+  /** SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY). */
+  readonly flowReset: boolean;
+  /** Tables of the old xtables (iptables-legacy) that somebody uses here: `ip mangle`. */
+  readonly xtables: readonly string[];
   /** As in net.ipv4.tcp_available_congestion_control. */
   readonly congestionControls: readonly string[];
 }

@@ -74,6 +74,8 @@ const FEATURES: KernelFeatures = {
   macvlan: true,
   tun: true,
   ipv6: true,
+  flowReset: true,
+  xtables: [],
   congestionControls: ['reno', 'bbr', 'cubic'],
 };
 

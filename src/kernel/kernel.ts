@@ -17,6 +17,7 @@ import { openRtnetlink, type RtnetlinkService } from './rt/rtnetlink.ts';
 import { createSysctl } from './sysctl.ts';
 import { watchSysctl } from './sysctl-watch.ts';
 import { startWatch, type Watch } from './watch.ts';
+import { legacyTables } from './xtables.ts';
 
 export interface KernelOptions {
   /** Work on another network namespace (`/run/netns/x`): tests and labs. Files of /proc/sys outside `net` stay the host's. */
@@ -103,17 +104,17 @@ export function createKernel(options: KernelOptions = {}): Kernel {
   };
 
   /** Seldom asked for, so it has a socket only while it works. */
-  const flows: Flows = {
-    async reset(filter) {
-      running();
-      const diag: SockDiag = openSockDiag(addon, netnsPath);
-      try {
-        return await diag.reset(filter);
-      } finally {
-        await diag.close();
-      }
-    },
-  };
+  async function withDiag<T>(work: (diag: SockDiag) => Promise<T>): Promise<T> {
+    running();
+    const diag = openSockDiag(addon, netnsPath);
+    try {
+      return await work(diag);
+    } finally {
+      await diag.close();
+    }
+  }
+
+  const flows: Flows = { reset: (filter) => withDiag((diag) => diag.reset(filter)) };
 
   const parameters = watchSysctl(createSysctl(addon, netnsPath));
   const { sysctl } = parameters;
@@ -157,6 +158,8 @@ export function createKernel(options: KernelOptions = {}): Kernel {
         macvlan: await links.probeMacvlan(),
         tun: canOpen('/dev/net/tun'),
         ipv6: (await sysctl.read('net.ipv6.conf.all.forwarding')) !== undefined,
+        flowReset: await withDiag((diag) => diag.probe()),
+        xtables: legacyTables(addon, netnsPath),
         congestionControls: controls.split(/\s+/).filter((name) => name !== ''),
       };
     },

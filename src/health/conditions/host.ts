@@ -16,6 +16,9 @@ const lacks =
   ({ kernel }: Facts) =>
     kernel && (kernel[feature] === true ? [] : [{ text, remedy }]);
 
+/** The one whose rules set marks and redirect, in both families. */
+export const isMangle = (table: string): boolean => / mangle$/.test(table);
+
 export const HOST_CONDITIONS: readonly Condition[] = [
   {
     code: 'host-not-linux',
@@ -168,6 +171,61 @@ export const HOST_CONDITIONS: readonly Condition[] = [
       'the kernel has no IPv6; routes with IPv6 prefixes do nothing on this host.',
       'Nothing, if there is no IPv6 here; otherwise boot without ipv6.disable=1.',
     ),
+  },
+  {
+    code: 'kernel-no-owner-flag',
+    severity: 'warning',
+    area: 'kernel',
+    summary: 'The kernel cannot keep others off our tables.',
+    symptoms: ['Firewall rules missing'],
+    dependsOn: ['host-no-privilege', 'kernel-no-nftables'],
+    detect: lacks(
+      'ownerFlag',
+      "the kernel has no owner flag for nf_tables (NFT_TABLE_F_OWNER, 5.12), so another program's 'nft flush ruleset' takes the rules away until the agent has put them back.",
+      'Nothing, or a kernel of 5.12 or later.',
+    ),
+  },
+  {
+    code: 'kernel-no-flow-reset',
+    severity: 'info',
+    area: 'kernel',
+    summary: 'The kernel cannot end established connections on request.',
+    symptoms: [],
+    dependsOn: ['host-no-privilege'],
+    detect: lacks(
+      'flowReset',
+      'the kernel cannot destroy sockets, so --reset-flows has no effect on this host: connections go on until they end.',
+      'A kernel with CONFIG_INET_DIAG_DESTROY.',
+    ),
+  },
+  {
+    code: 'host-xtables',
+    severity: 'critical',
+    area: 'kernel',
+    summary: 'Rules of iptables-legacy mark packets where Arctic does.',
+    symptoms: ['Traffic is not being routed'],
+    dependsOn: ['host-no-privilege'],
+    detect: ({ kernel }) =>
+      kernel?.xtables.filter(isMangle).map((table) => ({
+        subject: table,
+        text: `the table ${table} of the old xtables (iptables-legacy) is in use; it marks and redirects packets at the same place as Arctic's rules, in no certain order, so the agent does not start.`,
+        remedy:
+          "Move those rules to nf_tables ('update-alternatives --set iptables /usr/sbin/iptables-nft'), unload the table ('modprobe -r iptable_mangle ip6table_mangle') or reboot; or, if they concern other traffic, set ALLOW_XTABLES=1.",
+      })),
+  },
+  {
+    code: 'host-foreign-marks',
+    severity: 'info',
+    area: 'kernel',
+    summary: 'Rules of another program mark or redirect packets where Arctic does.',
+    symptoms: ['Traffic is not being routed'],
+    dependsOn: ['host-no-privilege'],
+    detect: ({ kernel }) =>
+      kernel?.foreignMarks.map(({ table, chain }) => ({
+        subject: `${table} ${chain}`,
+        text: `the chain ${chain} of table ${table} sets marks or redirects packets before they are routed.`,
+        remedy: `See whether it claims traffic of a service: 'nft list table ${table}'.`,
+      })),
   },
   {
     code: 'parent-interface-missing',

@@ -32,6 +32,8 @@ interface Found {
 }
 
 export interface SockDiag extends Flows {
+  /** Whether the kernel can destroy sockets, asked about one that does not exist. */
+  probe(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -41,10 +43,7 @@ export function openSockDiag(addon: NativeAddon, netnsPath: string | undefined):
 
   async function find(family: number, filter: Matcher): Promise<readonly Found[]> {
     const found: Found[] = [];
-    const header = Buffer.alloc(REQUEST);
-    header.writeUInt8(family, 0);
-    header.writeUInt8(IPPROTO_TCP, 1);
-    writeHost32(header, STATES, 4);
+    const header = requestOf(family);
     const datagram = new Datagram(256);
     const head = { type: SOCK_DIAG_BY_FAMILY, flags: NLM_F_DUMP, header, subject: 'list TCP sockets' };
     datagram.add(head, {}, {});
@@ -55,21 +54,22 @@ export function openSockDiag(addon: NativeAddon, netnsPath: string | undefined):
     return found;
   }
 
+  async function destroy(family: number, id: Buffer): Promise<void> {
+    const header = requestOf(family);
+    id.copy(header, REQUEST_ID);
+    const datagram = new Datagram(256);
+    datagram.add({ type: SOCK_DESTROY, flags: NLM_F_ACK, header, subject: 'reset a TCP flow' }, {}, {});
+    await socket.request(datagram);
+  }
+
   return {
     async reset(filter) {
       const matches = matcherOf(filter);
       let count = 0;
       for (const family of [AF_INET, AF_INET6])
         for (const { id } of await find(family, matches)) {
-          const header = Buffer.alloc(REQUEST);
-          header.writeUInt8(family, 0);
-          header.writeUInt8(IPPROTO_TCP, 1);
-          writeHost32(header, STATES, 4);
-          id.copy(header, REQUEST_ID);
-          const datagram = new Datagram(256);
-          datagram.add({ type: SOCK_DESTROY, flags: NLM_F_ACK, header, subject: 'reset a TCP flow' }, {}, {});
           try {
-            await socket.request(datagram);
+            await destroy(family, id);
             count += 1;
           } catch (error) {
             // It ended by itself.
@@ -78,8 +78,24 @@ export function openSockDiag(addon: NativeAddon, netnsPath: string | undefined):
         }
       return count;
     },
+    async probe() {
+      try {
+        await destroy(AF_INET, Buffer.alloc(ID, 0xff));
+      } catch (error) {
+        return error instanceof KernelError && error.code === 'ENOENT';
+      }
+      return true;
+    },
     close: () => socket.close(),
   };
+}
+
+function requestOf(family: number): Buffer {
+  const header = Buffer.alloc(REQUEST);
+  header.writeUInt8(family, 0);
+  header.writeUInt8(IPPROTO_TCP, 1);
+  writeHost32(header, STATES, 4);
+  return header;
 }
 
 type Matcher = (message: ReceivedMessage) => boolean;
