@@ -1,6 +1,7 @@
 import type { Context } from './context.ts';
 import type { Argument, Flag } from './flag.ts';
 import type { Input } from './input.ts';
+import type { JsonOutput } from './json-output.ts';
 
 export type { Argument, Completes, Flag } from './flag.ts';
 
@@ -27,6 +28,8 @@ export interface Command {
   readonly examples: readonly Example[];
   /** Never reads the configuration: it works, and starts fast, whatever state that file is in. */
   readonly standalone?: boolean;
+  /** What it prints with `--json`. */
+  readonly json: JsonOutput;
   readonly load: () => Promise<Run>;
 }
 

@@ -1,5 +1,6 @@
-import { Agent, type Dispatcher } from 'undici';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Clock } from '../events/clock.ts';
+import { openConnector } from './connector.ts';
 import { connectionFailure, errorCode, type Failure } from './failure.ts';
 import { maskBody, maskHeader } from './masking.ts';
 import type { Terminal } from './terminal.ts';
@@ -42,15 +43,13 @@ const reasons: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
   ECONNRESET: 'the connection was closed by the other side',
   EPIPE: 'the connection was closed by the other side',
-  UND_ERR_SOCKET: 'the connection was closed by the other side',
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'the network is unreachable',
   ENOTFOUND: 'the name does not resolve',
   EAI_AGAIN: 'the name server does not answer',
   ETIMEDOUT: 'connection timeout',
-  UND_ERR_CONNECT_TIMEOUT: 'connection timeout',
-  UND_ERR_HEADERS_TIMEOUT: 'no answer in time',
-  UND_ERR_BODY_TIMEOUT: 'the answer stopped in the middle',
+  CONNECT_TIMEOUT: 'connection timeout',
+  HEADERS_TIMEOUT: 'no answer in time',
   ERR_SSL_WRONG_VERSION_NUMBER: 'it does not speak TLS; try http://',
   EPROTO: 'it does not speak TLS; try http://',
   ERR_INVALID_URL: 'the URL is not valid',
@@ -64,7 +63,7 @@ const NEVER_SENT = new Set([
   'ENOTFOUND',
   'EAI_AGAIN',
   'ETIMEDOUT',
-  'UND_ERR_CONNECT_TIMEOUT',
+  'CONNECT_TIMEOUT',
 ]);
 
 /** What went wrong between this host and an agent. */
@@ -106,10 +105,7 @@ export function createExchange(
   deps: { terminal: Terminal; clock: Clock },
 ): Exchange {
   const { terminal, clock } = deps;
-  const agent = new Agent({
-    connect: { timeout: Math.min(CONNECT_MS, options.timeoutMs) },
-    pipelining: 1,
-  });
+  const connector = openConnector(Math.min(CONNECT_MS, options.timeoutMs));
 
   const traceRequest = (request: Request) => {
     if (!options.trace) return;
@@ -119,7 +115,7 @@ export function createExchange(
     const body = maskBody(request.body ?? '', request.headers['content-type'] ?? '');
     for (const line of body === '' ? [] : ['', ...body.split('\n')]) terminal.note(`> ${line}`.trimEnd());
   };
-  const traceAnswer = (answer: Answer, headers: Dispatcher.ResponseData['headers']) => {
+  const traceAnswer = (answer: Answer, headers: IncomingHttpHeaders) => {
     if (!options.trace) return;
     terminal.note(`< ${answer.status}`);
     for (const [name, value] of Object.entries(headers))
@@ -146,21 +142,26 @@ export function createExchange(
     };
   };
 
-  const start = async (request: Request, signal: AbortSignal, bodyTimeout: number) =>
-    agent.request({
-      origin: request.base,
-      path: request.path,
+  const start = (request: Request, signal: AbortSignal | undefined): Promise<IncomingMessage> =>
+    connector.request({
       method: request.method,
+      url: request.base + request.path,
       headers: request.headers,
-      body: request.body ?? null,
+      body: request.body,
       signal,
-      headersTimeout: options.timeoutMs,
-      bodyTimeout,
+      headersTimeoutMs: options.timeoutMs,
     });
 
-  const header = (headers: Dispatcher.ResponseData['headers'], name: string): string => {
-    const value = headers[name];
-    return (Array.isArray(value) ? value[0] : value) ?? '';
+  const readWhole = async (response: IncomingMessage): Promise<Answer> => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(Buffer.from(chunk));
+    const answer = {
+      status: response.statusCode ?? 0,
+      contentType: response.headers['content-type'] ?? '',
+      text: Buffer.concat(chunks).toString('utf8'),
+    };
+    traceAnswer(answer, response.headers);
+    return answer;
   };
 
   const observed = async <T>(request: Request, run: () => Promise<{ status: number; result: T }>) => {
@@ -190,28 +191,17 @@ export function createExchange(
   return {
     send: (request) =>
       observed(request, async () => {
-        const response = await start(request, AbortSignal.timeout(options.timeoutMs), options.timeoutMs);
-        const answer = {
-          status: response.statusCode,
-          contentType: header(response.headers, 'content-type'),
-          text: await response.body.text(),
-        };
-        traceAnswer(answer, response.headers);
+        const answer = await readWhole(await start(request, AbortSignal.timeout(options.timeoutMs)));
         return { status: answer.status, result: answer };
       }),
     open: (request) =>
       observed<Answer | AsyncIterable<Uint8Array>>(request, async () => {
-        // Only the wait for the headers is bounded; the body goes on for as long as the person watches.
-        const response = await start(request, new AbortController().signal, 0);
-        if (response.statusCode === 200) return { status: 200, result: response.body };
-        const answer = {
-          status: response.statusCode,
-          contentType: header(response.headers, 'content-type'),
-          text: await response.body.text(),
-        };
-        traceAnswer(answer, response.headers);
+        // Only the wait for the head is bounded; the body goes on for as long as the person watches.
+        const response = await start(request, undefined);
+        if (response.statusCode === 200) return { status: 200, result: response };
+        const answer = await readWhole(response);
         return { status: answer.status, result: answer };
       }),
-    close: () => agent.destroy(),
+    close: async () => connector.close(),
   };
 }

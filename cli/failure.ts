@@ -62,7 +62,7 @@ export function systemReason(error: unknown): string {
   );
 }
 
-/** The `code` of a system or undici error. */
+/** The `code` of a system error. */
 export function errorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;

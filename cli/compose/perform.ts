@@ -3,16 +3,28 @@ import type { Clock } from '../../events/clock.ts';
 import { EXIT } from '../../events/errors.ts';
 import type { CallOptions, Client } from '../client.ts';
 import { Failure, Refusal } from '../failure.ts';
-import { asRow, type Row, show } from '../fields.ts';
+import { asRow, isRow, type Row, show } from '../fields.ts';
 import type { ClusterState } from './cluster-state.ts';
 import type { Contacts } from './contact.ts';
 import type { Lease } from './lease.ts';
 import { type PeerSpec, type RouteSpec, SERVICE_FIELDS, type ServiceSettings } from './spec.ts';
-import type { Step } from './steps.ts';
+import type { ChangeStep, Step } from './steps.ts';
 
-/** Carries out steps, one after the other, through one agent. */
+/** Carries out steps through one agent. */
 export interface Performer {
-  perform(step: Step): Promise<void>;
+  perform(step: Exclude<Step, ChangeStep>): Promise<void>;
+  /**
+   * Makes all of them in one transaction, or none.
+   * @throws Refusal whose details say which one cannot be made (`stepAtFault`)
+   */
+  performTogether(steps: readonly ChangeStep[]): Promise<void>;
+}
+
+/** Index of the change that a transaction was refused for. */
+export function stepAtFault(error: unknown): number | undefined {
+  const pointer = error instanceof Failure ? error.details[0]?.pointer : undefined;
+  const index = /^\/changes\/(\d+)/.exec(pointer ?? '')?.[1];
+  return index === undefined ? undefined : Number(index);
 }
 
 export interface PerformerOptions {
@@ -52,11 +64,7 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
   const serviceIds = new Map(state.services.map(({ id, name }) => [name, id]));
   let sent = 0;
 
-  const change = async (
-    method: 'POST' | 'PUT' | 'DELETE',
-    path: string,
-    body?: unknown,
-  ): Promise<unknown> => {
+  const send = async (method: 'POST' | 'PUT', path: string, body: unknown): Promise<unknown> => {
     sent += 1;
     const key = `${runId}-${sent}`;
     const limit = clock.monotonic() + PATIENCE_MS;
@@ -64,7 +72,7 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
       try {
         const how: CallOptions = {
           headers: { ...(await lease.headers()), 'idempotency-key': key },
-          ...(body === undefined ? {} : { body }),
+          body,
         };
         return (await client.call(method, path, how)).body;
       } catch (error) {
@@ -84,8 +92,6 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
     if (id === undefined) throw new Failure(EXIT.general, `service '${name}' is not in the cluster.`);
     return id;
   };
-  const servicePath = (id: string) => `/v1/services/${encodeURIComponent(id)}`;
-  const routesPath = (id: string) => `${servicePath(id)}/routes`;
 
   /** Settings as the API names them; peers by id. */
   const serviceBody = (settings: Partial<ServiceSettings>): Row =>
@@ -115,7 +121,7 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
     const known = new Set(peerIds.values());
     try {
       const row = asRow(
-        await change('POST', '/v1/peers', { address: peer.address, name: peer.name }),
+        await send('POST', '/v1/peers', { address: peer.address, name: peer.name }),
         'peers add',
       );
       peerIds.set(peer.name, show(row, 'id'));
@@ -131,6 +137,34 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
     }
   }
 
+  /** A step as `POST /v1/changes` takes it. */
+  function changeOf(step: ChangeStep): Row {
+    switch (step.kind) {
+      case 'update peer':
+        // Services that follow may lead to it by its new name.
+        peerIds.set(step.peer, step.id);
+        return { kind: 'update_peer', id: step.id, ...step.body };
+      case 'delete service':
+        return { kind: 'delete_service', id: step.id };
+      case 'update service':
+        return { kind: 'update_service', id: step.id, ...serviceBody(step.changes) };
+      case 'create service':
+        return {
+          kind: 'create_service',
+          ...serviceBody(step.service),
+          ...(step.routes.length === 0 ? {} : { routes: step.routes.map(routeBody) }),
+        };
+      case 'add routes': {
+        const id = step.id ?? serviceId(step.service);
+        return { kind: 'add_routes', service_id: id, routes: step.routes.map(routeBody) };
+      }
+      case 'update route':
+        return { kind: 'update_route', service_id: step.id, id: step.route, priority: step.priority };
+      case 'delete route':
+        return { kind: 'delete_route', service_id: step.id, id: step.route };
+    }
+  }
+
   return {
     async perform(step) {
       switch (step.kind) {
@@ -138,44 +172,15 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
           return bootstrap(step.peer);
         case 'join':
           return join(step.peer);
-        case 'update peer':
-          await change('PUT', `/v1/peers/${step.id}`, step.body);
-          peerIds.set(step.peer, step.id);
-          return;
-        case 'delete service':
-          await change('DELETE', servicePath(step.id)).catch((error: unknown) => {
-            // Gone is what was wanted: the answer to the first try may have been lost.
-            if (!(error instanceof Refusal) || error.code !== 'NOT_FOUND') throw error;
-          });
-          return;
-        case 'update service':
-          await change('PUT', servicePath(step.id), serviceBody(step.changes));
-          return;
-        case 'create service': {
-          const row = asRow(
-            await change('POST', '/v1/services', serviceBody(step.service)),
-            'services create',
-          );
-          serviceIds.set(step.service.name, show(row, 'id'));
-          return;
-        }
-        case 'add routes':
-          await change('POST', routesPath(step.id ?? serviceId(step.service)), {
-            routes: step.routes.map(routeBody),
-          });
-          return;
-        case 'update route':
-          await change('PUT', `${routesPath(step.id)}/${step.route}`, { priority: step.priority });
-          return;
-        case 'delete route':
-          await change('DELETE', `${routesPath(step.id)}/${step.route}`).catch((error: unknown) => {
-            if (!(error instanceof Refusal) || error.code !== 'NOT_FOUND') throw error;
-          });
-          return;
         case 'close api':
-          await change('PUT', `/v1/peers/${peerId(step.peer)}`, { api_access: 'internal' });
+          await send('PUT', `/v1/peers/${peerId(step.peer)}`, { api_access: 'internal' });
           return;
       }
+    },
+    async performTogether(steps) {
+      const answer = asRow(await send('POST', '/v1/changes', { changes: steps.map(changeOf) }), 'changes');
+      const made = Array.isArray(answer['services']) ? answer['services'].filter(isRow) : [];
+      for (const row of made) serviceIds.set(show(row, 'name'), show(row, 'id'));
     },
   };
 }

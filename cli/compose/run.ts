@@ -6,9 +6,9 @@ import { awaitApplied, type PeerProgress } from './await-applied.ts';
 import { type ClusterState, type MemberState, readState } from './cluster-state.ts';
 import type { Contacts } from './contact.ts';
 import { type Lease, takeLease } from './lease.ts';
-import { createPerformer } from './perform.ts';
+import { createPerformer, type Performer, stepAtFault } from './perform.ts';
 import type { Plan } from './plan.ts';
-import { describeStep, type Step, stepsOf } from './steps.ts';
+import { type ChangeStep, describeStep, type Step, stepsOf, transactionsOf } from './steps.ts';
 
 /** What became of each step of a run. */
 export interface StepOutcome {
@@ -50,6 +50,13 @@ export interface RunDeps {
 
 export const readCluster = async (client: Client): Promise<ClusterState> =>
   readState(await client.list('/v1/peers', 'peers'), await client.list('/v1/services', 'services'));
+
+const isChange = (step: Step): step is ChangeStep =>
+  step.kind !== 'bootstrap' && step.kind !== 'join' && step.kind !== 'close api';
+
+/** What is done in one go: arrivals and the closing of APIs one by one, changes in transactions. */
+const partsOf = (steps: readonly Step[]): readonly (readonly Step[])[] =>
+  steps.every(isChange) ? transactionsOf(steps) : steps.map((step) => [step]);
 
 const isArrival = (step: Step): boolean => step.kind === 'bootstrap' || step.kind === 'join';
 
@@ -108,24 +115,40 @@ export async function carryOut(request: RunRequest, deps: RunDeps): Promise<RunO
       state: 'not tried' as StepOutcome['state'],
     }));
     account.push(...rows);
-    for (const [at, step] of steps.entries()) {
-      const row = rows[at];
-      if (row === undefined) continue;
+    let at = 0;
+    for (const part of partsOf(steps)) {
+      const own = rows.slice(at, at + part.length);
+      at += part.length;
       if (deps.stopped()) return toFailure(new Error('stopped by you'));
-      deps.working(row.step);
+      deps.working(own.length === 1 ? (own[0]?.step ?? '') : `${own.length} changes in one transaction`);
       try {
-        await performer.perform(step);
-        // A cluster that is merged in may have counted its locks further than this one.
-        if (step.kind === 'join') await lease.renew();
-        row.state = 'done';
-        note(`  done  ${row.step}`);
+        await performPart(performer, part);
+        for (const row of own) {
+          row.state = 'done';
+          note(`  done  ${row.step}`);
+        }
       } catch (error) {
-        row.state = 'failed';
-        note(`  FAILED  ${row.step}`);
+        const row = own[stepAtFault(error) ?? 0];
+        if (row !== undefined) row.state = 'failed';
+        note(`  FAILED  ${row?.step ?? ''}`);
+        const others = own.length - 1;
+        if (others > 0)
+          note(`  (and so none of the ${others} change${others === 1 ? '' : 's'} that go with it)`);
         return toFailure(error);
       }
     }
     return undefined;
+  }
+
+  async function performPart(performer: Performer, part: readonly Step[]): Promise<void> {
+    const changes = part.filter(isChange);
+    if (changes.length > 0) return performer.performTogether(changes);
+    for (const step of part) {
+      if (isChange(step)) continue;
+      await performer.perform(step);
+      // A cluster that is merged in may have counted its locks further than this one.
+      if (step.kind === 'join') await lease.renew();
+    }
   }
 
   async function settle(plan: Plan, arrived: ClusterState): Promise<readonly PeerProgress[]> {

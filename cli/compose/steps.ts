@@ -24,11 +24,16 @@ export type Step =
       readonly id: string;
       readonly changes: Partial<ServiceSettings>;
     }
-  | { readonly kind: 'create service'; readonly service: ServiceSpec }
+  | {
+      readonly kind: 'create service';
+      readonly service: ServiceSpec;
+      /** Those that are made with it; the rest follow. */
+      readonly routes: readonly RouteSpec[];
+    }
   | {
       readonly kind: 'add routes';
       readonly service: string;
-      /** Undefined: of the service created in this run. */
+      /** Undefined: of a service created in an earlier transaction of this run. */
       readonly id: string | undefined;
       readonly routes: readonly RouteSpec[];
     }
@@ -52,6 +57,44 @@ export interface PeerBody {
 
 /** A request body may not be larger than 1 MiB; a route takes some 120 bytes of it. */
 const ROUTES_AT_ONCE = 2_000;
+
+/** Steps that one transaction can make together, in their order. */
+export type ChangeStep = Exclude<Step, { readonly kind: 'bootstrap' | 'join' | 'close api' }>;
+
+/** What goes into one request (bytes of JSON) and into one transaction of the log (events), with some room left. */
+const MOST_BYTES = 900_000;
+const MOST_EVENTS = 9_000;
+
+/** How much of a request and of a transaction a step takes. */
+function sizeOf(step: ChangeStep): { readonly bytes: number; readonly events: number } {
+  const routes = 'routes' in step ? step.routes.length : 0;
+  return { bytes: 1_000 + routes * 140, events: 1 + routes };
+}
+
+/**
+ * The steps in as few transactions as possible: one, unless the change is larger than a request may be. Routes of a service
+ * that is only just made wait for the next one, in which it has an id.
+ */
+export function transactionsOf(steps: readonly ChangeStep[]): readonly (readonly ChangeStep[])[] {
+  const transactions: ChangeStep[][] = [];
+  let bytes = 0;
+  let events = 0;
+  for (const step of steps) {
+    const size = sizeOf(step);
+    const fits = bytes + size.bytes <= MOST_BYTES && events + size.events <= MOST_EVENTS;
+    const waits = step.kind === 'add routes' && step.id === undefined;
+    const open = transactions.at(-1);
+    if (open === undefined || !fits || waits) {
+      transactions.push([step]);
+      ({ bytes, events } = size);
+      continue;
+    }
+    open.push(step);
+    bytes += size.bytes;
+    events += size.events;
+  }
+  return transactions;
+}
 
 /**
  * The plan as steps, in an order in which each is allowed when its turn comes: peers first; then what makes room (services
@@ -127,8 +170,9 @@ export function stepsOf(plan: Plan, host: string): readonly Step[] {
   for (const change of changes) {
     if (change.kind !== 'service' || change.action !== 'add') continue;
     const { service } = change;
-    steps.push({ kind: 'create service', service });
-    for (const routes of chunks(service.routes))
+    const [first = [], ...rest] = chunks(service.routes);
+    steps.push({ kind: 'create service', service, routes: first });
+    for (const routes of rest)
       steps.push({ kind: 'add routes', service: service.name, id: undefined, routes });
   }
   const last = closing.filter((step) => step.kind === 'close api' && step.peer === host);
@@ -177,7 +221,7 @@ export function describeStep(step: Step): string {
     case 'update service':
       return `update service ${step.service}`;
     case 'create service':
-      return `create service ${step.service.name}`;
+      return `create service ${step.service.name} with ${count(step.routes.length)}`;
     case 'add routes':
       return `add ${count(step.routes.length)} to service ${step.service}`;
     case 'update route':

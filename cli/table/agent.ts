@@ -43,6 +43,7 @@ export const AGENT: Group = {
         { line: 'arctic agent --cleanup', says: 'take tables, routing and interfaces of Arctic away' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/host.ts')).CLEANED },
       load: async () => (await import('../commands/agent.ts')).agent,
     },
     {
@@ -67,6 +68,7 @@ export const AGENT: Group = {
         { line: 'arctic agent install --set PARENT_INTERFACE=eth1 --no-start', says: 'with a setting' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/host.ts')).INSTALLATION },
       load: async () => (await import('../commands/agent.ts')).install,
     },
     {
@@ -75,6 +77,7 @@ export const AGENT: Group = {
       flags: [ROOT],
       examples: [{ line: 'arctic agent upgrade', says: 'after a newer package was installed' }],
       standalone: true,
+      json: { schema: async () => (await import('../json/host.ts')).INSTALLATION },
       load: async () => (await import('../commands/agent.ts')).upgrade,
     },
     {
@@ -93,6 +96,7 @@ export const AGENT: Group = {
         { line: 'arctic agent uninstall --purge --yes', says: 'leave nothing' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/host.ts')).INSTALLATION },
       load: async () => (await import('../commands/agent.ts')).uninstall,
     },
   ],
@@ -130,6 +134,7 @@ export const BOOTSTRAP: Group = {
           says: 'bootstrap another host and name it',
         },
       ],
+      json: { api: 'BootstrapAnswer', without: ['client_secret'] },
       load: async () => (await import('../commands/bootstrap.ts')).bootstrap,
     },
   ],

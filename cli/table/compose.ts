@@ -56,6 +56,7 @@ export const COMPOSE: Group = {
       flags: [FILE_FLAG],
       examples: [{ line: 'arctic compose init', says: 'write cluster.yaml here' }],
       standalone: true,
+      json: { schema: async () => (await import('../json/compose.ts')).WRITTEN },
       load: async () => (await import('../commands/compose.ts')).init,
     },
     {
@@ -77,6 +78,7 @@ export const COMPOSE: Group = {
         { line: 'arctic compose export > cluster.yaml', says: 'the cluster as it is, as a file' },
         { line: 'arctic compose export --json', says: 'the same for a script' },
       ],
+      json: { schema: async () => (await import('../json/compose.ts')).EXPORTED },
       load: async () => (await import('../commands/compose.ts')).exportCluster,
     },
     {
@@ -94,6 +96,7 @@ export const COMPOSE: Group = {
         { line: 'arctic compose fmt --check', says: 'in a pipeline' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/compose.ts')).FORMATTED },
       load: async () => (await import('../commands/compose.ts')).fmt,
     },
     {
@@ -111,6 +114,7 @@ export const COMPOSE: Group = {
         },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/compose.ts')).VALIDATED },
       load: async () => (await import('../commands/compose.ts')).validate,
     },
     {
@@ -125,6 +129,7 @@ export const COMPOSE: Group = {
         { line: 'arctic compose diff', says: 'what would apply change' },
         { line: 'arctic compose diff --prune', says: 'with the services that would be deleted' },
       ],
+      json: { schema: async () => (await import('../json/compose.ts')).PLAN },
       load: async () => (await import('../commands/compose.ts')).diff,
     },
     {
@@ -163,6 +168,7 @@ export const COMPOSE: Group = {
           says: 'with credentials of its own, deleting what the file does not have',
         },
       ],
+      json: { schema: async () => (await import('../json/compose.ts')).RUN },
       load: async () => (await import('../commands/compose.ts')).apply,
     },
     {
@@ -189,6 +195,7 @@ export const COMPOSE: Group = {
           says: 'what would go back to position 120 change',
         },
       ],
+      json: { schema: async () => (await import('../json/compose.ts')).RUN },
       load: async () => (await import('../commands/compose.ts')).rollback,
     },
   ],

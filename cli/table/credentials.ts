@@ -10,6 +10,7 @@ export const CREDENTIALS: Group = {
       aliases: ['credentials ls'],
       summary: 'List the credentials.',
       examples: [{ line: 'arctic credentials list', says: 'clients, scopes and last use' }],
+      json: { api: 'Credential', list: true },
       load: async () => (await import('../commands/credentials.ts')).list,
     },
     {
@@ -32,6 +33,7 @@ export const CREDENTIALS: Group = {
           says: 'a client that only reads',
         },
       ],
+      json: { api: 'NewCredential' },
       load: async () => (await import('../commands/credentials.ts')).create,
     },
     {
@@ -45,6 +47,7 @@ export const CREDENTIALS: Group = {
           says: 'its tokens are refused from now on',
         },
       ],
+      json: { schema: async () => (await import('../json/deletions.ts')).REVOKED },
       load: async () => (await import('../commands/credentials.ts')).revoke,
     },
     {
@@ -60,6 +63,9 @@ export const CREDENTIALS: Group = {
         },
       ],
       examples: [{ line: 'arctic credentials rotate --update-config', says: 'rotate and go on working' }],
+      json: {
+        anyOf: [{ api: 'RotatedCredential' }, { api: 'RotatedCredential', without: ['client_secret'] }],
+      },
       load: async () => (await import('../commands/credentials.ts')).rotate,
     },
   ],

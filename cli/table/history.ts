@@ -47,6 +47,7 @@ export const EVENTS: Group = {
         { line: 'arctic events list --entity svc_01JD0000000000000000000000', says: 'the life of a service' },
         { line: 'arctic events list --type peer.removed --json', says: 'who removed a peer, and when' },
       ],
+      json: { schema: async () => (await import('../json/history.ts')).EVENT, list: true },
       load: async () => (await import('../commands/events.ts')).list,
     },
     {
@@ -60,6 +61,7 @@ export const EVENTS: Group = {
           says: 'its data, actor, hash and signature',
         },
       ],
+      json: { api: 'EventWithOutcome' },
       load: async () => (await import('../commands/events.ts')).get,
     },
     {
@@ -85,6 +87,7 @@ export const EVENTS: Group = {
         { line: 'arctic events tail -f', says: 'watch what happens' },
         { line: 'arctic events tail -n 5 --type reconcile.failed', says: 'the last five failures' },
       ],
+      json: { lines: { schema: async () => (await import('../json/history.ts')).EVENT } },
       load: async () => (await import('../commands/events.ts')).tail,
     },
   ],
@@ -143,6 +146,14 @@ export const REPLAY: Group = {
           says: 'check a copy of a database, without an agent',
         },
       ],
+      json: {
+        anyOf: [
+          { api: 'Replayed' },
+          { api: 'StateCompared' },
+          { api: 'ReplayVerified' },
+          { schema: async () => (await import('../json/history.ts')).FOLD_VERIFIED },
+        ],
+      },
       load: async () => (await import('../commands/replay.ts')).replay,
     },
   ],
@@ -175,6 +186,7 @@ export const DRIFT: Group = {
         },
         { line: 'arctic drift --json', says: 'for a monitoring script' },
       ],
+      json: { anyOf: [{ api: 'Drift' }, { api: 'DriftThen' }, { lines: { api: 'Drift' } }] },
       load: async () => (await import('../commands/drift.ts')).drift,
     },
   ],
@@ -230,6 +242,7 @@ export const AUDIT: Group = {
           says: 'what one client did',
         },
       ],
+      json: { none: 'the export itself, as JSON Lines or CSV (see audit verify)' },
       load: async () => (await import('../commands/audit.ts')).exportHistory,
     },
     {
@@ -255,6 +268,7 @@ export const AUDIT: Group = {
         },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/history.ts')).AUDITED },
       load: async () => (await import('../commands/audit.ts')).verifyExport,
     },
   ],

@@ -13,6 +13,12 @@ export const LICENSE: Group = {
         { line: 'arctic license status', says: 'customer, caps and expiry' },
         { line: 'arctic license status --url http://10.0.0.2:8080', says: 'the license of another agent' },
       ],
+      json: {
+        anyOf: [
+          { api: 'License' },
+          { schema: async () => (await import('../json/history.ts')).FOREIGN_LICENSE },
+        ],
+      },
       load: async () => (await import('../commands/license.ts')).status,
     },
     {
@@ -27,6 +33,7 @@ export const LICENSE: Group = {
         },
       ],
       examples: [{ line: 'arctic license install license.json', says: 'replace the license of the cluster' }],
+      json: { api: 'License' },
       load: async () => (await import('../commands/license.ts')).install,
     },
     {
@@ -49,6 +56,7 @@ export const LICENSE: Group = {
         { line: 'arctic license root create --out ./root', says: 'write root/root.key and root/root.pub' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/history.ts')).LICENSE_ROOT },
       load: async () => (await import('../commands/license-issuer.ts')).createRoot,
     },
     {
@@ -87,6 +95,7 @@ export const LICENSE: Group = {
         },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/history.ts')).LICENSE_DOCUMENT },
       load: async () => (await import('../commands/license-issuer.ts')).issue,
     },
   ],

@@ -19,6 +19,7 @@ export const HEALTH: Group = {
         { line: 'arctic health', says: 'does it answer' },
         { line: 'arctic health --readyz --url http://10.0.0.2:8080', says: 'is another agent ready' },
       ],
+      json: { anyOf: [{ api: 'Health' }, { api: 'Readiness' }] },
       load: async () => (await import('../commands/health.ts')).health,
     },
   ],
@@ -43,6 +44,7 @@ export const DOCTOR: Group = {
         { line: 'arctic doctor --json', says: 'for a monitoring script' },
         { line: 'arctic doctor --url http://10.0.0.2:8080', says: 'ask another agent' },
       ],
+      json: { schema: async () => (await import('../json/host.ts')).DOCTOR },
       load: async () => (await import('../commands/doctor.ts')).doctor,
     },
   ],
@@ -56,6 +58,7 @@ export const CONFIG: Group = {
       name: 'config view',
       summary: 'Show the configuration, secrets masked.',
       examples: [{ line: 'arctic config view', says: 'clusters, peers and preferences' }],
+      json: { schema: async () => (await import('../json/host.ts')).CONFIG },
       load: async () => (await import('../commands/config.ts')).view,
     },
     {
@@ -63,6 +66,7 @@ export const CONFIG: Group = {
       summary: 'Make a cluster the current one.',
       args: [CLUSTER],
       examples: [{ line: 'arctic config use production', says: 'commands go there from now on' }],
+      json: { schema: async () => (await import('../json/deletions.ts')).CURRENT },
       load: async () => (await import('../commands/config.ts')).use,
     },
     {
@@ -75,6 +79,7 @@ export const CONFIG: Group = {
           says: 'a name to remember',
         },
       ],
+      json: { schema: async () => (await import('../json/deletions.ts')).RENAMED },
       load: async () => (await import('../commands/config.ts')).rename,
     },
     {
@@ -91,6 +96,7 @@ export const CONFIG: Group = {
       examples: [
         { line: 'arctic config delete-peer paris --yes', says: 'its endpoints are not tried any more' },
       ],
+      json: { schema: async () => (await import('../json/deletions.ts')).DELETED_PEER },
       load: async () => (await import('../commands/config.ts')).deletePeer,
     },
   ],
@@ -120,6 +126,7 @@ export const COMPLETION: Group = {
         },
       ],
       standalone: true,
+      json: { none: 'a script for the shell' },
       load: async () => (await import('../commands/completion.ts')).completion,
     },
   ],
@@ -134,6 +141,7 @@ export const VERSION: Group = {
       summary: 'Print the version.',
       examples: [{ line: 'arctic version', says: 'version, Node.js and platform' }],
       standalone: true,
+      json: { schema: async () => (await import('../json/host.ts')).VERSION },
       load: async () => (await import('../commands/version.ts')).version,
     },
   ],

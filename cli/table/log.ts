@@ -27,6 +27,7 @@ export const LOG: Group = {
         { line: 'arctic log verify --full --db /backup/arctic.db', says: 'every event of a copy' },
       ],
       standalone: true,
+      json: { schema: async () => (await import('../json/history.ts')).LOG_VERIFIED },
       load: async () => (await import('../commands/log.ts')).verify,
     },
   ],

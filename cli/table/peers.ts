@@ -19,6 +19,7 @@ export const PEERS: Group = {
         { line: 'arctic peers list', says: 'all members with their state' },
         { line: 'arctic peers list --remote --json', says: 'the other members, for a script' },
       ],
+      json: { api: 'Peer', list: true },
       load: async () => (await import('../commands/peers.ts')).list,
     },
     {
@@ -27,6 +28,7 @@ export const PEERS: Group = {
       summary: 'Show one peer.',
       args: [PEER],
       examples: [{ line: 'arctic peers get london', says: 'everything known about one member' }],
+      json: { api: 'Peer' },
       load: async () => (await import('../commands/peers.ts')).get,
     },
     {
@@ -44,6 +46,7 @@ export const PEERS: Group = {
         { line: 'arctic peers add [2001:db8::2]:8080 --name paris', says: 'by IPv6, with a name' },
         { line: 'arctic peers add 10.0.0.2:8080 --trace', says: 'see the HTTP exchange when it fails' },
       ],
+      json: { api: 'Peer' },
       load: async () => (await import('../commands/peers.ts')).add,
     },
     {
@@ -64,6 +67,7 @@ export const PEERS: Group = {
         { line: 'arctic peers update paris --name paris-1', says: 'rename' },
         { line: 'arctic peers update paris --api-access internal', says: 'close its API to clients' },
       ],
+      json: { api: 'Peer' },
       load: async () => (await import('../commands/peers.ts')).update,
     },
     {
@@ -74,6 +78,7 @@ export const PEERS: Group = {
         'Removes a peer from the cluster. It cannot come back by itself; it has to be added again.',
       args: [PEER],
       examples: [{ line: 'arctic peers delete paris --yes', says: 'remove it without being asked' }],
+      json: { schema: async () => (await import('../json/deletions.ts')).DELETED_PEER },
       load: async () => (await import('../commands/peers.ts')).remove,
     },
     {
@@ -85,6 +90,7 @@ export const PEERS: Group = {
           says: 'let 10.0.0.2 leave the cluster',
         },
       ],
+      json: { schema: async () => (await import('../json/deletions.ts')).LEFT },
       load: async () => (await import('../commands/peers.ts')).removeSelf,
     },
   ],

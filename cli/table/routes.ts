@@ -40,6 +40,7 @@ export const ROUTES: Group = {
       summary: 'List the routes of a service.',
       flags: [SERVICE],
       examples: [{ line: 'arctic routes list --service web', says: 'the routes of one service' }],
+      json: { api: 'Route', list: true },
       load: async () => (await import('../commands/routes.ts')).list,
     },
     {
@@ -59,6 +60,7 @@ export const ROUTES: Group = {
           says: 'from one network to one host',
         },
       ],
+      json: { api: 'RoutesAdded' },
       load: async () => (await import('../commands/routes.ts')).add,
     },
     {
@@ -69,6 +71,7 @@ export const ROUTES: Group = {
       args: [ROUTE],
       flags: [SERVICE, PRIORITY, SOURCE, DEST, RESET_FLOWS],
       examples: [{ line: 'arctic routes update 1 --service web --priority 300', says: 'a new priority' }],
+      json: { api: 'Route' },
       load: async () => (await import('../commands/routes.ts')).update,
     },
     {
@@ -78,6 +81,7 @@ export const ROUTES: Group = {
       args: [ROUTE],
       flags: [SERVICE, RESET_FLOWS],
       examples: [{ line: 'arctic routes delete 1 --service web --yes', says: 'delete without being asked' }],
+      json: { schema: async () => (await import('../json/deletions.ts')).DELETED_ROUTE },
       load: async () => (await import('../commands/routes.ts')).remove,
     },
   ],

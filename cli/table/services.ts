@@ -86,6 +86,7 @@ export const SERVICES: Group = {
         { line: 'arctic services list', says: 'all services' },
         { line: 'arctic services list --source-peer london --json', says: 'those that start in London' },
       ],
+      json: { api: 'Service', list: true },
       load: async () => (await import('../commands/services.ts')).list,
     },
     {
@@ -94,6 +95,7 @@ export const SERVICES: Group = {
       summary: 'Show one service with its routes and what each reconciler did.',
       args: [SERVICE],
       examples: [{ line: 'arctic services get web', says: 'settings, routes and status of one service' }],
+      json: { api: 'Service' },
       load: async () => (await import('../commands/services.ts')).get,
     },
     {
@@ -130,6 +132,7 @@ export const SERVICES: Group = {
           says: 'with an interface and address of its own',
         },
       ],
+      json: { api: 'Service' },
       load: async () => (await import('../commands/services.ts')).create,
     },
     {
@@ -161,6 +164,7 @@ export const SERVICES: Group = {
         { line: 'arctic services update web --bandwidth-limit 0', says: 'remove the bandwidth limit' },
         { line: 'arctic services update web --transport kcp', says: 'switch to KCP' },
       ],
+      json: { api: 'Service' },
       load: async () => (await import('../commands/services.ts')).update,
     },
     {
@@ -205,6 +209,7 @@ export const SERVICES: Group = {
       args: [SERVICE],
       flags: [RESET_FLOWS],
       examples: [{ line: 'arctic services delete web --yes', says: 'delete without being asked' }],
+      json: { schema: async () => (await import('../json/deletions.ts')).DELETED_SERVICE },
       load: async () => (await import('../commands/services.ts')).remove,
     },
   ],

@@ -96,6 +96,7 @@ export const SETUP: Group = {
           says: 'the first peer of an organisation that issues its own licenses',
         },
       ],
+      json: { schema: async () => (await import('../json/host.ts')).SETUP },
       load: async () => (await import('../commands/setup.ts')).setup,
     },
   ],

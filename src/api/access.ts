@@ -47,6 +47,7 @@ export const ACCESS: Readonly<Record<string, Access>> = {
   'POST /v1/services/:id/routes': { scope: 'services.write' },
   'PUT /v1/services/:id/routes/:route_id': { scope: 'services.write' },
   'DELETE /v1/services/:id/routes/:route_id': { scope: 'services.write' },
+  'POST /v1/changes': { scope: 'admin' },
   'GET /v1/credentials': { scope: 'credentials.read' },
   'POST /v1/credentials': { scope: 'credentials.write' },
   'DELETE /v1/credentials/:client_id': { scope: 'credentials.write' },

@@ -12,6 +12,7 @@ import { createTokens } from '../identity/tokens.ts';
 import { accessOf } from './access.ts';
 import { auditRoutes } from './audit.ts';
 import { bootstrapRoutes } from './bootstrap.ts';
+import { changeRoutes } from './changes.ts';
 import { clusterRoutes } from './cluster.ts';
 import { limitConnections } from './connections.ts';
 import type { ApiContext, App } from './context.ts';
@@ -115,6 +116,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     peerRoutes(routes, context);
     serviceRoutes(routes, context);
     routeRoutes(routes, context);
+    changeRoutes(routes, context);
     credentialRoutes(routes, context);
     clusterRoutes(routes, context);
     eventRoutes(routes, context, streams);

@@ -7,9 +7,10 @@ import { newestGroup, wantedPast } from '../../../cli/compose/past.ts';
 import { type Plan, planChanges } from '../../../cli/compose/plan.ts';
 import { planData, renderPlan, summaryLine } from '../../../cli/compose/plan-text.ts';
 import { type ClusterSpec, routeKey } from '../../../cli/compose/spec.ts';
-import { type Step, stepsOf } from '../../../cli/compose/steps.ts';
+import { type ChangeStep, type Step, stepsOf, transactionsOf } from '../../../cli/compose/steps.ts';
 import { Failure } from '../../../cli/failure.ts';
 import { createStyle } from '../../../cli/style.ts';
+import type { Cidr } from '../../../events/brand.ts';
 import { anySpec, stateOf, twoSpecs } from './arbitrary.ts';
 
 t.setTimeout(180_000);
@@ -88,7 +89,7 @@ function carryOut(state: ClusterState, step: Step): ClusterState {
           id: `new ${step.service.name}`,
           source_peer_id: '',
           target_peer_id: '',
-          routes: [],
+          routes: step.routes.map((one, at) => ({ ...one, id: at + 1 })),
         },
       ]);
     case 'add routes': {
@@ -143,6 +144,28 @@ t.test('a run cut off after any step is finished by the next', async () => {
       return planFor(wanted, end).changes.length === 0;
     }),
     { numRuns: 300 },
+  );
+});
+
+t.test('steps go into one transaction, unless they are too many for a request', async (t) => {
+  const isChange = (step: Step): step is ChangeStep =>
+    !['bootstrap', 'join', 'close api'].includes(step.kind);
+  fc.assert(
+    fc.property(twoSpecs, ([is, wanted]) => {
+      const steps = stepsOf(planFor(wanted, stateOf(is)), '').filter(isChange);
+      const transactions = transactionsOf(steps);
+      return (
+        transactions.length === Math.min(1, steps.length) &&
+        transactions.flat().every((step, at) => step === steps[at])
+      );
+    }),
+  );
+  const route = { priority: 1, source_cidr: null, dest_cidr: '10.0.0.0/8' as Cidr };
+  const routes = Array.from({ length: 2_000 }, () => route);
+  const add = (id: string | undefined): ChangeStep => ({ kind: 'add routes', service: 'web', id, routes });
+  t.same(
+    transactionsOf([add('a'), add('a'), add('a'), add('a'), add(undefined)]).map((part) => part.length),
+    [3, 1, 1],
   );
 });
 

@@ -82,10 +82,7 @@ services:
   t.match(applied, {
     changed: true,
     correlation_id: /^cor_/,
-    steps: [
-      { step: 'create service web', state: 'done' },
-      { step: 'add 1 route to service web', state: 'done' },
-    ],
+    steps: [{ step: 'create service web with 1 route', state: 'done' }],
     peers: [
       { peer: 'london', received: true, applied: true },
       { peer: 'paris', received: true, note: /its API is internal/ },
