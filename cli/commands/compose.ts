@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
@@ -12,7 +12,7 @@ import { readCluster } from '../compose/run.ts';
 import type { ClusterSpec } from '../compose/spec.ts';
 import { template } from '../compose/template.ts';
 import { showWarnings } from '../compose/warnings.ts';
-import { configurationFailure, errorCode, Failure, systemReason, usageFailure } from '../failure.ts';
+import { configurationFailure, Failure, systemReason, usageFailure } from '../failure.ts';
 
 export { apply } from '../compose/apply.ts';
 export { rollback } from '../compose/rollback.ts';
@@ -25,21 +25,34 @@ function schemaPath(): string | undefined {
     .find((path) => existsSync(path));
 }
 
-/** @throws Failure (configuration) naming the file */
-function write(path: string, text: string, flag: 'w' | 'wx'): void {
+/**
+ * Writes a file that is whole or not there: a full disk neither leaves half of it nor takes what was there.
+ * @throws Failure (configuration) naming the file
+ */
+function write(path: string, text: string, how: { readonly replace: boolean }): void {
+  const part = `${path}.part-${process.pid}`;
   try {
-    writeFileSync(path, text, { flag });
+    if (!how.replace && existsSync(path))
+      throw configurationFailure(`cannot write ${path}: it exists already, and is left as it is.`);
+    const mode = existsSync(path) ? statSync(path).mode & 0o777 : 0o666;
+    writeFileSync(part, text, { flag: 'wx', mode });
+    if (how.replace) renameSync(part, realPath(path));
+    else linkSync(part, path);
   } catch (error) {
-    const reason =
-      errorCode(error) === 'EEXIST' ? 'it exists already, and is left as it is' : systemReason(error);
-    throw configurationFailure(`cannot write ${path}: ${reason}.`);
+    if (error instanceof Failure) throw error;
+    throw configurationFailure(`cannot write ${path}: ${systemReason(error)}.`);
+  } finally {
+    rmSync(part, { force: true });
   }
 }
+
+/** Where a symbolic link leads, so that the file changes and not the link. */
+const realPath = (path: string): string => (existsSync(path) ? realpathSync(path) : path);
 
 export const init: Run = async (context, input) => {
   const path = fileArgument(input);
   if (path === '-') throw usageFailure("'compose init' writes a file; name one.");
-  write(path, template(schemaPath()), 'wx');
+  write(path, template(schemaPath()), { replace: false });
   await context.output.either(
     { file: path },
     () =>
@@ -63,7 +76,7 @@ export const exportCluster: Run = async (context, input) => {
     return EXIT.success;
   }
   if (existsSync(path)) await context.confirm(`Replace ${path}?`);
-  write(path, text(), 'w');
+  write(path, text(), { replace: true });
   context.terminal.note(`${path} written: ${countText(spec)}.`);
   return EXIT.success;
 };
@@ -89,7 +102,7 @@ export const fmt: Run = async (context, input) => {
     context.terminal.data(formatted);
     return EXIT.success;
   }
-  if (changed) write(path, formatted, 'w');
+  if (changed) write(path, formatted, { replace: true });
   await context.output.either({ file: path, changed }, () => (changed ? `${path}\n` : ''));
   return EXIT.success;
 };

@@ -81,6 +81,13 @@ export function parseFile(
     const reason = error instanceof RangeError ? 'it is nested too deeply' : 'it cannot be parsed';
     return { faults: [{ at: WHOLE_START, message: `not valid YAML: ${reason}` }] };
   }
+  const deep = document.errors.find(({ message }) => /call stack/i.test(message));
+  if (deep !== undefined)
+    return {
+      faults: [
+        { at: { start: deep.pos[0], end: deep.pos[1] }, message: 'not valid YAML: it is nested too deeply' },
+      ],
+    };
   if (document.errors.length > 0)
     return {
       faults: document.errors.slice(0, MOST_FAULTS).map(({ message, pos }) => ({

@@ -11,14 +11,21 @@ import type { ClusterSpec } from './spec.ts';
 
 export const DEFAULT_FILE = 'cluster.yaml';
 
+/** Faults shown to a person at once; with --json they are all there. */
+const MOST_SHOWN = 20;
+
 /** A compose file with faults; the message shows each with its line and a caret. */
 export class InvalidFile extends Failure {
   readonly diagnostics: readonly Diagnostic[];
 
   constructor(source: Source, faults: readonly Fault[]) {
-    super(EXIT.configuration, faults.map((fault) => renderFault(source, fault)).join('\n'));
+    // One slip can make the parser say the same of one place many times.
+    const told = new Map(faults.map((fault) => [JSON.stringify(locate(source, fault)), fault]));
+    const shown = [...told.values()].slice(0, MOST_SHOWN).map((fault) => renderFault(source, fault));
+    const more = told.size - shown.length;
+    super(EXIT.configuration, [...shown, ...(more > 0 ? [`... and ${more} more faults.`] : [])].join('\n'));
     this.name = 'InvalidFile';
-    this.diagnostics = faults.map((fault) => locate(source, fault));
+    this.diagnostics = [...told.values()].map((fault) => locate(source, fault));
   }
 }
 

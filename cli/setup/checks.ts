@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, join } from 'node:path';
 import ipaddr from 'ipaddr.js';
+import { checkNetwork } from '../../events/cidr.ts';
 import { ArcticError } from '../../events/errors.ts';
 import { type License, parseLicense, verifyLicense } from '../../src/identity/license.ts';
 import { loadTrustRoots, parsePublicRoot, type TrustRoot } from '../../src/identity/trust-roots.ts';
@@ -39,17 +40,8 @@ export const formatAddress = ({ host, port }: { readonly host: string; readonly 
   host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 
 export function cidrFault(text: string): Fault {
-  try {
-    if (!text.includes('/')) throw new Error('no prefix length');
-    const [address, bits] = ipaddr.parseCIDR(text);
-    const kind = address.kind() === 'ipv4' ? ipaddr.IPv4 : ipaddr.IPv6;
-    const network = `${kind.networkAddressFromCIDR(text).toString()}/${bits}`;
-    return ipaddr.parseCIDR(network)[0].toNormalizedString() === address.toNormalizedString()
-      ? undefined
-      : `${text} has host bits set; the network is ${network}.`;
-  } catch {
-    return 'A network such as 192.168.100.0/24 or 2001:db8::/48.';
-  }
+  const checked = checkNetwork(text);
+  return 'cidr' in checked ? undefined : `${checked.fault}.`;
 }
 
 /** Whether an address to connect to lies behind a route. */

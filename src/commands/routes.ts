@@ -1,10 +1,11 @@
 import type { Cidr, ServiceId } from '../../events/brand.ts';
 import type { EventData } from '../../events/catalogue.ts';
+import { familyOf } from '../../events/cidr.ts';
 import type { AnyNewEvent } from '../../events/envelope.ts';
 import { ArcticError } from '../../events/errors.ts';
 import { newRouteKey } from '../../events/ids.ts';
 import type { RouteView, Views } from '../../projections/views.ts';
-import { familyOf, networkCidr } from './cidr.ts';
+import { networkCidr } from './cidr.ts';
 import type { Decision, DecisionContext } from './decision.ts';
 import { type FlowEffect, flowEvents } from './flows.ts';
 import { requireChangeable } from './gate.ts';

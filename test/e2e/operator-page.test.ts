@@ -100,8 +100,8 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
     t.match(traced.stderr, /^> authorization: Bearer \*{8}$/m, 'secrets are masked');
     t.notMatch(traced.stderr, /eyJ|sec_/);
     await fails(add, 'Error: peer already exists in cluster');
-    const peers = await shows('arctic peers list', /^peer_\w+ +exit +\S+:8080 +active/m);
-    local.fill({ PEER_ID: /(peer_\w+) +exit/.exec(peers)?.[1] ?? '' });
+    const peers = await shows('arctic peers list', /^peer_\w+ +\S+ +10\.91\.2\.2:8080 +active/m);
+    local.fill({ PEER_ID: /(peer_\w+) +\S+ +10\.91\.2\.2/.exec(peers)?.[1] ?? '' });
     await shows('arctic peers delete PEER_ID --yes', /removed/);
     t.equal((await page(add)).code, 0, 'added again');
 
@@ -124,7 +124,7 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
 
   await t.test('traffic, interfaces and what is applied', async (t) => {
     const made = await local.type(
-      'arctic services create --target-peer exit --name web --requires-interface --bandwidth-limit 50 --json',
+      'arctic services create --target-peer PEER_ID --name web --requires-interface --bandwidth-limit 50 --json',
     );
     const { id } = JSON.parse(made.stdout) as { id: string };
     local.fill({ SERVICE_ID: id });
@@ -135,7 +135,7 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
     await eventually('applied', async () =>
       /firewall: applied/.test((await local.type('arctic services get SERVICE_ID')).stdout),
     );
-    await shows('arctic services list', /^svc_\w+ +web +entry +exit +tcp +IQ +/m);
+    await shows('arctic services list', /^svc_\w+ +web +\S+ +\S+ +tcp +IQ +/m);
     await shows(
       'arctic services get SERVICE_ID',
       /Bandwidth: +50 Mbit\/s[\s\S]*10\.91\.1\.0\/24 +10\.91\.3\.0\/24/,

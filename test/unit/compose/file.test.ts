@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import t from 'tap';
 import { Compile } from 'typebox/compile';
 import { parse } from 'yaml';
-import { checkInterface, checkNetwork } from '../../../cli/compose/cidr.ts';
 import { createSource, renderFault } from '../../../cli/compose/diagnostic.ts';
 import { fileData, formatText, renderFile } from '../../../cli/compose/export.ts';
 import { interpolate, literal, parseEnvFile } from '../../../cli/compose/interpolation.ts';
@@ -12,9 +11,8 @@ import { InvalidFile, readSpec } from '../../../cli/compose/load.ts';
 import { ClusterFile, clusterSchema } from '../../../cli/compose/schema.ts';
 import { template } from '../../../cli/compose/template.ts';
 import { Failure } from '../../../cli/failure.ts';
-import { ArcticError, EXIT } from '../../../events/errors.ts';
+import { EXIT } from '../../../events/errors.ts';
 import { SCHEMA_FILE } from '../../../ops/schema/generate.ts';
-import { interfaceCidr, networkCidr } from '../../../src/commands/cidr.ts';
 import { anySpec } from './arbitrary.ts';
 
 t.setTimeout(180_000);
@@ -251,70 +249,6 @@ t.test('files of variables', async (t) => {
   t.same(parseEnvFile('A=1\nnot this\n'), { line: 2, fault: 'is not NAME=value' });
   t.same(parseEnvFile('A="1\n'), { line: 1, fault: 'has a quote that is not closed' });
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => parseEnvFile(text) !== undefined));
-});
-
-t.test('a CIDR is taken or refused as the agents do it', async () => {
-  const octet = fc.integer({ min: 0, max: 260 });
-  const v4 = fc.tuple(octet, octet, octet, octet).map((all) => all.join('.'));
-  const group = fc.oneof(
-    fc.constantFrom('0', 'ffff', 'fe80', 'ff02', '2001', 'DB8'),
-    fc.nat(0xffff).map((n) => n.toString(16)),
-  );
-  const v6 = fc.oneof(
-    fc.constantFrom(
-      '::',
-      '::1',
-      'fe80::',
-      'fe80::1',
-      'ff02::1',
-      '::ffff:10.0.0.1',
-      '2001:db8::',
-      '::ffff:0:0',
-      '1::%eth0',
-    ),
-    fc.array(group, { minLength: 8, maxLength: 8 }).map((all) => all.join(':')),
-    fc.array(group, { maxLength: 6 }).map((all) => `${all.join(':')}::`),
-  );
-  const special = fc.constantFrom(
-    '10.0.0.0',
-    '10.0.0.255',
-    '127.0.0.1',
-    '224.0.0.1',
-    '0.0.0.0',
-    '010.0.0.0',
-    '10.0.0',
-    '',
-  );
-  const length = fc.oneof(
-    fc.integer({ min: -1, max: 130 }).map((n) => `/${n}`),
-    fc.constantFrom('', '/', '/08', '/8/8', '/x', '/1e1'),
-  );
-  const text = fc.oneof(
-    fc.tuple(fc.oneof(v4, v6, special), length).map(([address, rest]) => address + rest),
-    fc.string({ maxLength: 20 }),
-  );
-  const agent = (run: () => string): string | undefined => {
-    try {
-      return run();
-    } catch (error) {
-      if (error instanceof ArcticError) return undefined;
-      throw error;
-    }
-  };
-  const own = (checked: ReturnType<typeof checkNetwork>): string | undefined =>
-    'cidr' in checked ? checked.cidr : undefined;
-  fc.assert(
-    fc.property(text, (cidr) => {
-      const same = agent(() => networkCidr(cidr, '')) === own(checkNetwork(cidr));
-      return (
-        same &&
-        (['ipv4', 'ipv6'] as const).every(
-          (family) => agent(() => interfaceCidr(cidr, family, '')) === own(checkInterface(cidr, family)),
-        )
-      );
-    }),
-    { numRuns: 1_500 },
-  );
 });
 
 t.test('an invalid file is a refusal like any other', async (t) => {

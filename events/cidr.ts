@@ -1,10 +1,7 @@
 import ipaddr from 'ipaddr.js';
-import type { Cidr } from '../../events/brand.ts';
+import type { Cidr } from './brand.ts';
 
-/**
- * The CIDR rules of the agents (src/commands/cidr.ts, which the command line may not import), said here so that a file is
- * refused with its line before anything is asked. The agents decide; a test holds the two against each other.
- */
+/** The rules for CIDRs, for the agents' decisions and for files and answers that are judged before an agent is asked. */
 export type Checked = { readonly cidr: Cidr } | { readonly fault: string };
 export type Family = 'ipv4' | 'ipv6';
 
@@ -60,7 +57,8 @@ function parse(text: string): Parsed | { readonly fault: string } {
   const [address = '', digits, more] = text.split('/');
   const isV4 = ipaddr.IPv4.isValidFourPartDecimal(address) && !/(^|\.)0\d/.test(address);
   const isV6 = address.includes(':') && !address.includes('%') && ipaddr.IPv6.isValid(address);
-  if (!isV4 && !isV6) return { fault: `'${text}' is not a CIDR; write it like 10.1.0.0/16 or 2001:db8::/32` };
+  if (!isV4 && !isV6)
+    return { fault: `${JSON.stringify(text)} is not a CIDR; write it like 10.1.0.0/16 or 2001:db8::/32` };
   const family: Family = isV4 ? 'ipv4' : 'ipv6';
   const bytes = ipaddr.parse(address).toByteArray();
   const bits = bytes.length * 8;
