@@ -1,11 +1,15 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT } from '../../events/errors.ts';
+import type { Client } from '../client.ts';
 import type { Run } from '../command.ts';
 import type { Config, ConfigCluster } from '../config.ts';
 import type { Context } from '../context.ts';
+import { Unreachable } from '../exchange.ts';
 import { configurationFailure, Failure, systemReason, usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row, show, showTime, textOf } from '../fields.ts';
 import { DEFAULT_URL } from '../target.ts';
+import { isThisHost } from '../this-host.ts';
 
 /** The license document in a file, or on stdin for `-`. @throws Failure (usage) naming the file */
 export async function readLicenseFile(context: Context, path: string): Promise<Row> {
@@ -49,6 +53,27 @@ async function describePeer(context: Context, url: string, cluster: ConfigCluste
   }
 }
 
+const START_MS = 5_000;
+const LOOK_AGAIN_MS = 200;
+
+/** `systemctl start arctic` returns when the agent runs, not when it listens, and this is what is typed next. */
+async function untilItListens(context: Context, client: Client): Promise<void> {
+  const limit = context.clock.monotonic() + START_MS;
+  for (;;) {
+    try {
+      await client.call('GET', '/livez', { open: true, direct: true, accept: [503] });
+      return;
+    } catch (error) {
+      const starting =
+        error instanceof Failure && error.cause instanceof Unreachable && error.cause.neverSent;
+      // Whatever else is the matter, the request itself says better.
+      if (!starting || context.clock.monotonic() > limit) return;
+      context.terminal.status('waiting for the agent to start ...');
+      await sleep(LOOK_AGAIN_MS);
+    }
+  }
+}
+
 /** What `bootstrapAgent` gave: the agent's answer without the secret, and the cluster as it was saved. */
 export interface Bootstrapped {
   readonly answer: Row;
@@ -73,6 +98,7 @@ export async function bootstrapAgent(
   const config = await context.config();
   await context.changeConfig((current) => current);
   const client = await context.clientFor(url);
+  if (isThisHost(url)) await untilItListens(context, client);
   const answer = asRow(
     await client.post('/v1/bootstrap', {
       open: true,

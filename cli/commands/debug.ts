@@ -12,7 +12,8 @@ import { createScrub } from '../doctor/scrub.ts';
 import { parseDuration } from '../duration.ts';
 import { toFailure, usageFailure } from '../failure.ts';
 import { createStyle } from '../style.ts';
-import { examine, isThisHost, reportResource } from './doctor.ts';
+import { isThisHost } from '../this-host.ts';
+import { examine, reportResource } from './doctor.ts';
 
 /** The longest the agent keeps a raised level (it falls back by itself). */
 const LONGEST_MS = 3_600_000;

@@ -1,5 +1,5 @@
-import { networkInterfaces } from 'node:os';
 import { EXIT } from '../../events/errors.ts';
+import { certificateFacts } from '../../src/health/certificate.ts';
 import type { Facts, KernelFacts } from '../../src/health/facts.ts';
 import { readAgentSettings } from '../agent-settings.ts';
 import type { Client } from '../client.ts';
@@ -7,6 +7,7 @@ import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
 import { askAgent, askReadiness } from '../doctor/agent-facts.ts';
 import {
+  clockSynchronised,
   databaseFacts,
   hasNetAdmin,
   hostFacts,
@@ -14,40 +15,33 @@ import {
   portFacts,
   trustFacts,
 } from '../doctor/host-facts.ts';
-import { tryPeers } from '../doctor/peer-facts.ts';
+import { type PeerPorts, tryPeers } from '../doctor/peer-facts.ts';
 import { type Report, renderReport, report } from '../doctor/report.ts';
 import { toFailure } from '../failure.ts';
 import { currentCluster } from '../target.ts';
+import { isThisHost } from '../this-host.ts';
 import { inspect } from './agent.ts';
 
-/** Carriers of a cluster share one port; this is the one where nothing else is known. */
-const DEFAULT_CARRIER_PORT = 61_000;
-
-/** Whether an address is one of this host: then its files, ports and kernel are looked at too. */
-export function isThisHost(url: string): boolean {
-  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
-  if (host === 'localhost' || host.startsWith('127.') || host === '::1') return true;
-  return Object.values(networkInterfaces()).some((addresses) =>
-    addresses?.some(({ address }) => address === host),
-  );
-}
+/** Carriers of a cluster share one port, and so do tunnels; these are the ones where nothing else is known. */
+const DEFAULT_PORTS: PeerPorts = { carrier: 61_000, tunnel: 51_840 };
 
 /** The kernel and what of the agent's files can be seen; says what could not be looked at. */
 async function hostSide(
   context: Context,
   full: boolean,
   gaps: string[],
-): Promise<{ facts: Partial<Facts>; apiPort: number; carrierPort: number }> {
+): Promise<{ facts: Partial<Facts>; apiPort: number; ports: PeerPorts }> {
   const read = readAgentSettings(context.env);
   const { settings } = read;
   const apiPort = settings?.apiPort ?? 8080;
-  const carrierPort = settings?.tproxyPort ?? DEFAULT_CARRIER_PORT;
+  const ports: PeerPorts =
+    settings === undefined ? DEFAULT_PORTS : { carrier: settings.tproxyPort, tunnel: settings.tunnelPort };
   let kernel: KernelFacts | undefined;
   if (process.platform === 'linux' && hasNetAdmin()) {
     try {
       const inspected = await inspect({
         parentInterface: settings?.parentInterface,
-        ports: [apiPort, carrierPort, settings?.tunnelPort ?? 51_840],
+        ports: [apiPort, ports.carrier, ports.tunnel],
       });
       kernel = inspected.kernel;
     } catch (error) {
@@ -56,10 +50,10 @@ async function hostSide(
   }
   const database = await databaseFacts(read, full);
   if (database === undefined) gaps.push(`database: ${read.dataDir} cannot be read by this user`);
-  const host = hostFacts(read.dataDir);
+  const host = { ...hostFacts(read.dataDir), clockSynchronised: await clockSynchronised() };
   return {
     apiPort,
-    carrierPort,
+    ports,
     facts: {
       host,
       settings: { fault: read.fault, file: read.file },
@@ -67,20 +61,28 @@ async function hostSide(
       trust: trustFacts(read),
       ...(kernel === undefined ? {} : { kernel }),
       ...(database === undefined ? {} : { database }),
-      ...(settings === undefined ? {} : { api: { bind: settings.apiBind, tls: settings.tls !== undefined } }),
+      ...(settings === undefined
+        ? {}
+        : {
+            api: {
+              bind: settings.apiBind,
+              tls: settings.tls !== undefined,
+              certificate: settings.tls && certificateFacts(settings.tls.cert),
+            },
+          }),
     },
   };
 }
 
 /** Without the agent: the peers the configuration remembers, to tell whether the path and the clock are right. */
-async function rememberedPeers(context: Context, carrierPort: number): Promise<Facts['peers']> {
+async function rememberedPeers(context: Context, ports: PeerPorts): Promise<Facts['peers']> {
   const cluster = currentCluster(await context.config());
   const peers = (cluster?.peers ?? []).filter(({ endpoints }) => !endpoints.some(isThisHost));
   const bases = peers.map(({ endpoints }) => endpoints[0] ?? '');
   const tried = await tryPeers(
     context,
     bases.map((base) => ({ address: new URL(base).host, base })),
-    carrierPort,
+    ports,
   );
   return peers.map(({ peer_id, name }, at) => ({
     id: peer_id,
@@ -117,7 +119,7 @@ export async function examine(
   const gaps: string[] = [];
   const elsewhere = (context.url !== undefined && !isThisHost(context.url)) || options.forwarded;
   const side = elsewhere ? undefined : await hostSide(context, options.full, gaps);
-  const carrierPort = side?.carrierPort ?? DEFAULT_CARRIER_PORT;
+  const peerPorts = side?.ports ?? DEFAULT_PORTS;
   const { client, url } = await connect(context, !elsewhere, side?.apiPort ?? 8080);
   const agent = await askReadiness(client, url);
   const ports = side && portFacts(readAgentSettings(context.env), agent.silence === undefined);
@@ -130,11 +132,11 @@ export async function examine(
   };
   let reported: Parameters<typeof report>[1] = [];
   if (agent.silence !== undefined) {
-    const peers = await rememberedPeers(context, carrierPort);
+    const peers = await rememberedPeers(context, peerPorts);
     facts = { ...facts, ...(peers === undefined || peers.length === 0 ? {} : { peers }) };
     gaps.push('license, reconcilers, services and drift: the agent does not answer');
   } else if (agent.bootstrapped === true) {
-    const asked = await askAgent(context, client, agent, carrierPort);
+    const asked = await askAgent(context, client, agent, peerPorts);
     facts = { ...facts, ...asked.facts };
     reported = asked.reported;
     gaps.push(...asked.gaps);

@@ -6,7 +6,7 @@ import { EXIT } from '../../events/errors.ts';
 import { readAgentSettings, requireAgentSettings, SETTING_NAMES } from '../agent-settings.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
-import { hasNetAdmin, hostFacts, installFacts, portFacts } from '../doctor/host-facts.ts';
+import { clockSynchronised, hasNetAdmin, hostFacts, installFacts, portFacts } from '../doctor/host-facts.ts';
 import { report } from '../doctor/report.ts';
 import { createExchange } from '../exchange.ts';
 import { configurationFailure, Failure, usageFailure } from '../failure.ts';
@@ -52,7 +52,7 @@ async function checkHost(context: Context, running: boolean): Promise<Inspection
   const { areas, findings } = report(
     {
       now: context.clock.now(),
-      host: hostFacts(read.dataDir),
+      host: { ...hostFacts(read.dataDir), clockSynchronised: await clockSynchronised() },
       // The parent interface is asked for.
       kernel: { ...inspected.kernel, parentInterface: inspected.kernel.parentInterface ?? '' },
       settings: { fault: read.fault, file: read.file },

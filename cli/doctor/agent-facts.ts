@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { toFailure } from '../failure.ts';
 import { isRow, type Row, show, textOf } from '../fields.ts';
 import { readStatus } from '../service-status.ts';
-import { tryPeers } from './peer-facts.ts';
+import { type PeerPorts, tryPeers } from './peer-facts.ts';
 
 export interface Asked {
   readonly facts: Partial<Facts>;
@@ -48,7 +48,7 @@ export async function askAgent(
   context: Context,
   client: Client,
   agent: AgentFacts,
-  carrierPort: number,
+  ports: PeerPorts,
 ): Promise<Asked> {
   const gaps: string[] = [];
   const ask = async (what: string, path: string): Promise<Row | undefined> => {
@@ -79,7 +79,7 @@ export async function askAgent(
       const address = show(row, 'address');
       return { address, base: first !== undefined && URL.canParse(first) ? first : `http://${address}` };
     }),
-    carrierPort,
+    ports,
   );
   const lock = status['lock'];
   const peers = remote.map(
@@ -129,6 +129,9 @@ export async function askAgent(
             failed: readStatus(row['status'])
               .filter(({ state }) => state === 'failed')
               .map(({ reconciler, reason }) => ({ reconciler, reason: reason || 'no reason given' })),
+            waiting: readStatus(row['status'])
+              .filter(({ state, reason }) => state === 'pending' && reason !== '')
+              .map(({ reconciler, reason }) => ({ reconciler, reason })),
           })),
         }),
     ...(reconcilers === undefined

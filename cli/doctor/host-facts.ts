@@ -5,6 +5,7 @@ import { ArcticError } from '../../events/errors.ts';
 import type { Facts } from '../../src/health/facts.ts';
 import { loadTrustRoots } from '../../src/identity/trust-roots.ts';
 import type { AgentSettings } from '../agent-settings.ts';
+import { runProgram, systemdRuns } from '../setup/systemd.ts';
 import { agentProgram, programOfUnit, UNIT_PATH, unitIsEnabled } from '../setup/unit.ts';
 import { holderOf, type Listener, readListeners } from './sockets.ts';
 
@@ -35,7 +36,20 @@ function freeBytes(path: string): number | undefined {
   }
 }
 
-export const hostFacts = (dataDir: string): NonNullable<Facts['host']> => ({
+/**
+ * Whether NTP keeps the clock, as systemd knows it of whatever does it (timesyncd, chrony, ntpd); undefined where systemd does
+ * not run.
+ */
+export async function clockSynchronised(): Promise<boolean | undefined> {
+  if (!systemdRuns()) return undefined;
+  const { code, output } = await runProgram('timedatectl', ['show', '-p', 'NTPSynchronized', '--value'], {
+    timeoutMs: 3_000,
+  });
+  const said = output.trim();
+  return code === 0 && (said === 'yes' || said === 'no') ? said === 'yes' : undefined;
+}
+
+export const hostFacts = (dataDir: string): Omit<NonNullable<Facts['host']>, 'clockSynchronised'> => ({
   platform: process.platform,
   kernelRelease: release(),
   node: process.version,

@@ -1,3 +1,4 @@
+import { createSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { connect, isIP } from 'node:net';
 import type { PeerFacts } from '../../src/health/facts.ts';
@@ -54,13 +55,40 @@ export function tryTcp(host: string, port: number, patienceMs = PATIENCE_MS): Pr
   });
 }
 
+/** How long a refusal (ICMP port unreachable) may take to come back from the far side of the world. */
+const REFUSAL_MS = 700;
+
+/** Undefined unless the port refuses: one byte is sent, which the tunnel drops as no packet of its own. */
+export function tryUdp(host: string, port: number, patienceMs = REFUSAL_MS): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
+    const end = (outcome: string | undefined) => {
+      clearTimeout(timer);
+      socket.removeAllListeners();
+      socket.on('error', () => {});
+      socket.close();
+      resolve(outcome);
+    };
+    const timer = setTimeout(() => end(undefined), patienceMs);
+    socket.once('error', (error) => end(reasons[errorCode(error) ?? ''] ?? error.message));
+    // Connected, for only then does the kernel tell of the refusal (udp(7)).
+    socket.connect(port, host, () => socket.send(Buffer.of(0), () => {}));
+  });
+}
+
+export interface PeerPorts {
+  readonly carrier: number;
+  readonly tunnel: number;
+}
+
 /** Tries the ways to each peer from this host, as the troubleshooting page does by hand. */
 export async function tryPeers(
   context: Context,
   peers: readonly PeerToTry[],
-  carrierPort: number,
+  ports: PeerPorts,
 ): Promise<readonly Tried[]> {
   const { clock } = context;
+  const common = { carrierPort: ports.carrier, tunnelPort: ports.tunnel };
   const quiet = { ...context.terminal, status: () => {} };
   const exchange = createExchange(
     { timeoutMs: PATIENCE_MS, debug: false, trace: false },
@@ -70,10 +98,17 @@ export async function tryPeers(
     const host = hostOf(base);
     if (!(await resolves(host)))
       return {
-        tried: { api: 'the name does not resolve', carrier: undefined, carrierPort, resolves: false },
+        tried: {
+          ...common,
+          api: 'the name does not resolve',
+          carrier: undefined,
+          tunnel: undefined,
+          resolves: false,
+        },
         clockSkewMs: null,
       };
-    const carrier = tryTcp(host, carrierPort);
+    const carrier = tryTcp(host, ports.carrier);
+    const tunnel = tryUdp(host, ports.tunnel);
     const asked = clock.now();
     let api: string | undefined;
     let clockSkewMs: number | null = null;
@@ -86,7 +121,10 @@ export async function tryPeers(
     } catch (error) {
       api = error instanceof Unreachable ? error.reason : 'it does not answer as an Arctic agent';
     }
-    return { tried: { api, carrier: await carrier, carrierPort, resolves: true }, clockSkewMs };
+    return {
+      tried: { ...common, api, carrier: await carrier, tunnel: await tunnel, resolves: true },
+      clockSkewMs,
+    };
   };
   const outcomes: Tried[] = [];
   try {

@@ -1,6 +1,7 @@
 import { ArcticError } from '../../events/errors.ts';
 import { liveLock } from '../commands/cluster.ts';
 import { isMember, setAsideReason } from '../commands/peers.ts';
+import { certificateFacts } from '../health/certificate.ts';
 import type { Facts } from '../health/facts.ts';
 import { type ApiContext, isoTime } from './context.ts';
 import { licenseResource, peerStatus } from './resources.ts';
@@ -22,7 +23,11 @@ export function factsOf(context: ApiContext): Facts {
   const common: Facts = {
     now: clock.now(),
     agent,
-    api: { bind: options.host, tls: options.tls !== undefined },
+    api: {
+      bind: options.host,
+      tls: options.tls !== undefined,
+      certificate: options.tls && certificateFacts(options.tls.cert),
+    },
     ...(context.kernelFacts === undefined ? {} : { kernel: context.kernelFacts }),
     reconcilers: context.reconcilers.status().map((one) => ({
       name: one.name,
@@ -91,6 +96,11 @@ export function factsOf(context: ApiContext): Facts {
         failed: RECONCILERS.flatMap((name) =>
           status[name].state === 'failed'
             ? [{ reconciler: name, reason: status[name].reason ?? 'no reason given' }]
+            : [],
+        ),
+        waiting: RECONCILERS.flatMap((name) =>
+          status[name].state === 'pending' && status[name].reason !== null
+            ? [{ reconciler: name, reason: status[name].reason }]
             : [],
         ),
       };

@@ -34,6 +34,8 @@ export interface HostFacts {
   readonly netAdmin: boolean;
   /** Where the data directory is, or will be. */
   readonly dataDir: string;
+  /** The kernel's clock is kept by NTP; undefined when nobody here can tell. */
+  readonly clockSynchronised: boolean | undefined;
   /** Free for the agent on that file system, bytes; undefined when it cannot be asked. */
   readonly freeBytes: number | undefined;
 }
@@ -130,6 +132,9 @@ export interface PeerFacts {
     readonly api: string | undefined;
     readonly carrier: string | undefined;
     readonly carrierPort: number;
+    /** UDP tells only a refusal: undefined is an open port, or one whose packets are dropped. */
+    readonly tunnel: string | undefined;
+    readonly tunnelPort: number;
     /** False when the name in the address does not resolve. */
     readonly resolves: boolean;
   };
@@ -157,6 +162,8 @@ export interface ServiceFacts {
   readonly limitMbps: number;
   /** Reconcilers that failed it, with the reason. */
   readonly failed: readonly { readonly reconciler: string; readonly reason: string }[];
+  /** Reconcilers that wait for something, with what for. */
+  readonly waiting: readonly { readonly reconciler: string; readonly reason: string }[];
 }
 
 export interface DatabaseFacts {
@@ -173,6 +180,15 @@ export interface DatabaseFacts {
 export interface ApiFacts {
   readonly bind: string;
   readonly tls: boolean;
+  /** Of the API; undefined without TLS. */
+  readonly certificate: CertificateFacts | undefined;
+}
+
+export interface CertificateFacts {
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number;
+  /** It vouches for itself: every client has to be told to trust it. */
+  readonly selfSigned: boolean;
 }
 
 export interface LockFacts {

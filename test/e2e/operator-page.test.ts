@@ -46,12 +46,19 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
     );
     return stderr;
   };
+  /** A person reads on while the agent starts. */
+  const listens = (host = local) =>
+    eventually(
+      'the agent listens',
+      async () => (await host.type('curl -s http://localhost:8080/livez')).code === 0,
+    );
   const add = 'arctic peers add REMOTE_IP:8080 --debug';
 
   await t.test('agent not responding', async () => {
     t.equal((await page('systemctl status arctic')).code, 3);
     await page('systemctl start arctic');
     await page('systemctl start arctic', remote);
+    await Promise.all([listens(), listens(remote)]);
     await shows('systemctl status arctic', /active \(running\)/);
     await shows('journalctl -u arctic -n 50', /^time=\S+ level=info .*the API is listening/m);
     await shows('ss -tlnp | grep 8080', /^LISTEN +0 +\d+ +\*:8080 +\*:\* +users:\(\("arctic",/m);
@@ -72,6 +79,7 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
     const refused = await fails(add, 'Error: handshake failed: connection refused');
     t.match(refused, /^debug: POST http:\/\/localhost:8080\/v1\/peers 422 \d+ ms$/m);
     await page('systemctl start arctic', remote);
+    await listens(remote);
 
     license('exit', { customer: 'cust_other' });
     await shows(bootstrap, /^Peer ID: +peer_/, remote);
@@ -163,6 +171,7 @@ t.test('every command of the troubleshooting page', { timeout: 280_000 }, async 
       /^\{"triggered":true\}$/,
     );
     await page('systemctl restart arctic');
+    await listens();
     await shows('nft list table inet arctic', /10\.91\.3\.0\/24/);
     await shows('arctic version', /^arctic v1\.4\.0 /);
     await shows('journalctl -u arctic -n 100', /^time=/m);

@@ -1,8 +1,22 @@
-import type { Condition } from '../contract.ts';
+import type { Condition, Instance } from '../contract.ts';
+import type { CertificateFacts, Facts } from '../facts.ts';
 
 const LOOPBACK = /^(127\.|::1$|::ffff:127\.)/;
 /** Beyond this a peer's events are held back (the hybrid logical clock's bound). */
 const SKEW_LIMIT_MS = 60_000;
+
+/** Renewals are often by hand and need somebody's signature. */
+const CERTIFICATE_NOTICE_MS = 30 * 86_400_000;
+
+const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+
+const certificate =
+  (select: (facts: CertificateFacts, now: number) => Instance | undefined) =>
+  ({ api, now }: Facts) => {
+    if (api === undefined) return undefined;
+    const instance = api.certificate === undefined ? undefined : select(api.certificate, now);
+    return instance === undefined ? [] : [instance];
+  };
 
 export const AGENT_CONDITIONS: readonly Condition[] = [
   {
@@ -117,6 +131,57 @@ export const AGENT_CONDITIONS: readonly Condition[] = [
                 'Set API_TLS_CERT and API_TLS_KEY, or keep the operator API on a network of its own; API_BIND=127.0.0.1 would shut peers out too.',
             },
           ]),
+  },
+  {
+    code: 'api-certificate-expired',
+    severity: 'critical',
+    area: 'API',
+    summary: 'The certificate of the API has expired.',
+    symptoms: ['Agent not responding'],
+    dependsOn: [],
+    detect: certificate(({ expiresAt }, now) =>
+      expiresAt > now
+        ? undefined
+        : {
+            text: `the certificate of the API expired on ${dayOf(expiresAt)}; clients and peers refuse it.`,
+            remedy:
+              'Put a new one in the place of API_TLS_CERT and API_TLS_KEY, then: systemctl restart arctic',
+          },
+    ),
+  },
+  {
+    code: 'api-certificate-expiring',
+    severity: 'warning',
+    area: 'API',
+    summary: 'The certificate of the API expires within 30 days.',
+    symptoms: [],
+    dependsOn: ['api-certificate-expired'],
+    detect: certificate(({ expiresAt }, now) =>
+      expiresAt > now + CERTIFICATE_NOTICE_MS
+        ? undefined
+        : {
+            text: `the certificate of the API expires on ${dayOf(expiresAt)}.`,
+            remedy:
+              'Put a new one in the place of API_TLS_CERT and API_TLS_KEY, then: systemctl restart arctic',
+          },
+    ),
+  },
+  {
+    code: 'api-certificate-self-signed',
+    severity: 'info',
+    area: 'API',
+    summary: 'The certificate of the API is self-signed.',
+    symptoms: [],
+    dependsOn: [],
+    detect: certificate(({ selfSigned }) =>
+      selfSigned
+        ? {
+            text: 'the certificate of the API is self-signed: whoever asks over https has to be told to trust it.',
+            remedy:
+              'Give clients and peers the certificate (NODE_EXTRA_CA_CERTS=FILE), or use one of an authority they trust.',
+          }
+        : undefined,
+    ),
   },
   {
     code: 'peer-key-missing',

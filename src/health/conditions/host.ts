@@ -77,6 +77,25 @@ export const HOST_CONDITIONS: readonly Condition[] = [
     },
   },
   {
+    code: 'clock-not-synchronised',
+    severity: 'warning',
+    area: 'clock',
+    summary: 'Nothing keeps the clock of the host in step.',
+    symptoms: [],
+    dependsOn: [],
+    detect: ({ host }) =>
+      host?.clockSynchronised === undefined
+        ? undefined
+        : host.clockSynchronised
+          ? []
+          : [
+              {
+                text: 'the clock of this host is not synchronised; beyond 60 s from the others, changes are held back.',
+                remedy: "Start NTP: 'timedatectl set-ntp true', or chrony; then look at 'timedatectl'.",
+              },
+            ],
+  },
+  {
     code: 'kernel-old',
     severity: 'warning',
     area: 'kernel',

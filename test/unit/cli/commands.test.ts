@@ -127,7 +127,9 @@ t.test('bootstrap prints its seven fields, saves the cluster and never shows the
   t.notMatch(result.stdout + result.stderr, SECRET, 'not even in the trace');
   t.notMatch(result.stderr, TOKEN);
   t.match(result.stderr, /> POST .*\/v1\/bootstrap/);
-  t.same(JSON.parse(api.asked[0]?.body ?? ''), { license: { customer_id: 'cust_acme' } });
+  t.same(JSON.parse(api.asked.find(({ path }) => path === '/v1/bootstrap')?.body ?? ''), {
+    license: { customer_id: 'cust_acme' },
+  });
 
   t.equal(statSync(home.configPath).mode & 0o777, 0o600);
   const saved: unknown = parse(readFileSync(home.configPath, 'utf8'));

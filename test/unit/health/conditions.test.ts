@@ -16,6 +16,7 @@ const WELL = {
     netAdmin: true,
     dataDir: '/opt/tillered',
     freeBytes: 1e12,
+    clockSynchronised: true,
   },
   kernel: {
     nftables: true,
@@ -73,7 +74,14 @@ const WELL = {
       lag: 0,
       clockSkewMs: 3,
       version: 'v1.4.0',
-      tried: { api: undefined, carrier: undefined, carrierPort: 61000, resolves: true },
+      tried: {
+        api: undefined,
+        carrier: undefined,
+        carrierPort: 61000,
+        tunnel: undefined,
+        tunnelPort: 51840,
+        resolves: true,
+      },
     },
   ],
   reconcilers: [{ name: 'firewall', state: 'applied', error: null, failures: 0 }],
@@ -87,6 +95,7 @@ const WELL = {
       requiresInterface: false,
       limitMbps: 0,
       failed: [],
+      waiting: [],
     },
   ],
   database: {
@@ -97,7 +106,11 @@ const WELL = {
     fault: undefined,
     newestEvent: NOW - 1000,
   },
-  api: { bind: '::', tls: true },
+  api: {
+    bind: '::',
+    tls: true,
+    certificate: { expiresAt: NOW + 90 * 86_400_000, selfSigned: false },
+  },
   lock: null,
   install: {
     remnants: [],
@@ -116,6 +129,9 @@ const service = (change: object): Partial<Facts> => ({ services: [{ ...SERVICE, 
 const kernel = (change: object): Partial<Facts> => ({ kernel: { ...WELL.kernel, ...change } });
 const host = (change: object): Partial<Facts> => ({ host: { ...WELL.host, ...change } });
 const agent = (change: object): Partial<Facts> => ({ agent: { ...WELL.agent, ...change } });
+const certificate = (change: object): Partial<Facts> => ({
+  api: { ...WELL.api, certificate: { ...WELL.api.certificate, ...change } },
+});
 const install = (change: object): Partial<Facts> => ({ install: { ...WELL.install, ...change } });
 
 /** For each condition a change of the facts that brings it out. */
@@ -142,7 +158,11 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'agent-version-differs': agent({ version: 'v1.3.0' }),
   'projections-behind': agent({ caughtUp: false }),
   'not-bootstrapped': agent({ bootstrapped: false }),
-  'api-plain-http': { api: { bind: '::', tls: false } },
+  'api-plain-http': { api: { bind: '::', tls: false, certificate: undefined } },
+  'api-certificate-expired': certificate({ expiresAt: NOW - 1 }),
+  'api-certificate-expiring': certificate({ expiresAt: NOW + 86_400_000 }),
+  'api-certificate-self-signed': certificate({ selfSigned: true }),
+  'clock-not-synchronised': host({ clockSynchronised: false }),
   'peer-key-missing': { database: { ...WELL.database, key: 'missing' } },
   'private-file-exposed': install({ exposed: [{ path: '/opt/tillered/peer.key', mode: '0644' }] }),
   'database-damaged': { database: { ...WELL.database, fault: 'event 3 was altered.' } },
@@ -175,6 +195,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
   'peer-carrier-closed': peer({ tried: { ...PEER.tried, carrier: 'connection refused' } }),
+  'peer-tunnel-closed': peer({ tried: { ...PEER.tried, tunnel: 'connection refused' } }),
   'peer-lagging': peer({ lag: 50_000 }),
   'peer-clock-skew': peer({ clockSkewMs: 61_000 }),
   'peer-clock-off': peer({ clockSkewMs: -6_000 }),
@@ -185,6 +206,9 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
     reconcilers: [{ name: 'firewall', state: 'failed', error: 'EPERM', failures: 3 }],
   },
   'service-failed': service({ failed: [{ reconciler: 'network', reason: 'the name is taken' }] }),
+  'tunnel-without-handshake': service({
+    waiting: [{ reconciler: 'iptun', reason: 'waiting for a handshake' }],
+  }),
   'service-without-route': service({ routes: 0 }),
   'service-elsewhere': service({ fromHere: false }),
   'service-limited': service({ limitMbps: 10 }),
