@@ -1,21 +1,8 @@
 import { flagsOf } from './arguments.ts';
 import type { Argument, Command, Flag, Group } from './command.ts';
 import { GLOBAL_FLAGS } from './global-flags.ts';
+import { fold } from './output.ts';
 import type { Style } from './style.ts';
-
-/** Folds text at spaces so that no line is longer than `width`. */
-export function fold(text: string, width: number, indent = ''): string {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width - indent.length) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  lines.push(line);
-  return lines.map((one) => indent + one).join('\n');
-}
 
 /** Two columns, the second folded beside the first. */
 function pairs(rows: readonly (readonly [string, string])[], width: number): string {

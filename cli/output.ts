@@ -93,11 +93,34 @@ export function renderTable<Row>(
   return `${[head, ...body].join('\n')}\n`;
 }
 
-/** `Name:  value` lines with the values under one another. */
-export function renderFields(fields: readonly (readonly [string, string])[], style: Style): string {
-  const width = Math.max(...fields.map(([name]) => name.length)) + 2;
+/** Words on lines of at most `width`; one that is longer stands alone, so that ids and paths can be copied. */
+export function fold(text: string, width: number, indent = ''): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width - indent.length) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  lines.push(line);
+  return lines.map((one) => indent + one).join('\n');
+}
+
+/** `Name:  value` lines with the values under one another, folded to the terminal (`columns` undefined: a pipe). */
+export function renderFields(
+  fields: readonly (readonly [string, string])[],
+  columns: number | undefined,
+  style: Style,
+): string {
+  const start = Math.max(...fields.map(([name]) => name.length)) + 3;
+  const folded = (value: string): string =>
+    columns === undefined ? value : fold(value, columns - start).replaceAll('\n', `\n${' '.repeat(start)}`);
   return `${fields
-    .map(([name, value]) => `${style.bold(`${name}:`)}${' '.repeat(width - name.length)}${printable(value)}`)
+    .map(
+      ([name, value]) =>
+        `${style.bold(`${name}:`)}${' '.repeat(start - name.length - 1)}${folded(printable(value))}`,
+    )
     .join('\n')}\n`;
 }
 
@@ -106,6 +129,8 @@ export interface Output {
   readonly style: Style;
   /** Width to fold human text to. */
   readonly width: number;
+  /** Of the terminal; undefined: a pipe, in which nothing is folded or cut. */
+  readonly columns: number | undefined;
   /** A list: a table for people, an array for machines. */
   table<Row>(rows: readonly Row[], columns: readonly Column<Row>[], none: string): Promise<void>;
   /** One thing: lines for people, an object for machines. */
@@ -129,6 +154,7 @@ export function createOutput(terminal: Terminal, format: Format, style: Style): 
     format,
     style,
     width: Math.min(terminal.columns ?? 80, 100),
+    columns: terminal.columns,
     async table(rows, columns, none) {
       if (format !== 'table') return machine(rows);
       if (rows.length === 0) return terminal.note(none);
@@ -136,14 +162,14 @@ export function createOutput(terminal: Terminal, format: Format, style: Style): 
     },
     async fields(value, fields) {
       if (format !== 'table') return machine(value);
-      terminal.data(renderFields(fields, style));
+      terminal.data(renderFields(fields, terminal.columns, style));
     },
     async either(value, text) {
       if (format !== 'table') return machine(value);
       terminal.data(text());
     },
     renderTable: (rows, columns) => renderTable(rows, columns, terminal.columns, style),
-    renderFields: (fields) => renderFields(fields, style),
+    renderFields: (fields) => renderFields(fields, terminal.columns, style),
     async line(value, text) {
       if (format === 'json') return terminal.data(`${JSON.stringify(value)}\n`);
       if (format === 'table') return terminal.data(text());

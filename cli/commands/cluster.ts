@@ -2,7 +2,7 @@ import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
 import { ago } from '../duration.ts';
 import { asRow, isRow, type Row, show, showTime, textOf } from '../fields.ts';
-import type { Column } from '../output.ts';
+import { type Column, fold } from '../output.ts';
 import { printable } from '../terminal.ts';
 import { paintState } from './peers.ts';
 
@@ -52,7 +52,10 @@ export const status: Run = async (context) => {
         ? []
         : [
             '\n',
-            ...conditions.map((row) => `${show(row, 'severity')}: ${printable(show(row, 'text'))}\n`),
+            ...conditions.map(
+              (row) =>
+                `${fold(printable(`${show(row, 'severity')}: ${show(row, 'text')}`), context.output.width)}\n`,
+            ),
             "'arctic doctor' says what to do.\n",
           ]),
     ].join(''),

@@ -60,7 +60,10 @@ export const add: Run = async (context, input) => {
   const client = await context.client();
   const service = await serviceId(input.requiredText('service'), client);
   const answer = asRow(await client.post(pathOf(service), { body: { routes: [rule] } }), 'routes add');
-  await context.output.either(answer, () => `Route ${show(answer, 'route_ids')} added to ${service}.\n`);
+  await context.output.either(
+    answer,
+    () => `Route ${show(answer, 'route_ids')} added to service ${input.requiredText('service')}.\n`,
+  );
   return EXIT.success;
 };
 

@@ -5,7 +5,7 @@ import { usageFailure } from '../failure.ts';
 import { asRow, isRow, type Row, show, showTime, yesNo } from '../fields.ts';
 import type { Input } from '../input.ts';
 import { rememberNames } from '../known-names.ts';
-import type { Column, Output } from '../output.ts';
+import { type Column, fold, type Output } from '../output.ts';
 import { peerId, peerNames, serviceId } from '../resolve.ts';
 import { overallStatus, paintStatus, readStatus } from '../service-status.ts';
 import { flowEffect, routeColumns } from './routes.ts';
@@ -59,6 +59,14 @@ export const list: Run = async (context, input) => {
   return EXIT.success;
 };
 
+/** ` (why)` on the line of its state where it fits, else below it. */
+function reasonText(reason: string, columns: number | undefined, before: number): string {
+  if (reason === '') return '';
+  const text = `(${reason})`;
+  if (columns === undefined || before + text.length + 5 <= columns) return ` ${text}`;
+  return `\n${fold(text, columns, '    ')}`;
+}
+
 /** Settings, what the agent made of them, one line a reconciler, and the routes. */
 function describe(row: Row, names: Names, output: Output): string {
   const withName = (field: string) => {
@@ -89,7 +97,7 @@ function describe(row: Row, names: Names, output: Output): string {
   const status = readStatus(row['status']);
   const lines = status.map(
     ({ reconciler, state, reason }) =>
-      `  ${reconciler}: ${paintStatus(state, output.style)}${reason === '' ? '' : ` (${reason})`}\n`,
+      `  ${reconciler}: ${paintStatus(state, output.style)}${reasonText(reason, output.columns, reconciler.length + state.length)}\n`,
   );
   const routes = Array.isArray(row['routes']) ? row['routes'].filter(isRow) : [];
   return [

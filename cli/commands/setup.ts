@@ -11,8 +11,8 @@ import { report } from '../doctor/report.ts';
 import { createExchange } from '../exchange.ts';
 import { configurationFailure, Failure, usageFailure } from '../failure.ts';
 import { type Row, show } from '../fields.ts';
-import { fold } from '../help.ts';
 import type { Input } from '../input.ts';
+import { fold } from '../output.ts';
 import { type Answers, clusterYaml, equivalentCommands, planLines } from '../setup/answers.ts';
 import { createAsker, interrupted } from '../setup/ask.ts';
 import {

@@ -129,9 +129,7 @@ export async function askAgent(
             failed: readStatus(row['status'])
               .filter(({ state }) => state === 'failed')
               .map(({ reconciler, reason }) => ({ reconciler, reason: reason || 'no reason given' })),
-            waiting: readStatus(row['status'])
-              .filter(({ state, reason }) => state === 'pending' && reason !== '')
-              .map(({ reconciler, reason }) => ({ reconciler, reason })),
+            tunnel: readStatus(row['status']).find(({ reconciler }) => reconciler === 'iptun')?.reason,
           })),
         }),
     ...(reconcilers === undefined

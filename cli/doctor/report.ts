@@ -2,7 +2,7 @@ import type { Area, Finding } from '../../src/health/contract.ts';
 import { evaluate } from '../../src/health/evaluate.ts';
 import type { Facts } from '../../src/health/facts.ts';
 import { CONDITIONS } from '../../src/health/table.ts';
-import { fold } from '../help.ts';
+import { fold } from '../output.ts';
 import type { Style } from '../style.ts';
 import { printable } from '../terminal.ts';
 

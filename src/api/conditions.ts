@@ -98,11 +98,7 @@ export function factsOf(context: ApiContext): Facts {
             ? [{ reconciler: name, reason: status[name].reason ?? 'no reason given' }]
             : [],
         ),
-        waiting: RECONCILERS.flatMap((name) =>
-          status[name].state === 'pending' && status[name].reason !== null
-            ? [{ reconciler: name, reason: status[name].reason }]
-            : [],
-        ),
+        tunnel: status.iptun.reason ?? undefined,
       };
     }),
   };

@@ -162,8 +162,8 @@ export interface ServiceFacts {
   readonly limitMbps: number;
   /** Reconcilers that failed it, with the reason. */
   readonly failed: readonly { readonly reconciler: string; readonly reason: string }[];
-  /** Reconcilers that wait for something, with what for. */
-  readonly waiting: readonly { readonly reconciler: string; readonly reason: string }[];
+  /** How its IP tunnel stands, as the reconciler says it; undefined where it says nothing. */
+  readonly tunnel: string | undefined;
 }
 
 export interface DatabaseFacts {

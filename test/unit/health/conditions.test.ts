@@ -95,7 +95,7 @@ const WELL = {
       requiresInterface: false,
       limitMbps: 0,
       failed: [],
-      waiting: [],
+      tunnel: 'handshake 9 s ago, 10.0.0.2:51840, 120 B out, 240 B in, 0 lost',
     },
   ],
   database: {
@@ -206,9 +206,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
     reconcilers: [{ name: 'firewall', state: 'failed', error: 'EPERM', failures: 3 }],
   },
   'service-failed': service({ failed: [{ reconciler: 'network', reason: 'the name is taken' }] }),
-  'tunnel-without-handshake': service({
-    waiting: [{ reconciler: 'iptun', reason: 'waiting for a handshake' }],
-  }),
+  'tunnel-one-way': service({ tunnel: 'handshake 9 s ago, 10.0.0.2:51840, 840 B out, 0 B in, 0 lost' }),
   'service-without-route': service({ routes: 0 }),
   'service-elsewhere': service({ fromHere: false }),
   'service-limited': service({ limitMbps: 10 }),
