@@ -10,6 +10,7 @@ import type { Input } from '../input.ts';
 import { rememberNames } from '../known-names.ts';
 import { type Coordinator, clientOf } from './coordinator.ts';
 import { type Credentials, writeCredentials } from './credentials-file.ts';
+import { freeOwnLock } from './lease.ts';
 import { reportPlan, reportRun, runSurroundings } from './outcome.ts';
 import { renderPlan } from './plan-text.ts';
 import { checkFeasible, type Prepared, prepare } from './prepare.ts';
@@ -46,6 +47,8 @@ async function applyPrepared(context: Context, input: Input, prepared: Prepared)
     const same = `No changes: the cluster is as ${path} says.\n`;
     await reportPlan(context, plan, same, { clusterId, dryRun });
     showWarnings(context, input, plan.warnings);
+    // A run that was killed after its last change left only its lock.
+    if (!dryRun && coordinator.kind === 'member') await freeOwnLock(lockDeps(context, coordinator.client));
     if (!dryRun && coordinator.kind === 'member' && input.flag('save-config'))
       await remember(context, input, coordinator.client, coordinator.base, prepared.credentials);
     return EXIT.success;
@@ -99,6 +102,13 @@ async function applyPrepared(context: Context, input: Input, prepared: Prepared)
     seconds: (context.clock.monotonic() - began) / 1_000,
   });
 }
+
+const lockDeps = (context: Context, client: Client) => ({
+  client,
+  clock: context.clock,
+  configPath: context.configPath,
+  note: (text: string) => context.terminal.note(text),
+});
 
 interface Started {
   readonly client: Client;

@@ -5,6 +5,7 @@ import { Failure } from '../failure.ts';
 import { asRow, isRow, type Row, show, textOf } from '../fields.ts';
 import { type ReconcilerStatus, readStatus } from '../service-status.ts';
 import type { MemberState } from './cluster-state.ts';
+import { patiently } from './patience.ts';
 
 /** Where a peer stands with the changes of a run. */
 export interface PeerProgress {
@@ -53,7 +54,7 @@ const configOf = (row: Row): string => {
 /** Waits until every peer has received the changes and each of its reconcilers has applied them. */
 export async function awaitApplied(request: AwaitRequest, deps: AwaitDeps): Promise<readonly PeerProgress[]> {
   const { client, clock, progress } = deps;
-  const wanted = await services(client, undefined, request.touched);
+  const wanted = await patiently(clock, () => services(client, undefined, request.touched));
   const began = clock.monotonic();
   const watchers = request.peers.map((member) => createWatcher(member, wanted, request.touched, deps));
   let shown = '';

@@ -80,6 +80,7 @@ export function readService(row: Row, names: ReadonlyMap<string, string>): Servi
     interface_ipv4: cidrOf(row, 'desired_ipv4_cidr'),
     interface_ipv6: cidrOf(row, 'desired_ipv6_cidr'),
     bandwidth_limit_mbps: Number(row['bandwidth_limit_mbps'] ?? 0),
+    on_failure: row['on_failure'] === 'reject' ? 'reject' : 'direct',
     routes: routes.map((route) => ({
       id: Number(route['id']),
       priority: Number(route['priority']),

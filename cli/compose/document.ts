@@ -2,7 +2,7 @@ import { parseDocument } from 'yaml';
 import type { Fault, Range, Source } from './diagnostic.ts';
 import type { Variables } from './interpolation.ts';
 import { MOST_FAULTS, type Placed, Reader } from './reader.ts';
-import type { ApiAccess } from './spec.ts';
+import type { ApiAccess, OnFailure } from './spec.ts';
 
 /** A compose file as it is written: every value with its place, nothing filled in. */
 export interface ParsedFile {
@@ -29,6 +29,7 @@ export interface ParsedService {
   readonly interface_ipv4: Placed<string> | undefined;
   readonly interface_ipv6: Placed<string> | undefined;
   readonly bandwidth_limit_mbps: number;
+  readonly on_failure: OnFailure;
   readonly routes: readonly ParsedRoute[];
 }
 
@@ -49,6 +50,7 @@ export const SERVICE_KEYS = [
   'fully_transparent',
   'interface',
   'qos',
+  'on_failure',
   'routes',
 ] as const;
 export const INTERFACE_KEYS = ['enabled', 'ipv4', 'ipv6'] as const;
@@ -207,6 +209,7 @@ function readService(reader: Reader, node: YamlNode, at: Range, what: string): P
   const transport = reader.choice(mapping, 'transport_type', what, ['tcp', 'kcp']);
   const transparent = reader.boolean(mapping, 'fully_transparent', what);
   const own = readInterface(reader, mapping, what);
+  const onFailure = reader.choice(mapping, 'on_failure', what, ['direct', 'reject']);
   const limit = readLimit(reader, mapping, what);
   const routes = reader
     .list(mapping.entries.get('routes'), `${what}.routes`)
@@ -222,6 +225,7 @@ function readService(reader: Reader, node: YamlNode, at: Range, what: string): P
     fully_transparent: transparent ?? { value: false, at: otherwise },
     ...own,
     bandwidth_limit_mbps: limit,
+    on_failure: onFailure?.value ?? 'direct',
     routes,
   };
 }

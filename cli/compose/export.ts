@@ -82,6 +82,7 @@ const serviceData = (service: ServiceSpec) => ({
   ...(service.bandwidth_limit_mbps > 0
     ? { qos: { bandwidth_limit_mbps: service.bandwidth_limit_mbps } }
     : {}),
+  ...(service.on_failure === 'reject' ? { on_failure: service.on_failure } : {}),
   ...(service.routes.length > 0 ? { routes: service.routes.map(routeData) } : {}),
 });
 

@@ -108,8 +108,10 @@ export async function takeLease(request: LeaseRequest, deps: LeaseDeps): Promise
     },
     fence: () => fence,
     async release() {
-      await client.delete('/v1/cluster/lock', {
+      // Gone is what is wanted: the answer to the first try may have been lost.
+      await client.call('DELETE', '/v1/cluster/lock', {
         headers: { ...headers, 'x-arctic-fence': String(fence) },
+        accept: [404],
       });
       record.remove(runId);
     },
@@ -223,6 +225,11 @@ function isAlive({ pid, host }: RunRecord): boolean {
   } catch (error) {
     return errorCode(error) === 'EPERM';
   }
+}
+
+/** The same for a command that finds nothing left to do. A lock that cannot be looked at ends by itself. */
+export async function freeOwnLock(deps: LeaseDeps): Promise<void> {
+  await breakOwn(deps, recordOf(deps.configPath)).catch(() => false);
 }
 
 /** Frees the lock where a run of this operator left it that is dead; a change it sent late is refused by its fence. */

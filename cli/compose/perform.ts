@@ -1,12 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../../events/clock.ts';
 import { EXIT } from '../../events/errors.ts';
-import type { CallOptions, Client } from '../client.ts';
+import type { Client } from '../client.ts';
 import { Failure, Refusal } from '../failure.ts';
 import { asRow, isRow, type Row, show } from '../fields.ts';
 import type { ClusterState } from './cluster-state.ts';
 import type { Contacts } from './contact.ts';
 import type { Lease } from './lease.ts';
+import { patiently } from './patience.ts';
 import { type PeerSpec, type RouteSpec, SERVICE_FIELDS, type ServiceSettings } from './spec.ts';
 import type { ChangeStep, Step } from './steps.ts';
 
@@ -43,16 +43,6 @@ interface PerformerDeps {
   readonly note: (text: string) => void;
 }
 
-/** An agent that systemd starts again is back well within this. */
-const PATIENCE_MS = 30_000;
-const RETRY_MS = 500;
-
-/** Nothing answered, or the agent is not ready to write: the same change may be sent again under its key. */
-const isTransient = (error: unknown): boolean =>
-  error instanceof Refusal
-    ? error.code === 'UNAVAILABLE'
-    : error instanceof Failure && error.exit === EXIT.connection;
-
 /**
  * Every change carries the run's id (its correlation in the log), the fence of the lock, and a key under which the agent
  * makes it once however often it is sent; so a change whose answer was lost is sent again until the agent is back.
@@ -67,19 +57,10 @@ export function createPerformer(options: PerformerOptions, deps: PerformerDeps):
   const send = async (method: 'POST' | 'PUT', path: string, body: unknown): Promise<unknown> => {
     sent += 1;
     const key = `${runId}-${sent}`;
-    const limit = clock.monotonic() + PATIENCE_MS;
-    for (;;) {
-      try {
-        const how: CallOptions = {
-          headers: { ...(await lease.headers()), 'idempotency-key': key },
-          body,
-        };
-        return (await client.call(method, path, how)).body;
-      } catch (error) {
-        if (!isTransient(error) || clock.monotonic() > limit) throw error;
-        await sleep(RETRY_MS);
-      }
-    }
+    return patiently(clock, async () => {
+      const headers = { ...(await lease.headers()), 'idempotency-key': key };
+      return (await client.call(method, path, { headers, body })).body;
+    });
   };
 
   const peerId = (name: string): string => {

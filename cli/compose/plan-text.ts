@@ -95,7 +95,7 @@ const changedField = ({ label, before, after }: FieldChange): Line => [
 function newService(service: ServiceSpec): readonly Line[] {
   const rows = SERVICE_FIELDS.flatMap(({ field, label }): readonly (readonly [string, Value])[] => {
     const value = service[field];
-    const silent = field === 'name' || value === false || value === null || value === 0;
+    const silent = field === 'name' || value === false || value === null || value === 0 || value === 'direct';
     return silent ? [] : [[label, value]];
   });
   return [...aligned('+', rows), ...cutRoutes(service.routes.map((route) => ['+', addedRoute(route)]))];

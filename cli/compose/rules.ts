@@ -143,6 +143,7 @@ function checkSettings(service: ParsedService, refuse: Refuse): ServiceSpec {
     interface_ipv4: ipv4,
     interface_ipv6: ipv6,
     bandwidth_limit_mbps: service.bandwidth_limit_mbps,
+    on_failure: service.on_failure,
     routes: checkRoutes(service.routes, refuse),
   };
 }

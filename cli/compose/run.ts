@@ -5,7 +5,8 @@ import type { Row } from '../fields.ts';
 import { awaitApplied, type PeerProgress } from './await-applied.ts';
 import { type ClusterState, type MemberState, readState } from './cluster-state.ts';
 import type { Contacts } from './contact.ts';
-import { type Lease, takeLease } from './lease.ts';
+import { takeLease } from './lease.ts';
+import { patiently } from './patience.ts';
 import { createPerformer, type Performer, stepAtFault } from './perform.ts';
 import type { Plan } from './plan.ts';
 import { type ChangeStep, describeStep, type Step, stepsOf, transactionsOf } from './steps.ts';
@@ -79,7 +80,7 @@ export async function carryOut(request: RunRequest, deps: RunDeps): Promise<RunO
   try {
     failure = await performAll(stepsOf(request.plan, request.host).filter(isArrival), before, outcomes);
     if (failure === undefined) {
-      const arrived = await readCluster(client);
+      const arrived = await readPatiently();
       const plan = request.replan(arrived);
       const steps = stepsOf(plan, request.host).filter((step) => !isArrival(step));
       const closing = steps.filter((step) => step.kind === 'close api');
@@ -90,16 +91,21 @@ export async function carryOut(request: RunRequest, deps: RunDeps): Promise<RunO
       );
       // Asked while everybody can still be asked.
       if (failure === undefined) peers = await settle(plan, arrived);
-      if (failure === undefined) failure = await performAll(closing, await readCluster(client), outcomes);
+      if (failure === undefined) failure = await performAll(closing, await readPatiently(), outcomes);
     }
   } catch (error) {
     failure ??= toFailure(error);
   } finally {
-    await lease.release().catch((error: unknown) => {
+    const giveBack = () => lease.release();
+    await (failure === undefined ? patiently(clock, giveBack) : giveBack()).catch((error: unknown) => {
       note(`Note: the cluster lock could not be given back (${toFailure(error).message}) It ends by itself.`);
     });
   }
   return { steps: outcomes, failure, peers };
+
+  function readPatiently(): Promise<ClusterState> {
+    return patiently(clock, () => readCluster(client));
+  }
 
   async function performAll(
     steps: readonly Step[],
@@ -152,18 +158,16 @@ export async function carryOut(request: RunRequest, deps: RunDeps): Promise<RunO
   }
 
   async function settle(plan: Plan, arrived: ClusterState): Promise<readonly PeerProgress[]> {
-    const now = await readCluster(client);
+    const now = await readPatiently();
     const { touchedPeers, touchedServices } = touchedBy([request.plan, plan], arrived, now);
     const asked = touchedPeers.filter((member) => !member.unreachable);
     if (asked.length === 0) return [];
     return awaitApplied(
       { peers: asked, touched: touchedServices },
-      { client, clock, progress: deps.progress, keepLease: () => keep(lease) },
+      { client, clock, progress: deps.progress, keepLease: () => patiently(clock, () => lease.headers()) },
     );
   }
 }
-
-const keep = async (lease: Lease): Promise<unknown> => lease.headers();
 
 /** Which peers and services a plan has touched: both ends of a service, before and after. */
 function touchedBy(plans: readonly Plan[], before: ClusterState, now: ClusterState) {

@@ -54,6 +54,12 @@ const Service = Type.Object(
         strict,
       ),
     ),
+    on_failure: Type.Optional(
+      orVariable(
+        Type.Union([Type.Literal('direct'), Type.Literal('reject')]),
+        'New connections while no agent takes them: sent on directly (the default), or refused.',
+      ),
+    ),
     routes: Type.Optional(Type.Array(Route)),
   },
   {

@@ -15,6 +15,9 @@ export interface PeerSpec {
   readonly api_access: ApiAccess;
 }
 
+/** What becomes of new connections while no agent takes them. */
+export type OnFailure = 'direct' | 'reject';
+
 export type ApiAccess = 'open' | 'internal';
 
 export interface ServiceSettings {
@@ -28,6 +31,7 @@ export interface ServiceSettings {
   readonly interface_ipv4: Cidr | null;
   readonly interface_ipv6: Cidr | null;
   readonly bandwidth_limit_mbps: number;
+  readonly on_failure: OnFailure;
 }
 
 export interface ServiceSpec extends ServiceSettings {
@@ -51,6 +55,7 @@ export const SERVICE_FIELDS = [
   { field: 'interface_ipv4', label: 'interface.ipv4', api: 'desired_ipv4_cidr' },
   { field: 'interface_ipv6', label: 'interface.ipv6', api: 'desired_ipv6_cidr' },
   { field: 'bandwidth_limit_mbps', label: 'qos.bandwidth_limit_mbps', api: 'bandwidth_limit_mbps' },
+  { field: 'on_failure', label: 'on_failure', api: 'on_failure' },
 ] as const satisfies readonly {
   readonly field: keyof ServiceSettings;
   readonly label: string;

@@ -82,6 +82,7 @@ const serviceBody = fc.record({
   ipv4: address('10.1.0.5/24', '10.1.0.6/24'),
   ipv6: address('2001:db8:1::5/64', '2001:db8:1::6/64'),
   bandwidth_limit_mbps: fc.constantFrom(0, 0.5, 50, 1_000_000),
+  on_failure: fc.constantFrom('direct' as const, 'reject' as const),
   routes: fc.uniqueArray(route, { maxLength: 5, selector: routeKey }),
 });
 

@@ -331,6 +331,7 @@ t.test('the past is taken back for what a change touched, and for nothing else',
           desired_ipv6_cidr: one.interface_ipv6,
           fully_transparent: one.fully_transparent,
           bandwidth_limit_mbps: one.bandwidth_limit_mbps,
+          on_failure: one.on_failure,
         })),
         routes: past.services.flatMap((one) => one.routes.map((route) => ({ ...route, service_id: one.id }))),
       };
