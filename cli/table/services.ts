@@ -187,6 +187,7 @@ export const SERVICES: Group = {
         { line: 'arctic services top', says: 'watch until interrupted' },
         { line: 'arctic services top --once --json', says: 'rates of two seconds, for a script' },
       ],
+      json: { schema: async () => (await import('../json/traffic.ts')).TRAFFIC },
       load: async () => (await import('../commands/traffic.ts')).top,
     },
     {
@@ -200,6 +201,7 @@ export const SERVICES: Group = {
         { line: 'arctic services flows web', says: 'who is connected, where to, and how it fares' },
         { line: 'arctic services flows web --json', says: 'with every counter' },
       ],
+      json: { api: 'FlowNow', list: true },
       load: async () => (await import('../commands/traffic.ts')).flows,
     },
     {

@@ -2,7 +2,10 @@
 import type { TSchema } from 'typebox';
 import type { JsonOutput } from '../../cli/json-output.ts';
 import { GROUPS } from '../../cli/table.ts';
-import * as apiSchemas from '../../src/api/schemas.ts';
+import * as resourceSchemas from '../../src/api/schemas.ts';
+import { FlowNow } from '../../src/api/traffic.ts';
+
+const apiSchemas = { ...resourceSchemas, FlowNow };
 
 /** JSON Schema as plain data. */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -11,8 +14,7 @@ const plain = (schema: TSchema): Schema => JSON.parse(JSON.stringify(schema)) as
 
 function apiSchema(name: string): Schema {
   const found = Object.entries(apiSchemas).find(([one]) => one === name)?.[1];
-  if (found === undefined || typeof found !== 'object')
-    throw new Error(`src/api/schemas.ts has no schema ${name}`);
+  if (found === undefined || typeof found !== 'object') throw new Error(`the API has no schema ${name}`);
   return plain(found as TSchema);
 }
 

@@ -88,7 +88,7 @@ const Traffic = Type.Object(
 
 const End = Type.Object({ address: Type.String(), port: Type.Integer() }, strict);
 
-const FlowNow = Type.Object(
+export const FlowNow = Type.Object(
   {
     side: Side,
     client: End,

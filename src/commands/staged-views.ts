@@ -47,28 +47,53 @@ const UNWRITTEN = { created_at: '', created_hlc: '' as Hlc, version: 0 } as cons
 export function stageViews(base: Views): StagedViews {
   const services = overlay<ServiceId, ServiceView>(base.services);
   const peers = overlay<PeerId, PeerView>(base.peers);
-  /** Routes of the services whose routes change, by number. */
-  const routes = new Map<ServiceId, Map<number, RouteView>>();
+  /** Routes that change, by service and number; undefined: deleted. */
+  const routes = new Map<ServiceId, Map<number, RouteView | undefined>>();
   const next = new Map<ServiceId, number>();
   const added = new Map<RouteKey, number>();
 
   const isLive = (service: ServiceId): boolean => services.get(service) !== undefined;
-  const stagedRoutes = (service: ServiceId): Map<number, RouteView> => {
-    const staged =
-      routes.get(service) ?? new Map(base.routes.ofService(service).map((route) => [route.id, route]));
+  const stagedRoutes = (service: ServiceId): Map<number, RouteView | undefined> => {
+    const staged = routes.get(service) ?? new Map<number, RouteView | undefined>();
     routes.set(service, staged);
     return staged;
   };
-  const ofService = (service: ServiceId): readonly RouteView[] => {
+  function* eachOf(service: ServiceId): Iterable<RouteView> {
+    if (!isLive(service)) return;
+    const staged = routes.get(service);
+    for (const route of base.routes.eachOf(service)) if (!staged?.has(route.id)) yield route;
+    for (const route of staged?.values() ?? []) if (route !== undefined) yield route;
+  }
+  const byNumber = (service: ServiceId, number: number): RouteView | undefined => {
+    const staged = routes.get(service);
+    if (!isLive(service)) return undefined;
+    return staged?.has(number) ? staged.get(number) : base.routes.byNumber(service, number);
+  };
+  const countOf = (service: ServiceId): number => {
+    if (!isLive(service)) return 0;
+    let count = base.routes.countOf(service);
+    for (const [number, route] of routes.get(service) ?? [])
+      count += Number(route !== undefined) - Number(base.routes.byNumber(service, number) !== undefined);
+    return count;
+  };
+  const withPrefixes = (
+    service: ServiceId,
+    source: string | null,
+    dest: string | null,
+  ): readonly RouteView[] => {
     if (!isLive(service)) return [];
     const staged = routes.get(service);
-    return staged === undefined ? base.routes.ofService(service) : [...staged.values()];
+    return [
+      ...base.routes.withPrefixes(service, source, dest).filter(({ id }) => !staged?.has(id)),
+      ...[...(staged?.values() ?? [])].filter(
+        (route) => route !== undefined && route.source_cidr === source && route.dest_cidr === dest,
+      ),
+    ].filter((route) => route !== undefined);
   };
   const nextNumber = (service: ServiceId): number => next.get(service) ?? base.routes.nextNumber(service);
   const byKey = (key: RouteKey): RouteView | undefined => {
     const route = base.routes.get(key);
-    if (route !== undefined && isLive(route.service_id))
-      return routes.get(route.service_id)?.get(route.id) ?? route;
+    if (route !== undefined) return byNumber(route.service_id, route.id);
     return [...routes.values()]
       .map((staged) => staged.get(added.get(key) ?? 0))
       .find((one) => one?.key === key);
@@ -95,9 +120,9 @@ export function stageViews(base: Views): StagedViews {
       staged.set(number, { ...UNWRITTEN, key, id: number, service_id: service, ...rule } as RouteView);
       return;
     }
-    const row = staged.get(base.routes.get(key)?.id ?? added.get(key) ?? 0);
+    const row = byNumber(service, base.routes.get(key)?.id ?? added.get(key) ?? 0);
     if (row === undefined) return;
-    if (event.type === 'route.deleted') staged.delete(row.id);
+    if (event.type === 'route.deleted') staged.set(row.id, undefined);
     else staged.set(row.id, { ...row, ...(event.data as Partial<RouteView>) });
   }
 
@@ -110,11 +135,14 @@ export function stageViews(base: Views): StagedViews {
       services,
       routes: {
         get: byKey,
-        byNumber: (service, number) => (isLive(service) ? stagedRoutes(service).get(number) : undefined),
-        ofService,
+        byNumber,
+        eachOf,
+        ofService: (service) => [...eachOf(service)],
+        countOf,
+        withPrefixes,
         nextNumber,
         get size() {
-          return services.list().reduce((sum, { id }) => sum + ofService(id).length, 0);
+          return services.list().reduce((sum, { id }) => sum + countOf(id), 0);
         },
       },
     },

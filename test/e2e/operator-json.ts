@@ -73,6 +73,8 @@ const SERVICES: readonly JsonRun[] = [
   { command: 'services update', argv: put('web', '--bandwidth-limit', '50') },
   { command: 'services get', argv: put('web') },
   { command: 'services list' },
+  { command: 'services top', argv: put('--interval', '1') },
+  { command: 'services flows', argv: put('web') },
 ];
 
 const COMPOSE: readonly JsonRun[] = [
