@@ -22,8 +22,8 @@ export async function readLicenseFile(context: Context, path: string): Promise<R
   let document: unknown;
   try {
     document = JSON.parse(text);
-  } catch (error) {
-    throw usageFailure(`${path} is not a license: ${error instanceof Error ? error.message : 'not JSON'}.`);
+  } catch {
+    throw usageFailure(`${path} is not a license: it is not JSON.`);
   }
   if (!isRow(document)) throw usageFailure(`${path} is not a license: it must be a JSON object.`);
   return document;

@@ -125,8 +125,11 @@ function chooseUnit(input: Input): boolean {
   return wanted ?? systemdRuns();
 }
 
+/** `* what was done`, folded under itself. */
 const note = (context: Context) => (text: string) =>
-  context.terminal.note(`${context.output.style.green('*')} ${text}`);
+  context.terminal.note(
+    `${context.output.style.green('*')} ${fold(text, context.output.width, '  ').trimStart()}`,
+  );
 
 export const setup: Run = async (context, input) => {
   const read = readAgentSettings(context.env);

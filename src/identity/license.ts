@@ -127,11 +127,9 @@ export function parseLicense(text: string, path: string): unknown {
   }
   try {
     return JSON.parse(text);
-  } catch (error) {
-    throw new ArcticError(
-      'LICENSE_INVALID',
-      `${path} is not a license: ${error instanceof Error ? error.message : 'it is not JSON'}.`,
-    );
+  } catch {
+    // The parser would quote the file, line ends and all.
+    throw new ArcticError('LICENSE_INVALID', `${path} is not a license: it is not JSON.`);
   }
 }
 

@@ -15,9 +15,8 @@ export interface Host {
   setup(...flags: string[]): Person;
 }
 
-function hostOf(t: Test, lab: Lab, name: string): Host {
+function hostOf(t: Test, lab: Lab, name: string, directory = lab.host(name).directory): Host {
   const host = lab.host(name);
-  const { directory } = host;
   const env = {
     ...operatorEnvironment(host),
     DATA_DIR: join(directory, 'data'),
@@ -38,8 +37,9 @@ function hostOf(t: Test, lab: Lab, name: string): Host {
   };
 }
 
-export async function bareHosts(t: Test): Promise<{ lab: Lab; entry: Host; exit: Host }> {
+/** @param place directory of the entry's files, instead of one in the lab's own */
+export async function bareHosts(t: Test, place?: string): Promise<{ lab: Lab; entry: Host; exit: Host }> {
   const lab = await createLab();
   t.teardown(() => lab.destroy());
-  return { lab, entry: hostOf(t, lab, 'entry'), exit: hostOf(t, lab, 'exit') };
+  return { lab, entry: hostOf(t, lab, 'entry', place), exit: hostOf(t, lab, 'exit') };
 }

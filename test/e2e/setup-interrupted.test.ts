@@ -4,7 +4,16 @@
  *
  * ARCTIC_WRITE_SCREENS=1 writes the screens of fixtures/screens/ anew.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,22 +42,25 @@ interface Question {
   readonly act: (person: Person) => void;
   /** Where a setup that was interrupted here begins again; here, unless said: one answer may take two questions. */
   readonly again?: number;
+  /** Compared when it is the first thing asked: before, the screen tells what was done, with the numbers of processes. */
+  readonly resumed?: true;
 }
 
-/** What differs from one machine to the next. The text keeps its place: what follows on the line moves with it. */
-const settled = (screen: string, directory: string): string =>
+/** What differs from one run to the next, cell for cell: what takes its place is as long. */
+const settled = (screen: string, place: string): string =>
   screen
-    .replaceAll(directory, '{directory}')
-    .replaceAll(hostname().split('.')[0] ?? 'peer', '{host}')
-    .replace(/\d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC/g, '{time} UTC')
+    .replaceAll(place, '#'.repeat(place.length))
+    .replace(/\d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC/g, '####-##-## ##:## UTC')
+    // Which areas are well, and what the host is called, is up to the machine.
     .replace(/^Host: [\s\S]*?(?=^(\? |\* |Going on))/m, 'Host: {areas}\n')
+    .replace(`(${hostname().split('.')[0] ?? 'peer'})`, '({host})')
     .trimEnd();
 
-function compare(t: Test, name: string, person: Person, directory: string): void {
+function compare(t: Test, name: string, person: Person, place: string): void {
   const shown = person.screen().split('\n');
   t.ok(shown.length <= LINES && shown.every((line) => line.length <= COLUMNS), `${name} fits 80x24`);
   const path = join(SCREENS, `${name}.txt`);
-  const screen = `${settled(person.screen(), directory)}\n`;
+  const screen = `${settled(person.screen(), place)}\n`;
   if (process.env['ARCTIC_WRITE_SCREENS'] === '1') {
     mkdirSync(SCREENS, { recursive: true });
     writeFileSync(path, screen);
@@ -57,7 +69,10 @@ function compare(t: Test, name: string, person: Person, directory: string): void
 }
 
 t.test('at every question: its screen, a wrong answer, Ctrl-C, and on from there', async (t) => {
-  const { lab, entry, exit } = await bareHosts(t);
+  // Of one length on every machine, so that lines end where they ended when the screens were written.
+  const place = mkdtempSync('/tmp/as-');
+  t.teardown(() => rmSync(place, { recursive: true, force: true }));
+  const { lab, entry, exit } = await bareHosts(t, place);
   lab.spawn('server', [
     process.execPath,
     '-e',
@@ -65,7 +80,8 @@ t.test('at every question: its screen, a wrong answer, Ctrl-C, and on from there
   ]);
   const issuer = createIssuer(join(lab.directory, 'issuer'));
   const license = join(entry.directory, 'license.json');
-  const root = join(lab.directory, 'issuer', 'root.pub');
+  const root = join(place, 'root-of-issuer.pub');
+  copyFileSync(join(lab.directory, 'issuer', 'root.pub'), root);
   writeFileSync(license, JSON.stringify(issuer.issue({ customer: 'cust_acme' })));
   const junk = join(entry.directory, 'junk.json');
   writeFileSync(junk, '{"a":1}');
@@ -93,7 +109,7 @@ t.test('at every question: its screen, a wrong answer, Ctrl-C, and on from there
     {
       screen: '03-public-root',
       asks: /\? Public root of its issuer/,
-      wrong: [[license, /must hold one Ed25519 public key/]],
+      wrong: [[license, /one Ed25519 public key in base64/]],
       act: typing(root),
       again: 0,
     },
@@ -116,7 +132,7 @@ t.test('at every question: its screen, a wrong answer, Ctrl-C, and on from there
       again: 5,
     },
     { screen: '08-go-ahead', asks: /Go ahead\? \(Y\/n\)/, act: enter },
-    { screen: '09-service', asks: /\? Make a first service/, act: enter },
+    { screen: '09-service', asks: /\? Make a first service/, act: enter, resumed: true },
     {
       screen: '10-network',
       asks: /\? Network behind exit/,
@@ -131,23 +147,24 @@ t.test('at every question: its screen, a wrong answer, Ctrl-C, and on from there
       screen: '11-prove',
       asks: /\? Prove it with a connection/,
       wrong: [
-        ['10.91.3.2', /! .*ADDRESS:PORT/],
-        ['10.99.0.1:80', /! .*10\.91\.3\.0\/24/],
+        ['10.91.3.2', /! An IP address and a port, such as/],
+        ['10.99.0.1:80', /! 10\.99\.0\.1 is not in 10\.91\.3\.0\/24/],
       ],
       act: typing(`10.91.3.2:${PORT}`),
     },
   ];
 
   let from = 0;
-  for (const [index, { screen, asks, wrong = [], again }] of questions.entries()) {
+  for (const [index, { screen, asks, wrong = [], again, resumed }] of questions.entries()) {
     const person = entry.setup();
     for (const before of questions.slice(from, index)) {
       await person.sees(before.asks);
+      if (before.resumed) compare(t, before.screen, person, place);
       before.act(person);
     }
     const shown = await person.sees(asks);
     for (const earlier of questions.slice(0, from)) t.notMatch(shown, earlier.asks, 'not asked twice');
-    compare(t, screen, person, lab.directory);
+    if (!resumed) compare(t, screen, person, place);
     for (const [text, says] of wrong) {
       person.press('erase');
       person.type(text);
@@ -183,10 +200,9 @@ t.test('a license that is pasted, after something that is none', async (t) => {
   person.press('down', 'enter');
   await person.sees(/\? Paste the license, then an empty line:/);
   person.type('this is no license\n\n');
-  await person.sees(/\? That is not it: .*Paste the license/s);
+  await person.sees(/\? That is not it: it is not a license: it is not JSON\. Paste the license/);
   person.type(`${JSON.stringify(issuer.issue(), null, 2)}\n`);
   await person.sees(/\? Name of this peer/);
-  compare(t, 'pasted', person, lab.directory);
   t.equal(statSync(join(entry.configDir, 'license.json')).mode & 0o777, 0o600);
   person.press('interrupt');
   t.equal(await person.leaves(), 1);
