@@ -1,9 +1,5 @@
-import canonicalize from 'canonicalize';
 import type { ArcticEvent } from './envelope.ts';
 import { ArcticError } from './errors.ts';
-
-/** The package is CommonJS whose export is the function itself; its types claim a `default` inside. */
-const serialize = canonicalize as unknown as (value: unknown) => string | undefined;
 
 /** Deeper than any event; bounds the stack a hostile document can use. */
 const MAX_DEPTH = 32;
@@ -13,14 +9,62 @@ const MAX_DEPTH = 32;
  * instances, functions, bigint) is refused with INVALID_REQUEST and a pointer to it instead of being bent into one.
  */
 export function canonicalJson(value: unknown): string {
+  const text = written(value, 0);
+  if (text !== undefined) return text;
+  // Only now is it worth knowing where.
   assertJson(value, '', 0);
-  const text = serialize(value);
-  if (text === undefined) throw refusal('', 'has no JSON form');
-  return text;
+  throw refusal('', 'has no JSON form');
 }
 
-/** True when the text has no unpaired surrogate (String.prototype.isWellFormed is ES2024). */
-const wellFormed = (text: string): boolean => !/\p{Surrogate}/u.test(text);
+/** In one walk, for an append cannot afford two; undefined for what `assertJson` refuses. */
+function written(value: unknown, depth: number): string | undefined {
+  switch (typeof value) {
+    case 'string':
+      return wellFormed(value) ? JSON.stringify(value) : undefined;
+    case 'number':
+      return Number.isFinite(value) ? JSON.stringify(value) : undefined;
+    case 'boolean':
+      return value ? 'true' : 'false';
+    case 'object':
+      if (value === null) return 'null';
+      if (depth >= MAX_DEPTH) return undefined;
+      return Array.isArray(value) ? writtenList(value, depth + 1) : writtenObject(value, depth + 1);
+    default:
+      return undefined;
+  }
+}
+
+function writtenList(list: readonly unknown[], depth: number): string | undefined {
+  let text = '';
+  for (let i = 0; i < list.length; i += 1) {
+    const item = written(list[i], depth);
+    if (item === undefined) return undefined;
+    text += i === 0 ? item : `,${item}`;
+  }
+  return `[${text}]`;
+}
+
+function writtenObject(object: object, depth: number): string | undefined {
+  const prototype = Object.getPrototypeOf(object);
+  if (prototype !== Object.prototype && prototype !== null) return undefined;
+  const fields = object as Readonly<Record<string, unknown>>;
+  let text = '';
+  // Sorted by UTF-16 code units, as RFC 8785 (3.2.3) wants it.
+  for (const key of Object.keys(object).sort()) {
+    const item = fields[key];
+    if (item === undefined) continue;
+    const value = wellFormed(key) ? written(item, depth) : undefined;
+    if (value === undefined) return undefined;
+    text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${value}`;
+  }
+  return `{${text}}`;
+}
+
+/**
+ * True when the text has no unpaired surrogate (String.prototype.isWellFormed is ES2024). The first pattern, which has most
+ * texts pass, costs a tenth of the second.
+ */
+const wellFormed = (text: string): boolean => !/[\ud800-\udfff]/.test(text) || !/\p{Surrogate}/u.test(text);
 
 function assertJson(value: unknown, pointer: string, depth: number): void {
   switch (typeof value) {
@@ -46,11 +90,11 @@ function assertJson(value: unknown, pointer: string, depth: number): void {
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) throw refusal(pointer, 'is not a plain object');
   for (const [key, item] of Object.entries(value)) {
-    // An absent optional field; canonicalize leaves it out too.
+    // An absent optional field.
     if (item === undefined) continue;
     const at = `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`;
     if (!wellFormed(key)) throw refusal(at, 'has an unpaired surrogate in its name');
-    // canonicalize would call it; JSON data has no behaviour.
+    // JSON data has no behaviour.
     if (typeof item === 'function') throw refusal(at, 'is a function, which JSON cannot carry');
     assertJson(item, at, depth + 1);
   }

@@ -1,8 +1,9 @@
 import type { PeerId } from './brand.ts';
 import type { CheckpointStore, StoredCheckpoint } from './log-contract.ts';
 import { damaged } from './log-errors.ts';
+import { lookUp } from './log-keys.ts';
 import type { RowQueries } from './log-read.ts';
-import { COLUMNS, type EventRow, isIntact } from './log-rows.ts';
+import { isIntact } from './log-rows.ts';
 
 /** Kept of each origin. One proves all before it; a few more show when what was lost. */
 export const CHECKPOINTS_KEPT = 8;
@@ -38,9 +39,17 @@ export function createCheckpointReads(queries: RowQueries, path: string): Checkp
       read('WHERE origin = ? AND size <= ? ORDER BY size DESC LIMIT 1', origin, upTo)[0],
     all: () => (exists() ? read('ORDER BY origin, size') : []),
     *hashes(origin, after, until) {
-      const sql = `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = 'config' AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
       for (let at = after; at < until; ) {
-        const rows = queries.all<EventRow>(sql, origin, at, until, PAGE);
+        const rows = lookUp(queries, {
+          terms: [
+            ['origin', '= ?', origin],
+            ['stream', '= ?', 'config'],
+            ['seq', '> ?', at],
+            ['seq', '<= ?', until],
+          ],
+          order: 'seq',
+          limit: PAGE,
+        });
         if (rows.length === 0) throw damaged(path, `event ${at + 1} of ${origin} is missing`);
         for (const row of rows) {
           // A damaged row must not become a signed accusation.

@@ -3,6 +3,7 @@ import type { EventId, Hlc, PeerId, Position } from './brand.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
+import { countOf, type KeyTerm, lookUp } from './log-keys.ts';
 import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
 
 /**
@@ -47,12 +48,6 @@ export function createRowQueries(db: Database.Database, path: string): RowQuerie
   };
 }
 
-/** Without what a forked origin signed from the fork on (`peer.forked`): it counts nowhere, and so not in the views' versions. */
-const ENTITY_VERSION =
-  "SELECT count(*) FROM events AS e WHERE entity = ? AND stream = 'config' AND NOT EXISTS (" +
-  "SELECT 1 FROM events AS f WHERE f.type = 'peer.forked' AND f.entity = e.origin " +
-  "AND (f.body ->> '$.data.seq') <= e.seq)";
-
 export function createReads(queries: RowQueries, path: string): Reads {
   const decode = (row: EventRow, asWritten: boolean): AnyEvent => {
     if (!isIntact(row)) throw damaged(path, 'the stored row does not match its checksum', row[0]);
@@ -70,14 +65,18 @@ export function createReads(queries: RowQueries, path: string): Reads {
 
   function* rowPages(filter: ReadFilter, reverse: boolean): IterableIterator<readonly EventRow[]> {
     const size = filter.limit ?? PAGE_SIZE;
-    const { where, parameters, dense } = conditions(filter);
+    const { terms, also, alsoValues } = conditions(filter);
+    const dense = terms.length === 0 && also === '';
     const order = reverse ? 'position DESC' : 'position ASC';
-    const sql = `${SELECT} WHERE position > ? AND position <= ?${where} ORDER BY ${order} LIMIT ?`;
+    const sql = `${SELECT} WHERE position > ? AND position <= ?${also === '' ? '' : ` AND ${also}`} ORDER BY ${order} LIMIT ?`;
     let low: number = filter.after ?? 0;
     let high: number = filter.until ?? Number.MAX_SAFE_INTEGER;
     let begun = false;
     while (true) {
-      const rows = queries.all<EventRow>(sql, low, high, ...parameters, size);
+      const rows =
+        terms.length === 0
+          ? queries.all<EventRow>(sql, low, high, ...alsoValues, size)
+          : lookUp(queries, { terms, also, alsoValues, low, high, reverse, limit: size });
       const first = rows[0];
       const last = rows.at(-1);
       if (first === undefined || last === undefined) return;
@@ -102,6 +101,18 @@ export function createReads(queries: RowQueries, path: string): Reads {
       yield page;
     }
   }
+
+  /** Where the history of each forked origin ends. */
+  const forks = (): ReadonlyMap<string, number> => {
+    const ends = new Map<string, number>();
+    const terms: readonly KeyTerm[] = [['type', '= ?', 'peer.forked']];
+    for (const row of lookUp(queries, { terms, limit: Number.MAX_SAFE_INTEGER })) {
+      const event = decode(row, false);
+      if (event.type === 'peer.forked')
+        ends.set(event.entity, Math.min(event.data.seq, ends.get(event.entity) ?? event.data.seq));
+    }
+    return ends;
+  };
 
   const latestSnapshot = (name: string): Snapshot | undefined => {
     const row = queries.get<[Position, string, number, Buffer]>(
@@ -133,15 +144,15 @@ export function createReads(queries: RowQueries, path: string): Reads {
       return page;
     },
     get(id: EventId) {
-      const row = queries.get<EventRow>(`${SELECT} WHERE id = ? ORDER BY position LIMIT 1`, id);
+      const [row] = lookUp(queries, { terms: [['id', '= ?', id]], limit: 1 });
       return row && decode(row, false);
     },
     range(origin, fromSeq, maxEvents) {
-      const sql = `${SELECT} WHERE origin = ? AND stream = 'config' AND seq >= ? ORDER BY seq LIMIT ?`;
       const events: AnyEvent[] = [];
       let from = fromSeq;
       while (true) {
-        const rows = queries.all<EventRow>(sql, origin, from, Math.max(1, maxEvents));
+        const terms = chainTerms(origin, 'config', '>= ?', from);
+        const rows = lookUp(queries, { terms, order: 'seq', limit: Math.max(1, maxEvents) });
         for (const row of rows) events.push(decode(row, true));
         const end = events.findLastIndex((event) => event.signature !== null);
         if (end >= 0 || rows.length === 0) return events.slice(0, end + 1);
@@ -159,7 +170,15 @@ export function createReads(queries: RowQueries, path: string): Reads {
       return vector satisfies VersionVector;
     },
     entityVersion(entity) {
-      return queries.get<[number]>(ENTITY_VERSION, entity)?.[0] ?? 0;
+      // Without what a forked origin signed from the fork on: it counts nowhere, and so not in the views' versions.
+      const terms: readonly KeyTerm[] = [
+        ['entity', '= ?', entity],
+        ['stream', '= ?', 'config'],
+      ];
+      let version = countOf(queries, terms);
+      for (const [origin, seq] of forks())
+        version -= countOf(queries, [...terms, ['origin', '= ?', origin], ['seq', '>= ?', seq]]);
+      return version;
     },
     recordedAt: (position) =>
       queries.get<[number]>('SELECT recorded_at_ms FROM events WHERE position = ?', position)?.[0],
@@ -171,22 +190,33 @@ export function createReads(queries: RowQueries, path: string): Reads {
   };
 }
 
-/** Conditions beyond the range of positions; `dense` when there are none. */
+/** Conditions for events of one chain, by sequence number. */
+export const chainTerms = (origin: PeerId, stream: Stream, test: string, seq: number): readonly KeyTerm[] => [
+  ['origin', '= ?', origin],
+  ['stream', '= ?', stream],
+  ['seq', test, seq],
+];
+
+/** Conditions beyond the range of positions: those there are keys for, and the others. */
 function conditions(filter: ReadFilter) {
-  let where = '';
-  const parameters: (string | number)[] = [];
-  const add = (sql: string, ...values: readonly (string | number)[]) => {
-    where += ` AND ${sql}`;
-    parameters.push(...values);
-  };
-  if (filter.untilHlc !== undefined) add('hlc <= ?', filter.untilHlc);
+  const terms: KeyTerm[] = [];
   if (filter.types !== undefined)
-    add('type IN (SELECT value FROM json_each(?))', JSON.stringify(filter.types));
-  if (filter.origin !== undefined) add('origin = ?', filter.origin);
-  if (filter.stream !== undefined) add('stream = ?', filter.stream);
-  if (filter.entity !== undefined) add('entity = ?', filter.entity);
+    terms.push(['type', 'IN (SELECT value FROM json_each(?))', JSON.stringify(filter.types)]);
+  if (filter.origin !== undefined) terms.push(['origin', '= ?', filter.origin]);
+  if (filter.stream !== undefined) terms.push(['stream', '= ?', filter.stream]);
+  if (filter.entity !== undefined) terms.push(['entity', '= ?', filter.entity]);
+  const also: string[] = [];
+  const alsoValues: string[] = [];
+  if (filter.untilHlc !== undefined) {
+    also.push("body ->> 'hlc' <= ?");
+    alsoValues.push(filter.untilHlc);
+  }
   // A client or peer by its id; `system` and `recovery`, which have none, by their kind.
-  if (filter.actor !== undefined)
-    add('(actor_id = ? OR (actor_id IS NULL AND actor_kind = ?))', filter.actor, filter.actor);
-  return { where, parameters, dense: where === '' };
+  if (filter.actor !== undefined) {
+    also.push(
+      "(body ->> '$.actor.id' = ? OR (body ->> '$.actor.id' IS NULL AND body ->> '$.actor.kind' = ?))",
+    );
+    alsoValues.push(filter.actor, filter.actor);
+  }
+  return { terms, also: also.join(' AND '), alsoValues };
 }

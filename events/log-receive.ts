@@ -93,6 +93,8 @@ function findFork(
 ): Examination | undefined {
   for (const [index, offered] of batch.entries()) {
     if (offered.seq > head.seq + 1) return undefined;
+    // What follows the end held here is the ordinary case, and needs no reading.
+    if (offered.seq > head.seq && (head.seq === 0 || offered.prev_hash === head.hash)) return undefined;
     const ours = held(Math.min(offered.seq, head.seq));
     if (ours === undefined) continue;
     const agrees = offered.seq > head.seq ? offered.prev_hash === ours.hash : offered.hash === ours.hash;

@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import type { AnyEvent } from './envelope.ts';
 import { upcast } from './upcast.ts';
 
-/** Columns of `events` in the order every statement uses; the rest of the table is generated from `body`. */
+/** Columns of `events` in the order every statement uses. */
 export const COLUMNS = 'position, recorded_at_ms, checksum, body, hash, signature';
 
 export const INSERT_EVENT = `INSERT INTO events (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)`;

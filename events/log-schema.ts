@@ -14,25 +14,27 @@ import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { CHECKPOINT_TABLE } from './log-checkpoints.ts';
 import { damaged, LogError, logError, sqliteCode } from './log-errors.ts';
+import { KEYS_TABLE } from './log-keys.ts';
+import { liftFormat, readFormatOne } from './log-migrate.ts';
 
 /** 'ARCT', in the header of the file: `file arctic.db` names it, and we know our own from other databases. */
 const APPLICATION_ID = 0x41524354;
 /** Goes up with every change of the tables; an agent refuses a database with a higher one. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 const OWNER_ONLY = 0o600;
 /** Waits this long for a reader's checkpoint or an online backup, ms. */
 const BUSY_TIMEOUT_MS = 5_000;
 /**
- * Pages (4 KiB) in the -wal file before they are moved into the database. An append dirties seven, mostly the same ones
- * again, so the default of 1,000 would move them, with two more syncs, every 140 appends. 16 MiB are recovered in 20 ms.
+ * Pages (4 KiB) in the -wal file before they are moved into the database. An append dirties two or three, mostly the same
+ * ones again, so the default of 1,000 would move them, with two more syncs, every 400 appends. 16 MiB are recovered in 20 ms.
  */
 const CHECKPOINT_PAGES = 4_000;
 /** A -wal file that a slow reader let grow is cut back to this, bytes. */
 const WAL_BYTES_KEPT = 64 * 2 ** 20;
 
 /**
- * `events` is the truth; the rest can be derived from it or dropped. `body` holds exactly the bytes that were hashed, and
- * what is asked for by column is generated from it, so that no second copy can say something else. Ids are indexed without UNIQUE: an id is unique by
+ * `events` is the truth; the rest can be derived from it or dropped. `body` holds exactly the bytes that were hashed; what
+ * is looked up by content stands in `event_keys` (log-keys.ts) as well. Ids are indexed without UNIQUE: an id is unique by
  * honest behaviour, and refusing a second one would let a peer block another's history by copying its ids.
  * `recorded_at_ms` is this host's wall clock at the append; `checksum` is CRC-32 over the row as stored, so that a
  * damaged sector is noticed by every read, not only by verification. Neither is part of the event.
@@ -45,21 +47,8 @@ CREATE TABLE events (
   checksum INTEGER NOT NULL,
   body TEXT NOT NULL,
   hash TEXT NOT NULL,
-  signature TEXT,
-  id TEXT NOT NULL AS (body ->> 'id'),
-  origin TEXT NOT NULL AS (body ->> 'origin'),
-  stream TEXT NOT NULL AS (body ->> 'stream'),
-  seq INTEGER NOT NULL AS (body ->> 'seq'),
-  hlc TEXT NOT NULL AS (body ->> 'hlc'),
-  type TEXT NOT NULL AS (body ->> 'type'),
-  entity TEXT NOT NULL AS (body ->> 'entity'),
-  actor_kind TEXT NOT NULL AS (body ->> '$.actor.kind'),
-  actor_id TEXT AS (body ->> '$.actor.id')
+  signature TEXT
 ) STRICT;
-CREATE UNIQUE INDEX events_chain ON events (origin, stream, seq);
-CREATE INDEX events_id ON events (id);
-CREATE INDEX events_entity ON events (entity, stream);
-CREATE INDEX events_type ON events (type);
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the event log is append-only: events are never changed'); END;
 CREATE TRIGGER events_no_delete BEFORE DELETE ON events
@@ -105,7 +94,7 @@ export function openDatabase(path: string, birth: () => Birth): Database.Databas
   let db: Database.Database | undefined;
   try {
     db = new Database(path, { timeout: BUSY_TIMEOUT_MS });
-    const isNew = checkIdentity(path, db);
+    const format = formatOf(path, db);
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
     db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
@@ -114,7 +103,8 @@ export function openDatabase(path: string, birth: () => Birth): Database.Databas
     // Never trust functions or virtual tables that a tampered schema might name.
     db.pragma('trusted_schema = OFF');
     db.pragma('cell_size_check = ON');
-    if (isNew) create(db, birth());
+    if (format === undefined) create(db, birth());
+    else if (format < SCHEMA_VERSION) liftFormat(db, SCHEMA_VERSION);
     db.exec(CHECKPOINT_TABLE);
     return db;
   } catch (error) {
@@ -129,8 +119,9 @@ export function openDatabaseReadOnly(path: string): Database.Database {
   let db: Database.Database | undefined;
   try {
     db = openForReading(path);
-    if (checkIdentity(path, db))
-      throw new LogError('foreign', path, `${path} is empty: it holds no event log`);
+    const format = formatOf(path, db);
+    if (format === undefined) throw new LogError('foreign', path, `${path} is empty: it holds no event log`);
+    if (format < SCHEMA_VERSION) readFormatOne(db);
     return db;
   } catch (error) {
     db?.close();
@@ -173,12 +164,12 @@ function openCopy(path: string): Database.Database {
   }
 }
 
-/** True for a database without tables. Throws for one that is not ours or newer than we are. */
-function checkIdentity(path: string, db: Database.Database): boolean {
+/** Format of a log; undefined for a database without tables. Throws for one that is not ours or newer than we are. */
+function formatOf(path: string, db: Database.Database): number | undefined {
   const application = db.pragma('application_id', { simple: true });
   const version = db.pragma('user_version', { simple: true });
   const tables = db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get();
-  if (application === 0 && version === 0 && tables === 0) return true;
+  if (application === 0 && version === 0 && tables === 0) return undefined;
   if (application !== APPLICATION_ID) {
     throw new LogError(
       'foreign',
@@ -194,14 +185,15 @@ function checkIdentity(path: string, db: Database.Database): boolean {
         'it was written by a newer Arctic. Install that version again, or restore a backup made before the upgrade',
     );
   }
-  if (version < SCHEMA_VERSION || tables === 0)
+  if (version < 1 || tables === 0)
     throw damaged(path, `its format number is ${version}, which never existed`);
-  return false;
+  return version;
 }
 
 function create(db: Database.Database, birth: Birth): void {
   db.transaction(() => {
     db.exec(TABLES);
+    db.exec(KEYS_TABLE);
     const put = db.prepare('INSERT INTO meta (key, value) VALUES (?, ?)');
     put.run('peer_id', birth.origin);
     put.run('public_key', birth.publicKey);

@@ -13,13 +13,14 @@ import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
 import { CHECKPOINTS_KEPT, createCheckpointReads } from './log-checkpoints.ts';
 import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './log-contract.ts';
 import { LogError, logError } from './log-errors.ts';
+import { createKeyWriter, lookUp } from './log-keys.ts';
 import { lockLog } from './log-lock.ts';
-import { createReads, createRowQueries, type RowQueries } from './log-read.ts';
+import { chainTerms, createReads, createRowQueries, type RowQueries } from './log-read.ts';
 import { examineBatch } from './log-receive.ts';
-import { COLUMNS, type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './log-rows.ts';
+import { type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './log-rows.ts';
 import { openDatabase, openDatabaseReadOnly } from './log-schema.ts';
 import { createSubscribers } from './log-subscribers.ts';
-import { dataFaults, envelopeFaults } from './schema-check.ts';
+import { dataFaults, draftFaults } from './schema-check.ts';
 import { expectSound, type Scope } from './verify.ts';
 
 export interface LogOptions {
@@ -177,15 +178,25 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       publicKey,
     };
 
+  const keyWriter = createKeyWriter(db, queries);
+
   /** Writes rows and the heads they lead to. The caches follow only after the commit. */
-  const store = (rows: readonly EventRow[], changed: readonly PinnedHead[], alsoWrite: () => void): void => {
+  const store = (
+    events: readonly AnyEvent[],
+    rows: readonly EventRow[],
+    changed: readonly PinnedHead[],
+    alsoWrite: () => void,
+  ): void => {
+    const keys = keyWriter.stage(events);
     durably(() => {
       for (const row of rows) insertEvent.run(row);
+      keys.write();
       for (const head of changed) {
         putHead.run(head.origin, head.stream, head.seq, head.hash, head.hlc, head.publicKey);
       }
       alsoWrite();
     });
+    keys.done();
     for (const head of changed) heads.set(chainKey(head.origin, head.stream), head);
     position += rows.length;
   };
@@ -208,10 +219,16 @@ function createLog(opened: Opened, deps: LogDeps): Log {
     }
     const given = events.flatMap((event) => (event.id === undefined ? [] : [event.id]));
     if (given.length === 0) return undefined;
-    const sql = `SELECT ${COLUMNS} FROM events WHERE id = ? AND origin = ? LIMIT 1`;
     const known = given
-      .map((id) => queries.get<EventRow>(sql, id, origin))
-      .filter((row) => row !== undefined)
+      .flatMap((id) =>
+        lookUp(queries, {
+          terms: [
+            ['id', '= ?', id],
+            ['origin', '= ?', origin],
+          ],
+          limit: 1,
+        }),
+      )
       .map(eventOf);
     if (known.length === 0) return undefined;
     const same = known.length === events.length && known.every((event, i) => event.type === events[i]?.type);
@@ -273,6 +290,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       }
       const appended = drafts.map((draft) => draft.event);
       store(
+        appended,
         drafts.map((draft) => rowOf(draft.event, draft.body, now)),
         [...staged.values()],
         () => {
@@ -306,8 +324,11 @@ function createLog(opened: Opened, deps: LogDeps): Log {
         keys.set(pinned, key);
       }
       const held = (seq: number): AnyEvent | undefined => {
-        const sql = `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = 'config' AND seq = ?`;
-        const row = queries.get<EventRow>(sql, from, seq);
+        const [row] = lookUp(queries, {
+          terms: chainTerms(from, 'config', '= ?', seq),
+          order: 'seq',
+          limit: 1,
+        });
         return row && eventAsWritten(row);
       };
       const outcome = examineBatch(head, key, batch, { hlc, held });
@@ -326,6 +347,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       if (last !== undefined) {
         const { seq, hash } = last;
         store(
+          events,
           rows,
           [{ origin: from, stream: 'config', seq, hash, hlc: last.hlc, publicKey: pinned }],
           () => {},
@@ -410,13 +432,13 @@ function draftEvent(
     hash: GENESIS_HASH,
     signature: null,
   } as unknown as AnyEvent;
-  const faults = [...envelopeFaults(unhashed), ...dataFaults(event.type, version, unhashed.data, dataText)];
-  if (faults.length > 0) {
-    const [first] = faults;
+  const wrong = [...draftFaults(unhashed), ...dataFaults(event.type, version, unhashed.data, dataText)];
+  if (wrong.length > 0) {
+    const [first] = wrong;
     throw new ArcticError(
       'INVALID_REQUEST',
       `${event.type} of ${event.entity}: ${first?.pointer} ${first?.message}`,
-      faults,
+      wrong,
     );
   }
   const body = eventPreimage(unhashed, dataText);

@@ -3,7 +3,7 @@ import { Compile, type Validator } from 'typebox/compile';
 import { canonicalJson } from './canonical.ts';
 import { EventIdField, HlcField, PeerIdField } from './catalogue/fields.ts';
 import { CATALOGUE, type EventType, isKnownType } from './catalogue.ts';
-import type { Stream } from './envelope.ts';
+import type { AnyEvent, Stream } from './envelope.ts';
 import type { ErrorDetail } from './errors.ts';
 import { upcast } from './upcast.ts';
 
@@ -77,6 +77,14 @@ function faults(schema: TSchema, value: unknown, at: string): readonly ErrorDeta
 
 /** Faults of an envelope that came from outside, data excepted; empty when it is one. */
 export const envelopeFaults = (value: unknown): readonly ErrorDetail[] => faults(EventEnvelope, value, '');
+
+/** What an append is given for the envelope by its caller; the rest the log makes itself, in a form that cannot be wrong. */
+const Given = Type.Pick(EventEnvelope, ['id', 'entity', 'actor', 'correlation_id'], {
+  additionalProperties: true,
+});
+
+/** Faults of the envelope of an event made here; empty when every other host would accept it. */
+export const draftFaults = (event: AnyEvent): readonly ErrorDetail[] => faults(Given, event, '');
 
 /**
  * Faults of an event's data against the catalogue. A type we do not know, or a version newer than ours, comes from a

@@ -7,7 +7,8 @@ import { ZERO_HLC } from './hlc.ts';
 import { createCheckpointReads } from './log-checkpoints.ts';
 import type { StoredCheckpoint } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
-import { createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
+import { createKeyChecks, type KeyChecks, lookUp } from './log-keys.ts';
+import { chainTerms, createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
 import { EMPTY_FRONTIER, extend, type Frontier, rootOf } from './merkle.ts';
@@ -62,6 +63,7 @@ function verifyAll(queries: RowQueries, path: string, onProgress?: (position: nu
   const chains = [...pinned.values()].map(({ key: _key, ...chain }) => chain);
   const seen = new Map<string, Seen>();
   const trees = createTrees(createCheckpointReads(queries, path).all(), pinned);
+  const keys = createKeyChecks(queries);
   let events = 0;
   let transactions = 0;
   const result = (fault: LogFault | undefined): Verification => ({
@@ -87,10 +89,11 @@ function verifyAll(queries: RowQueries, path: string, onProgress?: (position: nu
       size = 1;
       continue;
     }
+    keys.page(after, rows.length);
     for (const row of rows) {
       if (row[0] !== after + 1)
         return result(fileFault(`the event at position ${after + 1} is missing`, after + 1));
-      const fault = rowFault(row, seen, { pinned, signatures: true, before: emptyChain, trees });
+      const fault = rowFault(row, seen, { pinned, signatures: true, before: emptyChain, trees, keys });
       if (fault !== undefined) return result(fault);
       events += 1;
       if (row[5] !== null) transactions += 1;
@@ -199,11 +202,12 @@ function verifyTail(queries: RowQueries, path: string): LogFault | undefined {
     if (fault !== undefined) return fault;
   }
   for (const [key, chain] of pinned) {
-    const row = queries.get<EventRow>(
-      `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = ? ORDER BY seq DESC LIMIT 1`,
-      chain.origin,
-      chain.stream,
-    );
+    const [row] = lookUp(queries, {
+      terms: chainTerms(chain.origin, chain.stream, '<= ?', Number.MAX_SAFE_INTEGER),
+      order: 'seq',
+      reverse: true,
+      limit: 1,
+    });
     if (row === undefined) return fileFault(`the ${chain.stream} events of ${chain.origin} are missing`);
     const end = new Map<string, Seen>();
     const fault = rowFault(row, end, { pinned, signatures: true, before });
@@ -256,6 +260,7 @@ interface Checks {
   /** What an event follows when no earlier one of its chain has been seen. */
   readonly before: (event: AnyEvent) => Seen;
   readonly trees?: Trees;
+  readonly keys?: KeyChecks;
 }
 
 /** Checks one row against the end of its chain and moves that end. */
@@ -280,8 +285,8 @@ function rowFault(row: EventRow, seen: Map<string, Seen>, checks: Checks): LogFa
       return at("its signature is not the origin's");
   }
   seen.set(key, seenOf(event));
-  const tree = checks.trees?.fault(event);
-  return tree === undefined ? undefined : at(tree);
+  const fault = checks.keys?.fault(event) ?? checks.trees?.fault(event);
+  return fault === undefined ? undefined : at(fault);
 }
 
 /** Every chain must end where the log says it ends, with a signature. */
@@ -331,12 +336,8 @@ const emptyChain = ({ origin, stream }: { readonly origin: PeerId; readonly stre
 });
 
 function eventBefore(queries: RowQueries, event: AnyEvent): Seen {
-  const row = queries.get<EventRow>(
-    `SELECT ${COLUMNS} FROM events WHERE origin = ? AND stream = ? AND seq = ?`,
-    event.origin,
-    event.stream,
-    event.seq - 1,
-  );
+  const terms = chainTerms(event.origin, event.stream, '= ?', event.seq - 1);
+  const [row] = lookUp(queries, { terms, order: 'seq', limit: 1 });
   return row === undefined ? emptyChain(event) : seenOf(eventAsWritten(row));
 }
 
@@ -361,11 +362,17 @@ function acceptableKey(base64: string): KeyObject | undefined {
 }
 
 function findKeyConflicts(queries: RowQueries, pinned: Chains): Verification['keyConflicts'] {
-  const rows = queries.all<[number, PeerId, string]>(
-    "SELECT position, body ->> '$.data.peer_id', body ->> '$.data.public_key' FROM events " +
-      "WHERE type IN ('peer.admitted', 'peer.registered') ORDER BY position",
-  );
-  return rows.flatMap(([position, peerId, publicKey]) => {
+  const types = JSON.stringify(['peer.admitted', 'peer.registered']);
+  const rows = lookUp(queries, {
+    terms: [['type', 'IN (SELECT value FROM json_each(?))', types]],
+    limit: Number.MAX_SAFE_INTEGER,
+  });
+  return rows.flatMap((row) => {
+    const position = row[0];
+    const { peer_id: peerId, public_key: publicKey } = JSON.parse(row[3]).data as {
+      readonly peer_id: PeerId;
+      readonly public_key: string;
+    };
     const chain = pinned.get(`${peerId}/config`) ?? pinned.get(`${peerId}/local`);
     return chain === undefined || chain.publicKey === publicKey ? [] : [{ peerId, position, publicKey }];
   });

@@ -49,7 +49,7 @@ function rewrite(path: string, n: number, seq: number, keepCheckpoints: boolean)
   const db = new Database(path);
   db.pragma('foreign_keys = OFF');
   db.exec(
-    'DROP TRIGGER IF EXISTS events_no_update; DROP TRIGGER IF EXISTS events_no_delete; DELETE FROM events; DELETE FROM idempotency',
+    'DROP TRIGGER IF EXISTS events_no_update; DROP TRIGGER IF EXISTS events_no_delete; DELETE FROM events; DELETE FROM event_keys; DELETE FROM idempotency',
   );
   if (!keepCheckpoints) db.exec('DELETE FROM checkpoints');
   const last = new Map<string, string>();
@@ -174,8 +174,8 @@ t.test('a log whose end was cut off is not opened, and says so', async (t) => {
   const db = new Database(path);
   db.pragma('foreign_keys = OFF');
   db.exec(
-    'DROP TRIGGER events_no_delete; DELETE FROM events WHERE position > 15; ' +
-      'UPDATE chain_heads SET (seq, hash, hlc) = (SELECT seq, hash, hlc FROM events WHERE position = 15)',
+    'DROP TRIGGER events_no_delete; DELETE FROM events WHERE position > 15; DELETE FROM event_keys WHERE position > 15; ' +
+      "UPDATE chain_heads SET (seq, hash, hlc) = (SELECT body ->> 'seq', hash, body ->> 'hlc' FROM events WHERE position = 15)",
   );
   db.close();
   const reason = /covers 20 config events.*ends with event 15: its end was cut off/;
