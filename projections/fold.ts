@@ -76,7 +76,8 @@ export class Fold implements Views {
   readonly #seen = new Map<PeerId, SequenceSet>();
   readonly #forks: Map<PeerId, number>;
   #outdated = false;
-  #touched: Touched = nothingTouched();
+  /** Nothing is noted before somebody has asked once: a replay folds a million events for their result alone. */
+  #touched: Touched | undefined;
 
   constructor(forks: Forks = new Map()) {
     this.#forks = new Map(forks);
@@ -127,7 +128,7 @@ export class Fold implements Views {
     this.#forks.set(peer, seq);
     this.#outdated ||= (this.#seen.get(peer)?.highest ?? 0) >= seq;
     this.peers.touch();
-    this.#touched.views.add('peers');
+    this.#touched?.views.add('peers');
   }
 
   /**
@@ -135,43 +136,46 @@ export class Fold implements Views {
    * does in the log, so that `If-Match` means the same on both.
    */
   #dispatch(event: AnyEvent, stamp: Stamp): void {
-    const { views, services, routesOf, routes } = this.#touched;
+    const touched = this.#touched;
     const { entity } = event;
     if (entity.startsWith('rte_')) {
       const service = this.routes.apply(event, stamp);
-      if (service) routesOf.add(service);
-      routes.add(entity as RouteKey);
-      for (const other of this.routes.takeRenumbered()) routes.add(other);
-      views.add('routes');
+      const renumbered = this.routes.takeRenumbered();
+      if (touched !== undefined) {
+        if (service) touched.routesOf.add(service);
+        touched.routes.add(entity as RouteKey);
+        for (const other of renumbered) touched.routes.add(other);
+        touched.views.add('routes');
+      }
     } else if (entity.startsWith('svc_')) {
       this.services.apply(event, stamp);
-      services.add(entity as ServiceId);
-      views.add('services');
+      touched?.services.add(entity as ServiceId);
+      touched?.views.add('services');
       // Routes appear and vanish with their service.
-      if (event.type !== 'service.updated') views.add('routes');
+      if (event.type !== 'service.updated') touched?.views.add('routes');
     } else if (entity.startsWith('peer_')) {
       this.peers.apply(event, stamp);
-      views.add('peers');
+      touched?.views.add('peers');
     } else if (entity.startsWith('cli_')) {
       this.credentials.apply(event, stamp);
-      views.add('credentials');
+      touched?.views.add('credentials');
     }
     if (event.type === 'license.installed') {
       this.#license.apply(event.data.license);
       this.peers.touch();
-      views.add('license');
-      views.add('peers');
+      touched?.views.add('license');
+      touched?.views.add('peers');
     } else if (event.type.startsWith('cluster.')) {
       this.#cluster.apply(event, stamp);
       this.peers.touch();
-      views.add('cluster');
-      if (event.type === 'cluster.created') views.add('peers');
+      touched?.views.add('cluster');
+      if (event.type === 'cluster.created') touched?.views.add('peers');
     }
   }
 
-  /** What was touched since the last call. */
+  /** What was touched since the last call; nothing at the first, from which on it is noted. */
   takeTouched(): Touched {
-    const touched = this.#touched;
+    const touched = this.#touched ?? nothingTouched();
     this.#touched = nothingTouched();
     return touched;
   }

@@ -57,6 +57,8 @@ export class OldestFirst<E, Row> {
 
   /** The row of an entry changed; without one, any may have. */
   touch(entry?: E): void {
+    // Nobody has asked for rows, as in a replay: no place to look for.
+    if (this.#rows === undefined) return;
     if (entry === undefined) this.#rows = undefined;
     else {
       const index = this.#indexOf(this.#stampOf(entry));
