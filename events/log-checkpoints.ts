@@ -2,8 +2,8 @@ import type { PeerId } from './brand.ts';
 import type { CheckpointStore, StoredCheckpoint } from './log-contract.ts';
 import { damaged } from './log-errors.ts';
 import { lookUp } from './log-keys.ts';
-import type { RowQueries } from './log-read.ts';
 import { isIntact } from './log-rows.ts';
+import type { RowQueries } from './row-queries.ts';
 
 /** Kept of each origin. One proves all before it; a few more show when what was lost. */
 export const CHECKPOINTS_KEPT = 8;

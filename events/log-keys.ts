@@ -1,7 +1,7 @@
 import type Database from 'better-sqlite3';
 import type { AnyEvent } from './envelope.ts';
-import type { RowQueries } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten } from './log-rows.ts';
+import type { RowQueries } from './row-queries.ts';
 
 /**
  * What events are looked up by, apart from their position. It is derived from `events`, can be built again at any time, and

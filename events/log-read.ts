@@ -1,10 +1,10 @@
-import type Database from 'better-sqlite3';
 import type { EventId, Hlc, PeerId, Position } from './brand.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from './log-contract.ts';
-import { damaged, logError } from './log-errors.ts';
+import { damaged } from './log-errors.ts';
 import { countOf, type KeyTerm, lookUp } from './log-keys.ts';
 import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
+import type { RowQueries } from './row-queries.ts';
 
 /**
  * Rows a page. Measured with bodies of 500 bytes: 4.4 us of CPU an event at 512, 8 us at 5,000, for a page must die in
@@ -15,38 +15,6 @@ export const PAGE_SIZE = 512;
 const SELECT = `SELECT ${COLUMNS} FROM events`;
 
 type Reads = Omit<LogReader, 'origin' | 'head' | 'close'>;
-
-/** Typed raw queries. `all` and `get` give arrays of columns; errors become sentences that name the file. */
-export interface RowQueries {
-  all<Row>(sql: string, ...parameters: readonly unknown[]): Row[];
-  get<Row>(sql: string, ...parameters: readonly unknown[]): Row | undefined;
-}
-
-/** Statements are compiled once by their text; the number of different texts is small and fixed by this file. */
-export function createRowQueries(db: Database.Database, path: string): RowQueries {
-  const prepared = new Map<string, Database.Statement>();
-  const statement = (sql: string): Database.Statement => {
-    let found = prepared.get(sql);
-    if (found === undefined) {
-      found = db.prepare(sql).raw();
-      prepared.set(sql, found);
-    }
-    return found;
-  };
-  const guarded = <T>(run: () => T): T => {
-    try {
-      return run();
-    } catch (error) {
-      throw logError(path, 'read', error);
-    }
-  };
-  return {
-    all: <Row>(sql: string, ...parameters: readonly unknown[]) =>
-      guarded(() => statement(sql).all(...parameters) as Row[]),
-    get: <Row>(sql: string, ...parameters: readonly unknown[]) =>
-      guarded(() => statement(sql).get(...parameters) as Row | undefined),
-  };
-}
 
 export function createReads(queries: RowQueries, path: string): Reads {
   const decode = (row: EventRow, asWritten: boolean): AnyEvent => {

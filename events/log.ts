@@ -15,11 +15,12 @@ import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './
 import { LogError, logError } from './log-errors.ts';
 import { createKeyWriter, lookUp } from './log-keys.ts';
 import { lockLog } from './log-lock.ts';
-import { chainTerms, createReads, createRowQueries, type RowQueries } from './log-read.ts';
+import { chainTerms, createReads } from './log-read.ts';
 import { examineBatch } from './log-receive.ts';
 import { type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './log-rows.ts';
 import { openDatabase, openDatabaseReadOnly } from './log-schema.ts';
 import { createSubscribers } from './log-subscribers.ts';
+import { createRowQueries, type RowQueries } from './row-queries.ts';
 import { dataFaults, draftFaults } from './schema-check.ts';
 import { expectSound, type Scope } from './verify.ts';
 

@@ -8,10 +8,11 @@ import { createCheckpointReads } from './log-checkpoints.ts';
 import type { StoredCheckpoint } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
 import { createKeyChecks, type KeyChecks, lookUp } from './log-keys.ts';
-import { chainTerms, createRowQueries, PAGE_SIZE, type RowQueries } from './log-read.ts';
+import { chainTerms, PAGE_SIZE } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
 import { EMPTY_FRONTIER, extend, type Frontier, rootOf } from './merkle.ts';
+import { createRowQueries, type RowQueries } from './row-queries.ts';
 import type { LogFault, Verification } from './verification.ts';
 import { noteFault } from './witness.ts';
 
