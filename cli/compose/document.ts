@@ -57,7 +57,7 @@ export const INTERFACE_KEYS = ['enabled', 'ipv4', 'ipv6'] as const;
 export const QOS_KEYS = ['bandwidth_limit_mbps'] as const;
 export const ROUTE_KEYS = ['priority', 'source_cidr', 'dest_cidr'] as const;
 
-/** The bounds the API has (src/api/schemas.ts); a file beyond them is refused before anything is asked. */
+/** The bounds the API has (src/api/schemas/); a file beyond them is refused before anything is asked. */
 export const MOST_MBPS = 1_000_000;
 export const MOST_PRIORITY = 65_535;
 const NAME_LENGTH = 63;
