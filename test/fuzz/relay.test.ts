@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './relay/build.ts';
 
@@ -35,9 +35,7 @@ for (const [name, sources] of TARGETS) {
       ...options,
       `-artifact_prefix=${found}/`,
       found,
-      ...corpusOf(name)
-        .slice(0, 1)
-        .map((file) => join(file, '..')),
+      ...corpusOf(name).slice(0, 1).map(dirname),
     ]);
   });
 }
