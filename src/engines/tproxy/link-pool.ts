@@ -8,7 +8,7 @@ import type { Link } from './link.ts';
 export interface PoolOptions {
   /** Idle links kept ready while the peer has services. */
   readonly warm: number;
-  /** Links to one peer, leased and idle. */
+  /** Links to one peer, leased and idle. Default as many as flows. */
   readonly most: number;
   /** Milliseconds a flow waits for a link. */
   readonly waitTimeout: number;

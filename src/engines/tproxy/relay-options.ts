@@ -34,7 +34,7 @@ export const DEFAULT_LISTEN_PORT = 61_001;
 
 const POOL: PoolOptions = {
   warm: 8,
-  most: 4_096,
+  most: 8_192,
   waitTimeout: 5_000,
   idleTimeout: 60_000,
   pingEvery: 15_000,
@@ -65,7 +65,8 @@ export function completeOptions(options: RelayOptions): CompleteRelayOptions {
   return {
     listenPort: options.listenPort ?? DEFAULT_LISTEN_PORT,
     carrierPort: options.carrierPort,
-    pool: { ...POOL, ...options.pool },
+    // A flow is a link: fewer would make flows wait that may be had.
+    pool: { ...POOL, most: mostFlows, ...options.pool },
     link: { ...LINK, ...options.link },
     connectTimeout: options.connectTimeout ?? 10_000,
     mostFlows,
