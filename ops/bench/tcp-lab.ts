@@ -52,6 +52,8 @@ export interface TcpLab {
   limit(mbit: number): Promise<void>;
   /** Bytes that Arctic has written to clients (entry) or servers (exit) so far, and when it said so, in seconds. */
   delivered(side: 'entry' | 'exit'): Promise<{ readonly bytes: number; readonly at: number }>;
+  /** Event-loop delay of an agent since the last call, 99th percentile, milliseconds. */
+  eventLoopDelay(side: 'entry' | 'exit'): Promise<number>;
   /** Congestion control and kind of the relays that ran, as the agents' metrics and logs tell. */
   readonly arctic: string;
   destroy(): Promise<void>;
@@ -229,6 +231,13 @@ export async function createTcpLab(peers: readonly PeerName[], link?: LinkOption
         }>();
         const found = services.find((one) => one.service_id === service && one.side === side);
         return { bytes: found?.bytes_out ?? 0, at: Date.parse(at) / 1_000 };
+      },
+      async eventLoopDelay(side) {
+        const { agent } = cluster.member(side === 'entry' ? 0 : 1);
+        const { text } = await agent.request('GET', '/metrics');
+        const found = text.match(/^nodejs_eventloop_lag_p99_seconds (\S+)$/m)?.[1];
+        if (found === undefined) throw new Error('the agent has no event-loop delay among its metrics');
+        return Number(found) * 1_000;
       },
       destroy: () => lab.destroy(),
     };

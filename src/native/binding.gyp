@@ -26,6 +26,7 @@
             "relay/fairness.cc",
             "relay/flow.cc",
             "relay/frames.cc",
+            "relay/handshake.cc",
             "relay/link.cc",
             "relay/link_keys.cc",
             "relay/loop.cc",

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../kcp/endpoint.h"
+#include "buffer_pool.h"
 #include "link_keys.h"
 #include "path.h"
 #include "relay.h"
@@ -131,7 +132,7 @@ struct Link : Pollable {
   bool sending = false;
   uint64_t counted_sent = 0, counted_retransmitted = 0;
   // Received and not yet taken: in[begin, end). Only there while needed.
-  std::unique_ptr<uint8_t[]> in;
+  BufferPool::Buffer in;
   size_t begin = 0, end = 0;
   // Sealed and not yet sent: out from sent on.
   std::vector<uint8_t> out;
@@ -267,6 +268,7 @@ class Loop : private kcp::Owner {
   // link.cc
   void OnLink(Link* link, uint32_t events);
   void ReadLink(Link* link);
+  void DropInput(Link* link);
   // False when the link is closed.
   bool Parse(Link* link);
   bool Step(Link* link, bool* progress);
@@ -333,7 +335,8 @@ class Loop : private kcp::Owner {
   int epoll_ = -1;
   Pollable wake_{Pollable::Kind::kWake};
   int64_t now_us_ = 0;
-  // Before everything that owns a Timer: destroyed last.
+  // Before everything that owns a buffer or a Timer: destroyed last.
+  BufferPool buffers_{kInput};
   Timers timers_;
   Timer maintenance_, fairness_, counting_;
   std::deque<std::unique_ptr<Timer>> grace_;
@@ -347,6 +350,8 @@ class Loop : private kcp::Owner {
   std::unordered_set<Link*> links_;
   std::unordered_set<Flow*> flows_;
   size_t handshakes_ = 0;
+  // Most flows since memory was given back.
+  size_t peak_flows_ = 0;
   std::unordered_map<std::string, size_t> handshakes_by_source_;
   // Descriptors that links and flows may take together.
   size_t descriptors_ = SIZE_MAX;

@@ -1,5 +1,6 @@
 // What operators see of flows, links and paths; and the flows that nobody moves.
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/tcp.h>
 
 #include <algorithm>
@@ -11,6 +12,8 @@ namespace {
 
 // A view is for people and dashboards: the largest flows.
 constexpr size_t kMostDescribed = 1000;
+// When so many flows have gone, what their buffers took is given back to the system.
+constexpr size_t kCrowd = 512;
 // Local connections that are older are probed, so that a host that has vanished does not stay for ever.
 constexpr int64_t kKeepAliveUs = 60ll * 1000 * 1000;
 constexpr int kProbeSeconds = 60, kProbeAgainSeconds = 15, kProbes = 4;
@@ -47,6 +50,13 @@ void Loop::CountPath(Link* link) {
 }
 
 void Loop::CheckFlows() {
+  peak_flows_ = std::max(peak_flows_, flows_.size());
+  if (peak_flows_ >= kCrowd && flows_.size() <= peak_flows_ / 8) {
+    peak_flows_ = flows_.size();
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+  }
   const int64_t idle = static_cast<int64_t>(limits_.flow_idle_timeout) * 1000;
   const std::vector<Flow*> flows(flows_.begin(), flows_.end());
   for (Flow* flow : flows) {
