@@ -12,6 +12,8 @@ export type JsonOutput =
       readonly list?: true;
       /** Fields the command keeps back, or may. */
       readonly without?: readonly string[];
+      /** Fields the command adds to every row of the array of that name. */
+      readonly adds?: { readonly to: string; readonly fields: () => Promise<TSchema> };
     }
   | { readonly schema: () => Promise<TSchema>; readonly list?: true }
   /** Which one depends on the flags. */

@@ -187,7 +187,10 @@ export const SERVICES: Group = {
         { line: 'arctic services top', says: 'watch until interrupted' },
         { line: 'arctic services top --once --json', says: 'rates of two seconds, for a script' },
       ],
-      json: { schema: async () => (await import('../json/traffic.ts')).TRAFFIC },
+      json: {
+        api: 'Traffic',
+        adds: { to: 'services', fields: async () => (await import('../json/traffic.ts')).RATES },
+      },
       load: async () => (await import('../commands/traffic.ts')).top,
     },
     {

@@ -3,9 +3,9 @@ import type { TSchema } from 'typebox';
 import type { JsonOutput } from '../../cli/json-output.ts';
 import { GROUPS } from '../../cli/table.ts';
 import * as resourceSchemas from '../../src/api/schemas.ts';
-import { FlowNow } from '../../src/api/traffic.ts';
+import { FlowNow, Traffic } from '../../src/api/traffic.ts';
 
-const apiSchemas = { ...resourceSchemas, FlowNow };
+const apiSchemas = { ...resourceSchemas, FlowNow, Traffic };
 
 /** JSON Schema as plain data. */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -31,6 +31,21 @@ function leaveOut(schema: Schema, fields: readonly string[]): Schema {
   };
 }
 
+/** The schema with more fields in the rows of one of its arrays. */
+function addTo(schema: Schema, property: string, fields: Schema): Schema {
+  const properties = schema['properties'] as Readonly<Record<string, Schema>>;
+  const array = properties[property];
+  const row = array?.['items'] as Schema | undefined;
+  if (array === undefined || row === undefined) throw new Error(`there is no array ${property} to add to`);
+  const required = (from: Schema): readonly string[] => from['required'] as readonly string[];
+  const items = {
+    ...row,
+    required: [...required(row), ...required(fields)],
+    properties: { ...(row['properties'] as object), ...(fields['properties'] as object) },
+  };
+  return { ...schema, properties: { ...properties, [property]: { ...array, items } } };
+}
+
 const arrayOf = (list: boolean | undefined, items: Schema): Schema =>
   list ? { type: 'array', items } : items;
 
@@ -39,6 +54,7 @@ async function resolve(json: JsonOutput): Promise<Schema | undefined> {
   if ('none' in json) return undefined;
   if ('api' in json) {
     const schema = apiSchema(json.api);
+    if (json.adds !== undefined) return addTo(schema, json.adds.to, plain(await json.adds.fields()));
     const one = json.without === undefined ? { $ref: `#/$defs/${json.api}` } : leaveOut(schema, json.without);
     return arrayOf(json.list, one);
   }

@@ -73,7 +73,7 @@ const TunnelNow = Type.Object(
   strict,
 );
 
-const Traffic = Type.Object(
+export const Traffic = Type.Object(
   {
     at: Time,
     implementation: Type.Union([Type.Literal('native'), Type.Literal('typescript')], {
