@@ -15,7 +15,7 @@ export interface AgentOptions {
   /** `<host>/data` and `<host>/config` in the lab's directory by default; they outlive the agent, not the lab. */
   readonly dataDir?: string;
   readonly configDir?: string;
-  /** Settings beside or instead of the lab's own; undefined takes one away. */
+  /** Settings beside or instead of the lab's own; undefined takes one away. An empty PATH is the agent's alone. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** False: return as soon as the process runs, for starts that are meant to fail. */
   readonly wait?: boolean;
@@ -73,6 +73,15 @@ export function operatorEnvironment(host: LabHost): Record<string, string> {
   };
 }
 
+/** Without a PATH neither `nsenter` nor the `env` of a first line is found: the one is left it, the other not needed. */
+function agentCommand(env: Record<string, string>): string[] {
+  const command = [...arcticCommand(), 'agent'];
+  if (env['PATH'] !== '') return command;
+  delete env['PATH'];
+  const program = command[0] === process.execPath ? command : [process.execPath, ...command];
+  return ['env', 'PATH=', ...program];
+}
+
 /** What starting an agent takes of the lab. */
 interface HostAccess {
   spawn(host: string, argv: readonly string[], env: Readonly<Record<string, string>>): LabProcess;
@@ -101,7 +110,7 @@ export async function startLabAgent(
   const env = Object.fromEntries(
     Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-  const process = lab.spawn(host.name, [...arcticCommand(), 'agent'], env);
+  const process = lab.spawn(host.name, agentCommand(env), env);
 
   const agent: LabAgent = {
     host,

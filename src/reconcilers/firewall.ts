@@ -22,6 +22,7 @@ import {
   planRouting,
   type RoutingPlan,
 } from './firewall/policy-routing.ts';
+import { explainRefusal } from './firewall/refusal.ts';
 import { type MapChanges, NOTHING, RouteMaps, toSet } from './firewall/route-maps.ts';
 import { canonicalFrame, compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
 import {
@@ -205,6 +206,14 @@ export function createFirewallReconciler(
     applied = { frames: plan.frames, generation };
   }
 
+  /** Routing before rules when they come, rules before routing when they go: a mark never leads nowhere. */
+  async function applyAll(plan: FirewallPlan): Promise<void> {
+    await applySysctls(kernel, plan.differences, memory);
+    if (plan.frames.length > 0 && plan.routing) await applyRouting(kernel, plan.routing);
+    await applyTables(plan);
+    if (plan.frames.length === 0 && plan.routing) await applyRouting(kernel, plan.routing);
+  }
+
   return {
     name: 'firewall',
     desired: deps.desired,
@@ -240,12 +249,12 @@ export function createFirewallReconciler(
       return { differences, generation, tables: steps, routing: undefined, frames };
     },
 
-    /** Routing before rules when they come, rules before routing when they go: a mark never leads nowhere. */
     async apply(plan) {
-      await applySysctls(kernel, plan.differences, memory);
-      if (plan.frames.length > 0 && plan.routing) await applyRouting(kernel, plan.routing);
-      await applyTables(plan);
-      if (plan.frames.length === 0 && plan.routing) await applyRouting(kernel, plan.routing);
+      try {
+        await applyAll(plan);
+      } catch (error) {
+        throw explainRefusal(error, maps, elementNames(deps.desired().services, deps.serviceName));
+      }
     },
 
     async cleanup(scope) {

@@ -1,11 +1,8 @@
 /** What stands between an agent's rules and other people's: the owner flag, an end without notice, and looking without touching. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { createCluster, eventually, type TestCluster } from './cluster.ts';
-
-/** Before anything else: the lab itself finds `nsenter` by the PATH it starts the agent with. */
-const EMPTY_PATH = '--import=data:text/javascript,process.env.PATH=%22%22';
 
 /** A server that says who spoke to it. */
 async function serve(cluster: TestCluster): Promise<void> {
@@ -45,8 +42,10 @@ async function addService(cluster: TestCluster, settings: object = {}): Promise<
 }
 
 t.test('an agent with an empty PATH owns its rules, and they go with it', { timeout: 180_000 }, async (t) => {
-  const cluster = await createCluster({ env: { NODE_OPTIONS: EMPTY_PATH } });
+  const cluster = await createCluster({ env: { PATH: '' } });
   t.teardown(() => cluster.lab.destroy());
+  const environment = readFileSync(`/proc/${cluster.member(0).agent.process.pid}/environ`, 'utf8');
+  t.ok(environment.split('\0').includes('PATH='), 'the agent finds no program');
   await serve(cluster);
   const exit = cluster.lab.host('exit').interfaces.find((one) => one.name === 'lan0')?.ipv4;
   const client = cluster.lab.host('client').address.ipv4;

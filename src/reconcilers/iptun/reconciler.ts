@@ -12,6 +12,7 @@ import type { IpFamily, Kernel, NftComparison } from '../../kernel/contract.ts';
 import type { Difference, ObserveScope, Plan, Reconciler, ServiceReconcileStatus } from '../contract.ts';
 import {
   compareTables,
+  type ElementNames,
   elementNames,
   type HeldTable,
   heldOf,
@@ -19,6 +20,7 @@ import {
   type TableComparison,
   type TableStep,
 } from '../firewall/difference.ts';
+import { explainRefusal } from '../firewall/refusal.ts';
 import { type MapChanges, NOTHING } from '../firewall/route-maps.ts';
 import { canonicalFrame, type TableFrame } from '../firewall/ruleset.ts';
 import { type DesiredTunnels, deviceName, type EndpointOf } from './desired.ts';
@@ -120,12 +122,14 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     held: HeldTable | undefined,
     since = NOTHING,
   ): TableComparison {
-    const names = elementNames(
+    return compareTables(frameFor(desired), held, TUNNEL_TABLE, routes.maps, since, namesOf(desired));
+  }
+
+  const namesOf = (desired: DesiredTunnels): ElementNames =>
+    elementNames(
       desired.iptun.peers.map(({ peer_id, mark }) => ({ service_id: peer_id, mark })),
       deps.nameOf ?? ((id) => id),
     );
-    return compareTables(frameFor(desired), held, TUNNEL_TABLE, routes.maps, since, names);
-  }
 
   async function parametersFor(desired: DesiredTunnels): Promise<readonly Parameter[]> {
     if (desired.iptun.peers.length === 0) return [];
@@ -184,7 +188,15 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
     return { held: frame && heldSince(frame, routes.maps, since), generation: applied?.generation ?? 0 };
   }
 
-  async function applyTable({ table, generation }: IptunPlan): Promise<number> {
+  async function applyTable(plan: IptunPlan): Promise<number> {
+    try {
+      return await commit(plan);
+    } catch (error) {
+      throw explainRefusal(error, routes.maps, namesOf(deps.desired()));
+    }
+  }
+
+  async function commit({ table, generation }: IptunPlan): Promise<number> {
     const lock = { generation };
     switch (table.kind) {
       case 'none':
