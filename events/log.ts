@@ -2,8 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import type Database from 'better-sqlite3';
 import type { Hlc, PeerId, Position } from './brand.ts';
 import { canonicalJson, eventPreimage } from './canonical.ts';
-import { CATALOGUE, isKnownType } from './catalogue.ts';
-import { type ChainHead, GENESIS_HASH, hashPreimage, signTransaction } from './chain.ts';
+import { CATALOGUE } from './catalogue.ts';
+import { type ChainHead, GENESIS_HASH, signTransaction } from './chain.ts';
 import type { Clock, Random } from './clock.ts';
 import { publicKeyObject, type Signer } from './ed25519.ts';
 import type { AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
@@ -12,6 +12,7 @@ import { createHlc, ZERO_HLC } from './hlc.ts';
 import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
 import { CHECKPOINTS_KEPT, createCheckpointReads } from './log-checkpoints.ts';
 import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './log-contract.ts';
+import { draftEvent } from './log-draft.ts';
 import { LogError, logError } from './log-errors.ts';
 import { createKeyWriter, lookUp } from './log-keys.ts';
 import { lockLog } from './log-lock.ts';
@@ -21,8 +22,7 @@ import { type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './l
 import { openDatabase, openDatabaseReadOnly } from './log-schema.ts';
 import { createSubscribers } from './log-subscribers.ts';
 import { createRowQueries, type RowQueries } from './row-queries.ts';
-import { dataFaults, draftFaults } from './schema-check.ts';
-import { expectSound, type Scope } from './verify.ts';
+import { expectSound, type Scope, startChecksPages } from './verify.ts';
 
 export interface LogOptions {
   /** `$DATA_DIR/arctic.db`; created, with mode 0600, when it is not there. */
@@ -58,6 +58,7 @@ export function openLog(options: LogOptions, deps: LogDeps): Log {
   const publicKey = Buffer.from(deps.signer.publicKey).toString('base64');
   const ids = createIds(deps);
   const lock = lockLog(path);
+  const pages = startChecksPages(path);
   let db: Database.Database | undefined;
   try {
     db = (deps.connect ?? openDatabase)(path, () => ({
@@ -68,7 +69,7 @@ export function openLog(options: LogOptions, deps: LogDeps): Log {
     const queries = createRowQueries(db, path);
     const origin = ownOrigin(queries, path);
     expectIdentity(queries, options, origin, publicKey);
-    expectSound(queries, path, options.verify ?? 'tail');
+    expectSound(queries, path, options.verify ?? 'tail', pages);
     return createLog({ db, queries, path, origin, publicKey, ids, lock }, deps);
   } catch (error) {
     db?.close();
@@ -397,56 +398,6 @@ const newest = (times: readonly Hlc[]): Hlc => [...times].sort().at(-1) ?? ZERO_
 const chainKey = (origin: PeerId, stream: Stream): string => `${origin}/${stream}`;
 
 const streamOfNew = (event: AnyNewEvent): Stream => CATALOGUE[event.type].stream;
-
-interface Draft {
-  event: AnyEvent;
-  /** The hashed bytes. */
-  readonly body: string;
-  readonly head: ChainHead;
-}
-
-/** Fills in the envelope and checks the whole: what this host appends must be what every other host accepts. */
-function draftEvent(
-  event: AnyNewEvent,
-  context: AppendContext,
-  at: { readonly id: string; readonly position: Position; readonly hlc: Hlc; readonly head: ChainHead },
-): Draft {
-  if (!isKnownType(event.type))
-    throw new ArcticError('INTERNAL', `there is no event type ${String(event.type)}`);
-  const { stream, version } = CATALOGUE[event.type];
-  const dataText = canonicalJson(event.data);
-  const unhashed = {
-    id: at.id,
-    position: at.position,
-    origin: at.head.origin,
-    stream,
-    seq: at.head.seq + 1,
-    hlc: at.hlc,
-    type: event.type,
-    version,
-    entity: event.entity,
-    actor: { kind: context.actor.kind, id: context.actor.id, address: context.actor.address },
-    correlation_id: context.correlationId,
-    // Subscribers see exactly what a later read will give, not an object somebody may still change.
-    data: JSON.parse(dataText),
-    prev_hash: at.head.hash,
-    hash: GENESIS_HASH,
-    signature: null,
-  } as unknown as AnyEvent;
-  const wrong = [...draftFaults(unhashed), ...dataFaults(event.type, version, unhashed.data, dataText)];
-  if (wrong.length > 0) {
-    const [first] = wrong;
-    throw new ArcticError(
-      'INVALID_REQUEST',
-      `${event.type} of ${event.entity}: ${first?.pointer} ${first?.message}`,
-      wrong,
-    );
-  }
-  const body = eventPreimage(unhashed, dataText);
-  const hash = hashPreimage(body);
-  const { origin, seq } = unhashed;
-  return { event: { ...unhashed, hash }, body, head: { origin, stream, seq, hash, hlc: at.hlc } };
-}
 
 function ownOrigin(queries: RowQueries, path: string): PeerId {
   const origin = queries.get<[string]>("SELECT value FROM meta WHERE key = 'peer_id'")?.[0];

@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto';
+import { statSync } from 'node:fs';
 import type { EventId, Hlc, PeerId } from './brand.ts';
 import { type ChainHead, GENESIS_HASH, hashPreimage, linkFault, verifyTransaction } from './chain.ts';
 import { publicKeyObject } from './ed25519.ts';
@@ -20,7 +21,7 @@ export type { LogFault, Verification };
 
 /**
  * `full`: the file's own structure and every event. `tail`: the newest thousand events and the signature at the end of
- * every chain, which by the links covers all before it. `none`: nothing.
+ * every chain, which by the links covers all before it; at a start also the pages of the file, up to a size. `none`: nothing.
  */
 export type Scope = 'full' | 'tail' | 'none';
 
@@ -42,10 +43,25 @@ export function verifyLog(options: {
   }
 }
 
-/** Throws a `damaged` LogError when the log does not verify in this scope. */
-export function expectSound(queries: RowQueries, path: string, scope: Scope): void {
+/** Up to these sizes SQLite's check of pages belongs to a start, bytes: it takes about 1 ms of CPU for each MiB. */
+const CHECKED_ALWAYS = 64 * 2 ** 20;
+const CHECKED_AFTER_A_CRASH = 512 * 2 ** 20;
+
+/** Whether a start checks the pages of the file too; ask before the file is opened, for that empties the -wal. */
+export function startChecksPages(path: string): boolean {
+  const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  // Whoever closes the log last leaves none.
+  const crashed = sizeOf(`${path}-wal`) > 0;
+  return sizeOf(path) <= (crashed ? CHECKED_AFTER_A_CRASH : CHECKED_ALWAYS);
+}
+
+/** Throws a `damaged` LogError when the log does not verify in this scope. With `pages`, `tail` checks those of the file too. */
+export function expectSound(queries: RowQueries, path: string, scope: Scope, pages = false): void {
   if (scope === 'none') return;
-  const fault = scope === 'full' ? verifyAll(queries, path).fault : verifyTail(queries, path);
+  const fault =
+    scope === 'full'
+      ? verifyAll(queries, path).fault
+      : (verifyTail(queries, path) ?? (pages ? structureFault(queries, 'quick_check') : undefined));
   if (fault !== undefined) throw damaged(path, describeFault(fault), fault.position);
 }
 
@@ -106,10 +122,13 @@ function verifyAll(queries: RowQueries, path: string, onProgress?: (position: nu
   return result(endFault(seen, pinned) ?? trees.cutOff(seen) ?? structureFault(queries));
 }
 
-/** SQLite's own check of pages, indexes and constraints; says nothing of which event, so it comes last. */
-function structureFault(queries: RowQueries): LogFault | undefined {
+/** SQLite's own check of pages and constraints, and of indexes if not quick; says nothing of which event, so it comes last. */
+function structureFault(
+  queries: RowQueries,
+  check: 'integrity_check' | 'quick_check' = 'integrity_check',
+): LogFault | undefined {
   try {
-    const found = queries.all<[string]>('PRAGMA integrity_check(1)')[0]?.[0];
+    const found = queries.all<[string]>(`PRAGMA ${check}(1)`)[0]?.[0];
     return found === 'ok' ? undefined : fileFault(`the database file is corrupt: ${found}`);
   } catch (error) {
     return fileFault(unreadable(error));

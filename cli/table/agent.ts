@@ -34,7 +34,8 @@ export const AGENT: Group = {
           name: 'verify-full',
           type: 'boolean',
           summary:
-            'Verify every event before starting, not only the newest thousand and the end of every chain.',
+            'Verify every event and the whole file before starting, not only the newest thousand, the end of every chain, and ' +
+            'the pages of a file up to 64 MiB (512 MiB after a crash).',
         },
       ],
       examples: [
