@@ -8,9 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createCluster, eventually, type TestCluster } from '../../test/e2e/cluster.ts';
 import { compileTool } from '../lab/build-tools.ts';
 import type { LabProcess, LinkOptions } from '../lab/lab.ts';
-import { haproxy, nginx, type PeerPlan, shadowsocks } from './tcp-peers.ts';
+import { haproxy, kcptun, nginx, type PeerPlan, shadowsocks } from './tcp-peers.ts';
 
-const TARGET = '10.91.3.2';
+/** One address of the server for each transport. */
+const TARGETS = { tcp: '10.91.3.2', kcp: '10.91.3.4' } as const;
 /** The server's second address: no service routes it, so the agents leave it alone. */
 const BYPASS = '10.91.3.3';
 const CUBIC_PORT = 9_000;
@@ -63,6 +64,7 @@ const PEERS = {
   haproxy: haproxy(),
   'haproxy-64k': haproxy(65_536),
   'haproxy-bbr': haproxy(),
+  kcptun,
   nginx,
   shadowsocks,
 } as const;
@@ -90,17 +92,19 @@ function cpuSeconds(roots: readonly number[]): number {
   return ticks / TICKS;
 }
 
-async function addService(cluster: TestCluster): Promise<string> {
+export type Transport = keyof typeof TARGETS;
+
+async function addService(cluster: TestCluster, transport: Transport): Promise<string> {
   const [entry, exit] = [cluster.member(0), cluster.member(1)];
   const created = await entry.agent.request('POST', '/v1/services', {
     token: entry.token,
-    body: { name: 'bench', target_peer_id: exit.identity.peer_id },
+    body: { name: `bench-${transport}`, target_peer_id: exit.identity.peer_id, transport_type: transport },
   });
   if (created.status !== 201) throw new Error(`service: ${created.status} ${created.text}`);
   const { id } = created.json<{ id: string }>();
   const routed = await entry.agent.request('POST', `/v1/services/${id}/routes`, {
     token: entry.token,
-    body: { routes: [{ priority: 100, dest_cidr: `${TARGET}/32` }] },
+    body: { routes: [{ priority: 100, dest_cidr: `${TARGETS[transport]}/32` }] },
   });
   if (routed.status !== 201) throw new Error(`route: ${routed.status} ${routed.text}`);
   await untilApplied(cluster, id);
@@ -124,7 +128,11 @@ async function untilApplied(cluster: TestCluster, id: string, mbit?: number): Pr
 }
 
 /** Makes the lab with the wanted peers; `link` undefined is a clean pair of veths. */
-export async function createTcpLab(peers: readonly PeerName[], link?: LinkOptions): Promise<TcpLab> {
+export async function createTcpLab(
+  peers: readonly PeerName[],
+  link?: LinkOptions,
+  transports: readonly Transport[] = ['tcp'],
+): Promise<TcpLab> {
   const [loadtool, preload] = await Promise.all([compileTool('loadtool'), compileTool('congestion')]);
   const environment = (congestion: Congestion): Record<string, string> => ({
     LD_PRELOAD: preload,
@@ -160,7 +168,9 @@ export async function createTcpLab(peers: readonly PeerName[], link?: LinkOption
   }
 
   try {
-    await lab.exec('server', ['ip', 'address', 'add', `${BYPASS}/24`, 'dev', 'eth0']);
+    for (const address of [BYPASS, TARGETS.kcp]) {
+      await lab.exec('server', ['ip', 'address', 'add', `${address}/24`, 'dev', 'eth0']);
+    }
     // Short connections by the hundred thousand: a client's ports must not run out.
     for (const { name } of lab.hosts) {
       const settings = ['net.ipv4.ip_local_port_range=10240 60999', 'net.ipv4.tcp_tw_reuse=1'];
@@ -195,18 +205,21 @@ export async function createTcpLab(peers: readonly PeerName[], link?: LinkOption
       contenders.push({ name, address: lan, port: plan.listen, congestion: 'cubic', processes });
     }
 
-    const service = await addService(cluster);
+    let service = '';
+    for (const transport of transports) service = await addService(cluster, transport);
     const agents = cluster.members.map(({ agent }) => agent.process);
     if (agents.some((one) => one.output().includes('falls back to TypeScript'))) {
       throw new Error('the native relay is not built: run npm run build');
     }
-    contenders.push({
-      name: 'arctic',
-      address: TARGET,
-      port: CUBIC_PORT,
-      congestion: 'cubic',
-      processes: agents,
-    });
+    for (const transport of transports) {
+      contenders.push({
+        name: transport === 'tcp' ? 'arctic' : `arctic-${transport}`,
+        address: TARGETS[transport],
+        port: CUBIC_PORT,
+        congestion: 'cubic',
+        processes: agents,
+      });
+    }
 
     for (const contender of contenders) await reachable(contender, load);
     const { stdout } = await lab.exec('exit', ['ss', '-Htni', 'sport', '=', ':61000']);
