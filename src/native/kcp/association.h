@@ -96,7 +96,7 @@ class Association {
   const RateControl& rate() const { return rate_; }
   const Totals& totals() const { return totals_; }
   // Share of parity in the groups sent now.
-  size_t parity() const { return ParityOf(settings_.group); }
+  size_t parity() const { return ParityOf(settings_.group, false); }
   int64_t heard_at() const { return heard_at_; }
   // Has the peer acknowledge something.
   void Ping() { want_ping_ = true; }
@@ -125,7 +125,8 @@ class Association {
     const size_t share = kUnsentInAll / (streams_.size() + 1);
     return share < kMostUnsent ? share : kMostUnsent;
   }
-  size_t ParityOf(size_t data) const;
+  size_t ParityOf(size_t data, bool urgent) const;
+  bool Urgent() const;
   bool Segments(const uint8_t* text, size_t length, int64_t now_us);
   bool OnPush(const SegmentHeader& segment, const uint8_t* payload);
   Stream* Accept(uint32_t conversation);
@@ -196,7 +197,7 @@ class Association {
   int backoff_ = 0, probes_ = 0;
   bool want_ping_ = false;
   ParityEncoder encoder_{kMostText};
-  bool group_open_ = false;
+  bool group_open_ = false, group_urgent_ = false;
   uint64_t group_base_ = 0;
   size_t group_count_ = 0;
   int64_t group_at_ = 0;

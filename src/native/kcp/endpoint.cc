@@ -22,6 +22,7 @@ constexpr int kSocketBuffer = 8 * 1024 * 1024;
 // Bytes that one socket may bring before others have their turn.
 constexpr size_t kReadBudget = 1024 * 1024;
 constexpr int kMostRounds = 8;
+constexpr int64_t kMostPatienceUs = 1000;
 constexpr int kMostUnknown = 32;
 // Most segments and bytes of one UDP_SEGMENT send (Linux: UDP_MAX_SEGMENTS was 64 before 6.9).
 constexpr size_t kMostSegments = 45;
@@ -99,13 +100,14 @@ int Endpoint::Listen(uint16_t port, int mark, const std::function<void(int)>& wa
 
 int Endpoint::SocketFor(const sockaddr_storage& to) const { return sockets_[to.ss_family == AF_INET6 ? 1 : 0]; }
 
-bool Endpoint::Read(int socket) {
+Endpoint::Taken Endpoint::Read(int socket) {
   mmsghdr messages[kBatch];
   iovec parts[kBatch];
   sockaddr_storage names[kBatch];
   alignas(cmsghdr) uint8_t controls[kBatch][CMSG_SPACE(sizeof(int))];
   size_t taken = 0;
-  bool more = true;
+  Taken result;
+  result.more = true;
   while (taken < kReadBudget) {
     for (int i = 0; i < kBatch; i += 1) {
       parts[i] = {buffers_.data() + static_cast<size_t>(i) * kBuffer, kBuffer};
@@ -120,7 +122,7 @@ bool Endpoint::Read(int socket) {
     const int count = recvmmsg(socket, messages, kBatch, MSG_DONTWAIT, nullptr);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
-      more = false;
+      result.more = false;
       break;
     }
     for (int i = 0; i < count; i += 1) {
@@ -129,11 +131,12 @@ bool Endpoint::Read(int socket) {
       auto* bytes = static_cast<uint8_t*>(parts[i].iov_base);
       taken += length;
       for (size_t at = 0; at < length; at += segment) {
+        result.datagrams += 1;
         Datagram(bytes + at, std::min(segment, length - at), names[i], messages[i].msg_hdr.msg_namelen, socket);
       }
     }
     if (count < kBatch) {
-      more = false;
+      result.more = false;
       break;
     }
   }
@@ -145,9 +148,11 @@ bool Endpoint::Read(int socket) {
       End(line, line->association->reason());
       continue;
     }
+    const int64_t patience = std::min(kMostPatienceUs, line->association->rate().least_rtt() / 64);
+    result.patience_us = result.patience_us == 0 ? patience : std::min(result.patience_us, patience);
     owner_->OnStreams(line);
   }
-  return more;
+  return result;
 }
 
 void Endpoint::Datagram(uint8_t* bytes, size_t length, const sockaddr_storage& from, socklen_t from_length, int socket) {
@@ -179,6 +184,8 @@ void Endpoint::Datagram(uint8_t* bytes, size_t length, const sockaddr_storage& f
     line->confirmed = true;
     line->timer.Cancel();
     pending_ -= 1;
+    // The answer measures the round trip, which the dialer's handshake has told the dialer only.
+    line->association->Ping();
   }
   // The peer is where its newest datagram came from.
   if ((header.counter & kControlBit) == 0 && line->association->NewestFrom(header.counter) &&

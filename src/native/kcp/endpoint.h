@@ -73,8 +73,15 @@ class Endpoint {
   }
   // Opens both sockets; `watched` is called with each. 0 or errno.
   int Listen(uint16_t port, int mark, const std::function<void(int)>& watched);
-  // At most a fair share of what is there; true when there may be more.
-  bool Read(int socket);
+  struct Taken {
+    // There may be more.
+    bool more = false;
+    size_t datagrams = 0;
+    // How long the next look may wait without anybody noticing, in microseconds.
+    int64_t patience_us = 0;
+  };
+  // At most a fair share of what is there.
+  Taken Read(int socket);
   // Sends what has come together since.
   void Flush();
 

@@ -8,8 +8,11 @@
 namespace arctic::kcp {
 namespace {
 
-// A group that cannot be recovered costs a round trip; this share of them is borne.
-constexpr double kResidual = 0.02;
+// A group that cannot be recovered costs a round trip; this share of them is borne, and this for the beginning of a flow,
+// where somebody waits for it.
+constexpr double kResidual = 0.02, kUrgentResidual = 0.002;
+// Segments that are the beginning of a flow: 2 MB.
+constexpr uint64_t kBeginning = 1500;
 constexpr double kNoLoss = 0.0005;
 // The end of a burst gets its parity so soon after it.
 constexpr int64_t kTailUs = 2000;
@@ -19,9 +22,13 @@ constexpr size_t kMostTold = 16;
 
 }  // namespace
 
-size_t Association::ParityOf(size_t data) const {
+bool Association::Urgent() const {
+  return std::any_of(active_.begin(), active_.end(), [](const Stream* stream) { return stream->send.begun() < kBeginning; });
+}
+
+size_t Association::ParityOf(size_t data, bool urgent) const {
   const double loss = rate_.loss();
-  return loss < kNoLoss ? 0 : ParityFor(data, std::min(loss, 0.4), kResidual);
+  return loss < kNoLoss ? 0 : ParityFor(data, std::min(loss, 0.4), urgent ? kUrgentResidual : kResidual);
 }
 
 bool Association::HasData() {
@@ -221,7 +228,8 @@ void Association::SendData(int64_t now_us, Batch* out) {
     group_base_ = counter_;
     group_count_ = 0;
     group_at_ = now_us;
-    encoder_.Begin(std::max<size_t>(ParityOf(settings_.group), rate_.loss() < kNoLoss ? 0 : 1));
+    group_urgent_ = Urgent();
+    encoder_.Begin(std::max<size_t>(ParityOf(settings_.group, group_urgent_), rate_.loss() < kNoLoss ? 0 : 1));
   }
   DatagramHeader header;
   header.type = Type::kData;
@@ -234,7 +242,7 @@ void Association::SendData(int64_t now_us, Batch* out) {
 
 void Association::CloseGroup(int64_t now_us, Batch* out) {
   size_t parity = encoder_.parity();
-  if (group_count_ < settings_.group && parity > 0) parity = std::min(parity, std::max<size_t>(1, ParityOf(group_count_)));
+  if (group_count_ < settings_.group && parity > 0) parity = std::min(parity, std::max<size_t>(1, ParityOf(group_count_, group_urgent_)));
   const uint64_t end = group_base_ + group_count_ + parity - 1;
   for (size_t index = 0; index < parity; index += 1) {
     DatagramHeader header;

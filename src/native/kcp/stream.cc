@@ -65,6 +65,7 @@ void SendQueue::OnSent(Segment* segment, uint64_t counter) {
     repeated_ += 1;
   } else {
     fresh_ += 1;
+    begun_ += 1;
     unsent_ -= segment->length;
   }
   segment->counter = counter;

@@ -59,6 +59,8 @@ class SendQueue {
   bool blocked() const { return fresh_ != end() && static_cast<int32_t>(edge_ - fresh_) <= 0; }
   size_t unsent() const { return unsent_; }
   uint64_t repeated() const { return repeated_; }
+  // Segments that have left for the first time.
+  uint64_t begun() const { return begun_; }
 
  private:
   uint32_t end() const { return first_ + static_cast<uint32_t>(segments_.size()); }
@@ -72,7 +74,7 @@ class SendQueue {
   uint32_t first_ = 0, fresh_ = 0;
   uint32_t edge_ = 1024;
   size_t unsent_ = 0;
-  uint64_t repeated_ = 0;
+  uint64_t repeated_ = 0, begun_ = 0;
 };
 
 class ReceiveQueue {

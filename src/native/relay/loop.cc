@@ -123,7 +123,7 @@ void Loop::Run() {
       if (one->dead) continue;
       if (one->kind == Pollable::Kind::kLink) ReadLink(static_cast<Link*>(one));
       if (one->kind == Pollable::Kind::kFlow) ReadLocal(static_cast<Flow*>(one));
-      if (one->kind == Pollable::Kind::kDatagrams && endpoint_->Read(one->fd)) Queue(one);
+      if (one->kind == Pollable::Kind::kDatagrams) OnDatagrams(static_cast<DatagramSocket*>(one));
     }
     if (endpoint_ != nullptr) endpoint_->Flush();
     if (relay_->quit_) return;
@@ -153,7 +153,7 @@ void Loop::Dispatch(Pollable* one, uint32_t events) {
       OnFlow(static_cast<Flow*>(one), events);
       return;
     case Pollable::Kind::kDatagrams:
-      if (endpoint_->Read(one->fd)) Queue(one);
+      OnDatagrams(static_cast<DatagramSocket*>(one));
       return;
   }
 }

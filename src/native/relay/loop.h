@@ -150,6 +150,12 @@ struct Link : Pollable {
 // A UDP socket of the KCP endpoint.
 struct DatagramSocket : Pollable {
   DatagramSocket() : Pollable(Kind::kDatagrams) {}
+  // When epoll has named it before, and how often in a row that was only just ago.
+  int64_t named_at = 0;
+  int busy = 0;
+  // Not watched: looked at from time to time.
+  bool paused = false;
+  Timer look;
 };
 
 enum class Ended { kNo, kFinished, kReset };
@@ -262,6 +268,8 @@ class Loop : private kcp::Owner {
   size_t ParseStream(Link* link, const uint8_t* bytes, size_t length);
   void WriteStream(Link* link, const uint8_t* bytes, size_t length);
   void CloseStream(Link* link, bool orderly);
+  void OnDatagrams(DatagramSocket* socket);
+  void Pause(DatagramSocket* socket, int64_t us);
   void WantLines();
   void CountLines();
 

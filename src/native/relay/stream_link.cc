@@ -2,12 +2,16 @@
 // datagrams are sealed. Nothing is pooled: a conversation begins with its first segment.
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "loop.h"
 
 namespace arctic::relay {
 namespace {
 
+// Named this often, this soon after the time before, a socket is no longer waited for.
+constexpr int kBusy = 16;
+constexpr int64_t kSoonUs = 700, kLeastPauseUs = 500;
 constexpr int64_t kCountEveryUs = 200'000;
 // An accepted conversation that brings no OPEN.
 constexpr int64_t kOpenWithinUs = 10'000'000;
@@ -34,6 +38,36 @@ void Loop::Obey(const ListenDatagrams& listen) {
   });
   if (error != 0) shared().Emit("datagrams\t" + std::to_string(listen.port) + '\t' + std::to_string(error));
   WantLines();
+}
+
+// On a long path a flood of datagrams is taken once a millisecond: to be woken for each costs more than all the work they make.
+void Loop::OnDatagrams(DatagramSocket* socket) {
+  const kcp::Endpoint::Taken taken = endpoint_->Read(socket->fd);
+  if (taken.more) {
+    Queue(socket);
+    return;
+  }
+  if (socket->paused) {
+    Pause(socket, taken.datagrams > 0 ? taken.patience_us : 0);
+    return;
+  }
+  socket->busy = now_us_ - socket->named_at < kSoonUs ? socket->busy + 1 : 0;
+  socket->named_at = now_us_;
+  if (socket->busy >= kBusy) Pause(socket, taken.patience_us);
+}
+
+// 0 watches it again.
+void Loop::Pause(DatagramSocket* socket, int64_t us) {
+  const bool pause = us >= kLeastPauseUs;
+  if (pause != socket->paused) {
+    epoll_event event{};
+    event.events = pause ? 0u : static_cast<uint32_t>(EPOLLIN);
+    event.data.ptr = static_cast<Pollable*>(socket);
+    epoll_ctl(epoll_, EPOLL_CTL_MOD, socket->fd, &event);
+    socket->paused = pause;
+    socket->busy = 0;
+  }
+  if (pause) socket->look.Set(&timers_, now_us_ + us, [this, socket] { OnDatagrams(socket); });
 }
 
 // Lines to the peers of services that go over KCP from here.
