@@ -1,3 +1,6 @@
+import type { Carriage, TransportSetting } from '../kcp/carriage.ts';
+import type { KcpStats } from '../kcp/stats.ts';
+
 /**
  * The TCP engine as the rest of Arctic sees it. What crosses this boundary is configuration in and counters out; bytes never do.
  * Two implementations: the TypeScript relay (model and fallback) and the native loop; both under
@@ -15,7 +18,7 @@ export interface TproxyService {
   readonly mark: number;
   /** The other end. */
   readonly peerId: string;
-  readonly transport: 'tcp' | 'kcp';
+  readonly transport: TransportSetting;
   readonly fullyTransparent: boolean;
   /** Bits a second in each direction; 0 is unlimited. */
   readonly limitBitsPerSecond: number;
@@ -117,34 +120,6 @@ export interface FlowView {
   } | null;
 }
 
-/** One peer over KCP, as the side that dials it sees it. */
-export interface KcpStats {
-  /**
-   * `unreachable`: nothing answers on UDP; flows go over TCP until something does. `unsupported`: this relay has no KCP.
-   */
-  readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
-  readonly roundTripMs: number;
-  /** Share of datagrams towards the peer that did not arrive, as it reports. */
-  readonly loss: number;
-  /** How many datagrams that figure rests on. */
-  readonly lossSamples: number;
-  readonly flows: number;
-  /** Bits a second the path has been seen to carry. */
-  readonly bandwidthBits: number;
-  /** Parity datagrams sent with each group of 20 now. */
-  readonly parity: number;
-  readonly sentDatagrams: number;
-  readonly sentBytes: number;
-  readonly receivedDatagrams: number;
-  readonly receivedBytes: number;
-  /** Sent and never arrived. */
-  readonly missing: number;
-  /** Did not arrive here but could be worked out from parity. */
-  readonly recovered: number;
-  /** Segments that were sent again. */
-  readonly repeated: number;
-}
-
 export interface TproxyStats {
   readonly implementation: 'typescript' | 'native';
   readonly congestionControl: string;
@@ -176,7 +151,7 @@ export interface TproxyStats {
       }
     >
   >;
-  /** Peers of services with transport `kcp` from here. */
+  /** Peers of services with transport `kcp` or `auto` from here. */
   readonly kcp: Readonly<Record<string, KcpStats>>;
   /** What belongs to no service: connections nobody redirected, carriers without a session, flows no rule allows. */
   readonly refused: { readonly connections: number; readonly carriers: number; readonly flows: number };
@@ -194,6 +169,8 @@ export interface TproxyEngine {
   stats(): TproxyStats;
   /** The largest flows of a service, or of all, 1,000 at most; empty when the relay does not answer within 2 s. */
   flows(serviceId?: string): Promise<readonly FlowView[]>;
+  /** Over what flows that enter here travel now; undefined for a service that does not. */
+  carriage(serviceId: string): Carriage | undefined;
   /** Port of the local transparent listener that the firewall names in `tproxy to`. */
   readonly listenPort: number;
 }

@@ -141,19 +141,28 @@ export function encodeLimits(limits: NativeLimits): Buffer {
   return out.text(limits.congestionControl).done();
 }
 
+/** Bit 0: over KCP; bit 1: the path is measured in any case, because the choice depends on it. */
+function transportByte({ transport, chosen }: ChosenService): number {
+  if (transport === 'auto') return chosen === 'kcp' ? 3 : 2;
+  return transport === 'kcp' ? 1 : 0;
+}
+
+/** `chosen`: what `auto` means now. */
+export type ChosenService = TproxyService & { readonly chosen?: 'tcp' | 'kcp' };
+
 /** `peers` have addresses, not names. Throws RangeError for a malformed CIDR or address. */
 export function encodeConfigure(config: {
-  readonly entries: readonly TproxyService[];
+  readonly entries: readonly ChosenService[];
   readonly exits: readonly TproxyExit[];
   readonly peers: readonly TproxyPeer[];
 }): Buffer {
   const out = new Writer().u8(COMMAND.configure);
-  const services = (all: readonly (TproxyService & Partial<Pick<TproxyExit, 'allowed'>>)[]): void => {
+  const services = (all: readonly (ChosenService & Partial<Pick<TproxyExit, 'allowed'>>)[]): void => {
     out.u32(all.length);
     for (const service of all) {
       out.text(service.serviceId).text(service.peerId).u32(service.mark).flag(service.fullyTransparent);
       out
-        .flag(service.transport === 'kcp')
+        .u8(transportByte(service))
         .u64(service.limitBitsPerSecond)
         .u32(service.allowed?.length ?? 0);
       for (const rule of service.allowed ?? []) out.prefix(rule.source).prefix(rule.destination);

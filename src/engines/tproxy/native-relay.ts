@@ -7,6 +7,9 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { type NativeAddon, READABLE, systemCall } from '../../native/addon.ts';
 import type { RelayAddon } from '../../native/relay/addon.ts';
+import { carriageOf } from '../kcp/carriage.ts';
+import { createSelection } from '../kcp/selection.ts';
+import type { KcpStats } from '../kcp/stats.ts';
 import { BACKLOG, type BoundListener, bindCaptured, bindCarriers } from './bound-listeners.ts';
 import { type CarrierTuningOptions, createCarrierTuning } from './carrier-tuning.ts';
 import type { CarrierKeys, TproxyConfig, TproxyEngine, TproxyPeer, TproxyStats } from './contract.ts';
@@ -14,6 +17,7 @@ import { createCounters } from './counters.ts';
 import type { EngineClock, EngineLogger } from './dependencies.ts';
 import { compileExitPolicy } from './exit-policy.ts';
 import {
+  type ChosenService,
   encodeConfigure,
   encodeLimits,
   encodeListen,
@@ -61,6 +65,18 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
   let listenPort = chosen.listenPort;
   let unsubscribe: () => void = () => undefined;
   let lookedUpAt = Number.NEGATIVE_INFINITY;
+  const selection = createSelection({
+    clock,
+    peers: () => config.entries.filter(({ transport }) => transport === 'auto').map(({ peerId }) => peerId),
+    pathTo: (peerId) => pathTo(peerId),
+    changed(peerId, choice) {
+      logger.info(
+        { peer: peerId, transport: choice.transport, reason: choice.reason },
+        'another transport is chosen',
+      );
+      sendConfig(config);
+    },
+  });
   /** Peer of each session the thread has. */
   const handed = new Map<string, string>();
 
@@ -75,6 +91,9 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
     (token, serviceId) => command(encodeSampleFlows(token, serviceId)),
     (token) => (slot === undefined ? '' : relay.relayFlows(slot, token)),
   );
+
+  const pathTo = (peerId: string): KcpStats | undefined =>
+    parseStats(slot === undefined ? '' : relay.relayStats(slot)).kcp[peerId];
 
   function handOver(sessionId: string): void {
     const session = keys.byId(sessionId);
@@ -126,9 +145,15 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
     }
   }
 
+  const chosenEntries = (wanted: TproxyConfig): readonly ChosenService[] =>
+    wanted.entries.map((service) => ({
+      ...service,
+      chosen: selection.of(service.peerId)?.transport ?? 'tcp',
+    }));
+
   function sendConfig(wanted: TproxyConfig): void {
     const addresses = wanted.peers.filter((peer) => isIP(peer.host) !== 0);
-    command(encodeConfigure({ ...wanted, peers: addresses }));
+    command(encodeConfigure({ ...wanted, entries: chosenEntries(wanted), peers: addresses }));
     if (addresses.length < wanted.peers.length) void sendResolved(wanted);
   }
 
@@ -138,7 +163,13 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       wanted.peers.map((peer) => (isIP(peer.host) === 0 ? resolvePeer(peer) : peer)),
     );
     if (config !== wanted) return;
-    command(encodeConfigure({ ...wanted, peers: found.filter((peer) => peer !== undefined) }));
+    command(
+      encodeConfigure({
+        ...wanted,
+        entries: chosenEntries(wanted),
+        peers: found.filter((peer) => peer !== undefined),
+      }),
+    );
   }
 
   function lookUpAgain(peerId: string): void {
@@ -189,6 +220,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
         addon.pollStart(relay.relayEventFd(slot), READABLE, () => drainEvents()),
       );
       unsubscribe = keys.onRetired(onRetired);
+      selection.start();
       listenPort = captured[0]?.port ?? chosen.listenPort;
       handListeners(carriers, false);
       handListeners(captured, true);
@@ -204,6 +236,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
         if (slot === undefined) return;
       }
       command(encodeResetAll());
+      selection.stop();
       unsubscribe();
       addon.pollStop(poll);
       const ended = slot;
@@ -216,8 +249,14 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       for (const exit of wanted.exits) compileExitPolicy(exit);
       config = wanted;
       sendConfig(wanted);
+      selection.review();
     },
     configured: () => config,
+    carriage(serviceId) {
+      const service = config.entries.find((one) => one.serviceId === serviceId);
+      if (service === undefined) return undefined;
+      return carriageOf(service.transport, pathTo(service.peerId), selection.of(service.peerId));
+    },
     stats(): TproxyStats {
       const { flows: _, ...stats } = parseStats(slot === undefined ? '' : relay.relayStats(slot));
       // As the model does: a configured service has counters, also when nothing has happened yet.

@@ -1,31 +1,7 @@
 /** The counters of the native relay: lines of tab-separated fields (`Shared::Stats` in src/native/relay/relay.cc). */
-import { type KcpStats, OPEN_BOUNDS, type TproxyConfig, type TproxyStats } from './contract.ts';
+import { type KcpStats, readKcpStats } from '../kcp/stats.ts';
+import { OPEN_BOUNDS, type TproxyStats } from './contract.ts';
 import { createCounters } from './counters.ts';
-
-const NOTHING: Omit<KcpStats, 'state'> = {
-  roundTripMs: 0,
-  loss: 0,
-  lossSamples: 0,
-  flows: 0,
-  bandwidthBits: 0,
-  parity: 0,
-  sentDatagrams: 0,
-  sentBytes: 0,
-  receivedDatagrams: 0,
-  receivedBytes: 0,
-  missing: 0,
-  recovered: 0,
-  repeated: 0,
-};
-
-/** What a relay without KCP says of the peers that should be reached so. */
-export function withoutKcp(config: TproxyConfig): Record<string, KcpStats> {
-  const peers = config.entries.filter(({ transport }) => transport === 'kcp').map(({ peerId }) => peerId);
-  return Object.fromEntries(peers.map((peer) => [peer, { ...NOTHING, state: 'unsupported' }]));
-}
-
-/** In the order of `kcp::Standing`. */
-const KCP_STATES: readonly KcpStats['state'][] = ['trying', 'trying', 'up', 'unreachable'];
 
 type Sides = TproxyStats['services'][string];
 
@@ -71,22 +47,7 @@ export function parseStats(text: string): TproxyStats & { readonly flows: number
         break;
       }
       case 'kcp':
-        kcp[fields[0] ?? ''] = {
-          state: KCP_STATES[number(1)] ?? 'trying',
-          roundTripMs: number(2) / 1_000,
-          loss: number(3) / 1e6,
-          lossSamples: number(4),
-          flows: number(5),
-          bandwidthBits: number(6),
-          parity: number(7),
-          sentDatagrams: number(8),
-          sentBytes: number(9),
-          receivedDatagrams: number(10),
-          receivedBytes: number(11),
-          missing: number(12),
-          recovered: number(13),
-          repeated: number(14),
-        };
+        kcp[fields[0] ?? ''] = readKcpStats(fields.slice(1));
         break;
       case 'peer':
         carriers[fields[0] ?? ''] = {

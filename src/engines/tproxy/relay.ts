@@ -2,9 +2,12 @@
  * The TCP engine in TypeScript: the model the native relay is tested against, and its fallback. About half as fast
  * as a TLS proxy in bulk, faster in new connections (links are dialed ahead of need).
  */
+
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { carriageOf } from '../kcp/carriage.ts';
+import { withoutKcp } from '../kcp/stats.ts';
 import type {
   CarrierKeys,
   CarrierSession,
@@ -21,7 +24,6 @@ import { createFlowTable } from './flow-table.ts';
 import { viewOf } from './flow-view.ts';
 import { Link, type LinkDependencies } from './link.ts';
 import { createLinkPool, type LinkPool } from './link-pool.ts';
-import { withoutKcp } from './native-stats.ts';
 import { createWarnSeldom } from './rate-limited-log.ts';
 import { completeOptions, type RelayOptions } from './relay-options.ts';
 import type { Listener, Sockets } from './sockets.ts';
@@ -292,7 +294,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
       listeners = [];
     },
     configure(wanted) {
-      const kcp = wanted.entries.filter((service) => service.transport === 'kcp');
+      const kcp = wanted.entries.filter((service) => service.transport !== 'tcp');
       for (const service of kcp) {
         warnSeldom(
           `kcp ${service.serviceId}`,
@@ -306,6 +308,11 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
       configurePeers(wanted);
     },
     configured: () => config,
+    carriage(serviceId) {
+      const service = config.entries.find((one) => one.serviceId === serviceId);
+      if (service === undefined) return undefined;
+      return carriageOf(service.transport, withoutKcp(config.entries)[service.peerId], undefined);
+    },
     stats(): TproxyStats {
       const services: Record<string, TproxyStats['services'][string]> = {};
       for (const id of new Set([...entry.states.keys(), ...exit.states.keys()])) {
@@ -321,7 +328,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         congestionControl,
         services,
         carriers,
-        kcp: withoutKcp(config),
+        kcp: withoutKcp(config.entries),
         refused: { connections: entry.strays(), carriers: refusedCarriers, flows: exit.refused() },
       };
     },

@@ -103,6 +103,7 @@ bool Association::Receive(uint8_t* bytes, size_t length, int64_t now_us) {
     return false;
   }
   heard_at_ = now_us;
+  NoteLossHere();
   totals_.received += 1;
   totals_.received_bytes += length;
   const uint8_t* at = bytes + kHeader;
@@ -136,6 +137,18 @@ void Association::NoteArrival(uint64_t counter, size_t length, int64_t now_us) {
   const bool paused = now_us - acked_at_ > rate_.smoothed_rtt();
   const int64_t wanted = unacknowledged_ >= kAckEvery || paused ? now_us : now_us + kAckDelayUs;
   ack_at_ = std::min(ack_at_, wanted);
+}
+
+void Association::NoteLossHere() {
+  constexpr uint64_t kBlock = 128;
+  const uint64_t expected = opener_.expected() - expected_before_;
+  if (expected < kBlock) return;
+  // This one is counted below.
+  const uint64_t received = totals_.received + 1 - received_before_;
+  const double seen = received >= expected ? 0 : 1 - static_cast<double>(received) / static_cast<double>(expected);
+  loss_here_ += (seen - loss_here_) * (seen > loss_here_ ? 0.25 : 0.1);
+  expected_before_ = opener_.expected();
+  received_before_ = totals_.received + 1;
 }
 
 bool Association::Segments(const uint8_t* text, size_t length, int64_t now_us) {

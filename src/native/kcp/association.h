@@ -100,6 +100,10 @@ class Association {
   int64_t heard_at() const { return heard_at_; }
   // Has the peer acknowledge something.
   void Ping() { want_ping_ = true; }
+  // Small datagrams all the time, so that the loss of a path without traffic is known, too.
+  void SetProbing(bool probing) { probing_ = probing; }
+  // Share of the peer's datagrams that do not arrive here, smoothed.
+  double loss_here() const { return loss_here_; }
   bool NewestFrom(uint64_t counter) const { return counter >= opener_.highest(); }
 
  private:
@@ -195,14 +199,18 @@ class Association {
   uint64_t reordering_ = 3;
   int64_t loss_at_ = kNever, timeout_at_ = kNever;
   int backoff_ = 0, probes_ = 0;
-  bool want_ping_ = false;
+  bool want_ping_ = false, probing_ = false;
+  int64_t probed_at_ = 0;
   ParityEncoder encoder_{kMostText};
   bool group_open_ = false, group_urgent_ = false;
   uint64_t group_base_ = 0;
   size_t group_count_ = 0;
   int64_t group_at_ = 0;
 
+  void NoteLossHere();
   // Receiving.
+  double loss_here_ = 0;
+  uint64_t expected_before_ = 0, received_before_ = 0;
   Receipts receipts_;
   Groups groups_;
   std::vector<Groups::Recovered> recovered_;

@@ -285,6 +285,7 @@ void Endpoint::OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_sto
   dial->up = line;
   // The first datagram under the keys proves this side to the other.
   line->association->Ping();
+  line->association->SetProbing(dial->probed);
   Touch(line);
   if (before != nullptr) {
     before->retiring = true;
@@ -322,7 +323,8 @@ void Endpoint::SetStanding(Dial* dial, Standing standing) {
   owner_->OnStanding(dial->peer, standing);
 }
 
-void Endpoint::Want(const std::string& peer, const sockaddr_storage& to, socklen_t length, std::shared_ptr<Session> session) {
+void Endpoint::Want(const std::string& peer, const sockaddr_storage& to, socklen_t length, std::shared_ptr<Session> session,
+                    bool probed) {
   std::unique_ptr<Dial>& dial = dials_[peer];
   const bool known = dial != nullptr;
   if (!known) {
@@ -332,6 +334,11 @@ void Endpoint::Want(const std::string& peer, const sockaddr_storage& to, socklen
   const bool moved = dial->to_length != length || memcmp(&dial->to, &to, length) != 0;
   memcpy(&dial->to, &to, length);
   dial->to_length = length;
+  dial->probed = probed;
+  if (Line* line = UpTo(peer)) {
+    line->association->SetProbing(probed);
+    Touch(line);
+  }
   if (known && !moved) return;
   if (session != nullptr) dial->session = std::move(session);
   Begin(dial.get());

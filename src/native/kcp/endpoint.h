@@ -85,8 +85,9 @@ class Endpoint {
   // Sends what has come together since.
   void Flush();
 
-  // Keeps a line to the peer from now on; `session` null while there is none.
-  void Want(const std::string& peer, const sockaddr_storage& to, socklen_t length, std::shared_ptr<Session> session);
+  // Keeps a line to the peer from now on, with `probed` one that measures the path all the time; `session` null while there is none.
+  void Want(const std::string& peer, const sockaddr_storage& to, socklen_t length, std::shared_ptr<Session> session,
+            bool probed);
   void Renew(const std::string& peer, std::shared_ptr<Session> session);
   void Unwant(const std::string& peer);
   void Retire(const std::shared_ptr<Session>& session, bool removed);
@@ -108,7 +109,7 @@ class Endpoint {
     uint8_t hello[kHelloLength] = {};
     int64_t began_at = 0, sent_at = 0;
     int attempts = 0;
-    bool asking = false;
+    bool asking = false, probed = false;
     Line* up = nullptr;
     Timer timer;
   };

@@ -92,6 +92,8 @@ class Opener {
   // The text behind the header is decrypted in place; false for anything forged, repeated or too old.
   bool Open(const DatagramHeader& header, uint8_t* datagram, size_t text, int64_t now_us);
   uint64_t highest() const { return data_.highest(); }
+  // Datagrams the peer has sent, as far as is known here.
+  uint64_t expected() const { return data_.highest() + control_.highest(); }
 
  private:
   static constexpr int64_t kStragglersUs = 5'000'000;

@@ -17,6 +17,7 @@ constexpr double kNoLoss = 0.0005;
 // The end of a burst gets its parity so soon after it.
 constexpr int64_t kTailUs = 2000;
 constexpr int64_t kLongestTimeoutUs = 2'000'000;
+constexpr int64_t kProbeEveryUs = 100'000;
 constexpr int kMostBackoff = 6;
 constexpr size_t kMostTold = 16;
 
@@ -64,6 +65,10 @@ void Association::Tick(int64_t now_us) {
   }
   if (now_us - std::max(heard_at_, pinged_at_) >= settings_.ping_every) {
     pinged_at_ = now_us;
+    want_ping_ = true;
+  }
+  if (probing_ && now_us - probed_at_ >= kProbeEveryUs) {
+    probed_at_ = now_us;
     want_ping_ = true;
   }
   if (!blocked_.empty() && now_us - asked_at_ >= 4 * Timeout()) AskWindows(now_us);
@@ -292,6 +297,7 @@ int64_t Association::NextAt(int64_t now_us) const {
   int64_t next = std::min({ack_at_, loss_at_, in_flight_ > 0 ? timeout_at_ : kNever,
                            std::max(heard_at_, pinged_at_) + settings_.ping_every});
   if (group_open_) next = std::min(next, GroupDue());
+  if (probing_) next = std::min(next, probed_at_ + kProbeEveryUs);
   const bool waiting = !active_.empty() || !kills_.empty() || want_ping_;
   if (waiting && in_flight_ < rate_.window()) next = std::min(next, rate_.NextSendAt(now_us));
   if (!blocked_.empty()) next = std::min(next, asked_at_ + 4 * Timeout());

@@ -87,7 +87,10 @@ std::vector<Service> ReadServices(Reader& in) {
     service.peer = in.Text();
     service.mark = in.U32();
     service.transparent = in.Flag();
-    service.kcp = in.Flag();
+    const uint8_t transport = in.U8();
+    service.kcp = (transport & 1) != 0;
+    service.probed = (transport & 2) != 0;
+    if (transport > 3) in.Fail();
     service.bits_per_second = in.U64();
     if (!IsServiceId(service.id)) in.Fail();
     for (uint32_t rules = in.U32(); rules > 0 && in.ok(); rules -= 1) {

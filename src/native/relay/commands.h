@@ -27,6 +27,8 @@ struct Service {
   bool transparent = false;
   // Carried over KCP while the peer can be reached so.
   bool kcp = false;
+  // The path is measured though nothing may go over KCP now.
+  bool probed = false;
   // 0 is unlimited.
   uint64_t bits_per_second = 0;
   // Exit only.

@@ -74,9 +74,13 @@ void Loop::Pause(DatagramSocket* socket, int64_t us) {
 void Loop::WantLines() {
   if (endpoint_ == nullptr) return;
   for (auto& [id, peer] : peers_) {
-    const bool wanted = peer->configured && std::any_of(entries_.begin(), entries_.end(), [&id = id](const auto& one) {
-                          return one.second->service.kcp && one.second->service.peer == id;
-                        });
+    bool wanted = false, probed = false;
+    for (const auto& [name, state] : entries_) {
+      const Service& service = state->service;
+      if (!peer->configured || service.peer != id) continue;
+      wanted = wanted || service.kcp || service.probed;
+      probed = probed || service.probed;
+    }
     if (!wanted) {
       endpoint_->Unwant(id);
       shared().ForgetLine(id);
@@ -84,7 +88,7 @@ void Loop::WantLines() {
     }
     sockaddr_storage to;
     const socklen_t length = ToSockaddr(peer->address, peer->port, &to);
-    endpoint_->Want(id, to, length, peer->current);
+    endpoint_->Want(id, to, length, peer->current, probed);
   }
   if (!counting_.armed()) CountLines();
 }
@@ -276,7 +280,7 @@ void Loop::CountLines() {
     const kcp::Totals& totals = association.totals();
     LineCounters& counters = *shared().Line(id);
     counters.rtt_us = static_cast<uint64_t>(rate.smoothed_rtt());
-    counters.loss_ppm = static_cast<uint64_t>(rate.loss() * 1e6);
+    counters.loss_ppm = static_cast<uint64_t>(std::max(rate.loss(), association.loss_here()) * 1e6);
     counters.samples = rate.loss_samples();
     counters.streams = association.streams();
     counters.bandwidth = rate.bandwidth() * 8;
