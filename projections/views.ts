@@ -44,7 +44,7 @@ export interface ServiceView {
   readonly name: string;
   readonly source_peer_id: PeerId;
   readonly target_peer_id: PeerId;
-  readonly transport_type: 'tcp' | 'kcp';
+  readonly transport_type: 'tcp' | 'kcp' | 'auto';
   readonly requires_interface: boolean;
   readonly desired_ipv4_cidr: Cidr | null;
   readonly desired_ipv6_cidr: Cidr | null;

@@ -67,6 +67,13 @@ function reasonText(reason: string, columns: number | undefined, before: number)
   return `\n${fold(text, columns, '    ')}`;
 }
 
+/** Only the source peer knows; elsewhere there is no such line. */
+function carriedBy(row: Row): readonly (readonly [string, string])[] {
+  const now = row['carried_by'];
+  if (!isRow(now)) return [];
+  return [['Carried By', `${show(now, 'transport')}: ${show(now, 'reason')}`]];
+}
+
 /** Settings, what the agent made of them, one line a reconciler, and the routes. */
 function describe(row: Row, names: Names, output: Output): string {
   const withName = (field: string) => {
@@ -80,6 +87,7 @@ function describe(row: Row, names: Names, output: Output): string {
     ['Source', withName('source_peer_id')],
     ['Target', withName('target_peer_id')],
     ['Transport', show(row, 'transport_type')],
+    ...carriedBy(row),
     ['Transparent', yesNo(row, 'fully_transparent')],
     ['Bandwidth', limit > 0 ? `${limit} Mbit/s (bandwidth_limit_mbps)` : 'unlimited'],
     ['On Failure', show(row, 'on_failure')],

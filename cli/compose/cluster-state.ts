@@ -62,6 +62,12 @@ export function readState(peers: readonly Row[], services: readonly Row[]): Clus
   return { members, services: services.map((row) => readService(row, names)) };
 }
 
+const TRANSPORTS: readonly ServiceState['transport_type'][] = ['tcp', 'kcp', 'auto'];
+
+/** What a later version has beside these is shown as the default. */
+const transportOf = (row: Row): ServiceState['transport_type'] =>
+  TRANSPORTS.find((one) => one === row['transport_type']) ?? 'tcp';
+
 /** A service as the API or a replayed projection has it. */
 export function readService(row: Row, names: ReadonlyMap<string, string>): ServiceState {
   const source = show(row, 'source_peer_id');
@@ -74,7 +80,7 @@ export function readService(row: Row, names: ReadonlyMap<string, string>): Servi
     target_peer_id: target,
     source_peer: names.get(source) ?? source,
     target_peer: names.get(target) ?? target,
-    transport_type: row['transport_type'] === 'kcp' ? 'kcp' : 'tcp',
+    transport_type: transportOf(row),
     fully_transparent: row['fully_transparent'] === true,
     interface_enabled: row['requires_interface'] === true,
     interface_ipv4: cidrOf(row, 'desired_ipv4_cidr'),

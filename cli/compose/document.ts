@@ -23,7 +23,7 @@ export interface ParsedService {
   readonly name: Placed<string>;
   readonly source_peer: Placed<string>;
   readonly target_peer: Placed<string>;
-  readonly transport_type: Placed<'tcp' | 'kcp'>;
+  readonly transport_type: Placed<'tcp' | 'kcp' | 'auto'>;
   readonly fully_transparent: Placed<boolean>;
   readonly interface_enabled: boolean;
   readonly interface_ipv4: Placed<string> | undefined;
@@ -206,7 +206,7 @@ function readService(reader: Reader, node: YamlNode, at: Range, what: string): P
   const name = readName(reader, textOf('name'), `${what}.name`);
   const source = textOf('source_peer');
   const target = textOf('target_peer');
-  const transport = reader.choice(mapping, 'transport_type', what, ['tcp', 'kcp']);
+  const transport = reader.choice(mapping, 'transport_type', what, ['tcp', 'kcp', 'auto']);
   const transparent = reader.boolean(mapping, 'fully_transparent', what);
   const own = readInterface(reader, mapping, what);
   const onFailure = reader.choice(mapping, 'on_failure', what, ['direct', 'reject']);

@@ -26,7 +26,10 @@ const Service = Type.Object(
     source_peer: name('Peer where traffic enters, by name.'),
     target_peer: name('Peer where traffic leaves, by name.'),
     transport_type: Type.Optional(
-      orVariable(Type.Union([Type.Literal('tcp'), Type.Literal('kcp')]), 'kcp for lossy links; default tcp.'),
+      orVariable(
+        Type.Union([Type.Literal('tcp'), Type.Literal('kcp'), Type.Literal('auto')]),
+        'kcp for lossy links, auto to have the path measured; default tcp.',
+      ),
     ),
     fully_transparent: Type.Optional(
       orVariable(Type.Boolean(), "The destination sees the client's address; needs tcp and an interface."),

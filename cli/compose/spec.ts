@@ -25,7 +25,7 @@ export interface ServiceSettings {
   /** Names of peers. */
   readonly source_peer: string;
   readonly target_peer: string;
-  readonly transport_type: 'tcp' | 'kcp';
+  readonly transport_type: 'tcp' | 'kcp' | 'auto';
   readonly fully_transparent: boolean;
   readonly interface_enabled: boolean;
   readonly interface_ipv4: Cidr | null;

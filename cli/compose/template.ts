@@ -19,7 +19,7 @@ services:
   - name: london-paris
     source_peer: london
     target_peer: paris
-    transport_type: tcp # or kcp, for lossy links
+    transport_type: tcp # or kcp, for lossy links, or auto
     # fully_transparent: true   # servers see the client's address; needs tcp and an interface
     # interface:
     #   enabled: true

@@ -14,8 +14,8 @@ const SETTINGS: readonly Flag[] = [
     name: 'transport',
     type: 'text',
     value: 'TYPE',
-    choices: ['tcp', 'kcp'],
-    summary: 'Transport between the peers; kcp for lossy links.',
+    choices: ['tcp', 'kcp', 'auto'],
+    summary: 'Transport between the peers: kcp for lossy links, auto to have the path measured.',
   },
   {
     name: 'requires-interface',

@@ -1,7 +1,8 @@
 import { Type } from 'typebox';
 import { CidrField, NameField, PeerIdField } from './fields.ts';
 
-export const TransportType = Type.Union([Type.Literal('tcp'), Type.Literal('kcp')]);
+/** `auto`: the entry measures the path and picks one of the others, anew as it changes. */
+export const TransportType = Type.Union([Type.Literal('tcp'), Type.Literal('kcp'), Type.Literal('auto')]);
 const OptionalCidr = Type.Union([CidrField, Type.Null()]);
 
 const settings = {

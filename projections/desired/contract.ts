@@ -81,7 +81,7 @@ export interface DesiredTproxyService {
   readonly name: string;
   readonly mark: number;
   readonly peer_id: PeerId;
-  readonly transport_type: 'tcp' | 'kcp';
+  readonly transport_type: 'tcp' | 'kcp' | 'auto';
   readonly fully_transparent: boolean;
   readonly bandwidth_limit_mbps: number;
 }

@@ -39,6 +39,7 @@ export function factsOf(context: ApiContext): Facts {
   if (cluster_id === undefined) return common;
   if (views.license() === undefined) return { ...common, license: null };
 
+  const silent = new Map(context.traffic.silentOverKcp().map(({ peerId, port }) => [peerId, port]));
   const license = licenseResource(context);
   const lock = liveLock(views, clock.now());
   return {
@@ -82,6 +83,7 @@ export function factsOf(context: ApiContext): Facts {
           lag: status.lag,
           clockSkewMs: status.clock_skew_ms,
           version: status.agent_version,
+          ...kcpSilent(silent.get(peer.id)),
         };
       }),
     services: views.services.list().map((service) => {
@@ -103,6 +105,9 @@ export function factsOf(context: ApiContext): Facts {
     }),
   };
 }
+
+const kcpSilent = (port: number | undefined): { readonly kcpSilent?: number } =>
+  port === undefined ? {} : { kcpSilent: port };
 
 function trustFacts({ trustRoots }: ApiContext): NonNullable<Facts['trust']> {
   try {

@@ -115,6 +115,18 @@ interface TunnelCounts {
 
 /** What the API needs of the TCP engine; `TproxyEngine` of src/engines/tproxy/contract.ts is one. */
 export interface TrafficSide {
+  /** Over what the flows of a service that enters here travel now. */
+  carriage(serviceId: string):
+    | {
+        readonly transport: 'tcp' | 'kcp';
+        readonly reason: string;
+        readonly roundTripMs: number | null;
+        /** A share, not percent. */
+        readonly loss: number | null;
+      }
+    | undefined;
+  /** Peers that should be reached over KCP and do not answer, and the UDP port they were asked on. */
+  silentOverKcp(): readonly { readonly peerId: string; readonly port: number }[];
   stats(): {
     readonly implementation: 'typescript' | 'native';
     readonly services: Readonly<

@@ -94,7 +94,20 @@ export function serviceResource(context: ApiContext, service: ServiceView) {
     created_at: service.created_at,
     updated_at: service.updated_at,
     version: service.version,
+    carried_by: carriedBy(context, service.id),
     status,
+  };
+}
+
+function carriedBy(context: ApiContext, id: ServiceView['id']) {
+  const carriage = context.traffic.carriage(id);
+  if (carriage === undefined) return null;
+  const { transport, reason, roundTripMs, loss } = carriage;
+  return {
+    transport,
+    reason,
+    round_trip_ms: roundTripMs === null ? null : Math.round(roundTripMs * 10) / 10,
+    loss_percent: loss === null ? null : Math.round(loss * 1_000) / 10,
   };
 }
 

@@ -99,6 +99,16 @@ export const Route = Type.Object(
   },
   strict,
 );
+/** Over what its flows travel now, as the peer that is asked knows when it is the source. */
+const CarriedBy = Type.Object(
+  {
+    transport: Type.Union([Type.Literal('tcp'), Type.Literal('kcp')]),
+    reason: Type.String({ maxLength: 200 }),
+    round_trip_ms: Nullable(Type.Number({ minimum: 0 })),
+    loss_percent: Nullable(Type.Number({ minimum: 0, maximum: 100 })),
+  },
+  strict,
+);
 export const Service = Type.Object(
   {
     id: ServiceIdField,
@@ -120,6 +130,7 @@ export const Service = Type.Object(
     created_at: Time,
     updated_at: Time,
     version: Version,
+    carried_by: Nullable(CarriedBy),
     status: Type.Object(
       { network: ReconcileState, firewall: ReconcileState, tproxy: ReconcileState, iptun: ReconcileState },
       strict,

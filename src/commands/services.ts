@@ -15,7 +15,7 @@ export interface ServiceSettings {
   readonly name?: string;
   readonly source_peer_id?: PeerId;
   readonly target_peer_id?: PeerId;
-  readonly transport_type?: 'tcp' | 'kcp';
+  readonly transport_type?: 'tcp' | 'kcp' | 'auto';
   readonly requires_interface?: boolean;
   readonly desired_ipv4_cidr?: string | null;
   readonly desired_ipv6_cidr?: string | null;

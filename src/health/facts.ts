@@ -126,6 +126,8 @@ export interface PeerFacts {
   /** Its clock minus ours. */
   readonly clockSkewMs: number | null;
   readonly version: string | null;
+  /** UDP port it should be reached on over KCP and does not answer on. */
+  readonly kcpSilent?: number;
   /** What this host found when it tried by itself. */
   readonly tried?: {
     /** Undefined when it answers; else why not. */

@@ -171,6 +171,8 @@ export interface TproxyEngine {
   flows(serviceId?: string): Promise<readonly FlowView[]>;
   /** Over what flows that enter here travel now; undefined for a service that does not. */
   carriage(serviceId: string): Carriage | undefined;
+  /** Peers that should be reached over KCP and do not answer, and the UDP port they were asked on. */
+  silentOverKcp(): readonly { readonly peerId: string; readonly port: number }[];
   /** Port of the local transparent listener that the firewall names in `tproxy to`. */
   readonly listenPort: number;
 }

@@ -252,6 +252,10 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       selection.review();
     },
     configured: () => config,
+    silentOverKcp() {
+      const { kcp } = parseStats(slot === undefined ? '' : relay.relayStats(slot));
+      return config.peers.filter(({ peerId }) => kcp[peerId]?.state === 'unreachable');
+    },
     carriage(serviceId) {
       const service = config.entries.find((one) => one.serviceId === serviceId);
       if (service === undefined) return undefined;

@@ -308,6 +308,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
       configurePeers(wanted);
     },
     configured: () => config,
+    silentOverKcp: () => [],
     carriage(serviceId) {
       const service = config.entries.find((one) => one.serviceId === serviceId);
       if (service === undefined) return undefined;

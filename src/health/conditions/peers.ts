@@ -207,6 +207,22 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     ),
   },
   {
+    code: 'peer-kcp-silent',
+    severity: 'warning',
+    area: 'peers',
+    summary: 'A peer does not answer over KCP; its services go over TCP.',
+    symptoms: ['High latency'],
+    dependsOn: ['peer-name-unresolved', 'peer-unreachable', 'peer-api-closed'],
+    detect: ofPeers(({ name, kcpSilent }) =>
+      kcpSilent === undefined
+        ? undefined
+        : {
+            text: `UDP ${kcpSilent} of ${name} (TPROXY_PORT) does not answer this host; its services over KCP are carried over TCP until it does.`,
+            remedy: `Open UDP ${kcpSilent} between the hosts, in both directions.`,
+          },
+    ),
+  },
+  {
     code: 'peer-lagging',
     severity: 'warning',
     area: 'peers',

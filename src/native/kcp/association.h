@@ -187,6 +187,8 @@ class Association {
 
   // Sending.
   uint64_t counter_ = 1, control_counter_ = 1;
+  // First data datagram that can be under the key in force.
+  uint64_t key_from_ = 1;
   std::deque<Sent> sent_;
   uint64_t sent_base_ = 1;
   std::deque<Ref> refs_;

@@ -123,8 +123,10 @@ void RateControl::OnReport(uint64_t covered, uint64_t missing) {
     return;
   }
   const double seen = static_cast<double>(block_missing_) / static_cast<double>(block_covered_);
-  // Quick to rise, slow to fall.
-  loss_ += (seen - loss_) * (seen > loss_ ? 0.25 : 0.1);
+  // The first that is known replaces what was assumed. Then quick to rise, slow to fall.
+  const double weight = !loss_known_ ? 1 : seen > loss_ ? 0.25 : 0.1;
+  loss_known_ = true;
+  loss_ += (seen - loss_) * weight;
   block_covered_ = block_missing_ = 0;
 }
 

@@ -89,6 +89,7 @@ class RateControl {
   int64_t round_rtt_ = 0;
   int round_rtts_ = 0;
   int cycle_ = 2;
+  bool loss_known_ = false;
   double loss_ = 0.02;
   uint64_t loss_samples_ = 0, block_covered_ = 0, block_missing_ = 0;
   // Bytes that may leave at `credit_at_`; negative is debt.

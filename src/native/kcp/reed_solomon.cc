@@ -43,6 +43,7 @@ bool RecoverShards(const Shard* data, size_t count, const Shard* parity, size_t 
     if (parity[row].bytes != nullptr) rows[found++] = row;
   }
   if (found < wanted) return false;
+  if (length == 0) return false;
   // What is left of each parity once the shards that are there have been taken out, times the inverse of the rest.
   uint8_t matrix[kMostParity][2 * kMostParity] = {};
   for (size_t r = 0; r < wanted; r += 1) {

@@ -97,8 +97,14 @@ void Association::Rest(Stream* stream) {
 
 void Association::Leave(int64_t now_us, DatagramHeader header, size_t text, Batch* out) {
   if (sealer_.sealed() >= settings_.rekey_datagrams || now_us - keyed_at_ >= settings_.rekey_after) {
-    sealer_.Rekey();
-    keyed_at_ = now_us;
+    // Not before the peer has followed to the key in force: two changes that it sees nothing of would lose it.
+    if (largest_acked_ >= key_from_) {
+      sealer_.Rekey();
+      keyed_at_ = now_us;
+      key_from_ = counter_;
+    } else {
+      want_ping_ = true;
+    }
   }
   header.association = peer_name_;
   const size_t length = kHeader + text + kTag;

@@ -233,6 +233,8 @@ export function createHarness(
   const traffic: TrafficSide = {
     stats: () => ({ implementation: 'typescript', services: {}, carriers: {} }),
     flows: async () => [],
+    carriage: () => undefined,
+    silentOverKcp: () => [],
     ...listen.traffic,
   };
 

@@ -63,7 +63,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const)
     t.same(offered('arctic', 'peer', 'rm', ''), ['paris', 'rome'], 'by way of aliases');
     t.same(offered('arctic', '--debug', '--url', 'x', 'service', 'get', ''), ['web'], 'past flags');
     t.same(offered('arctic', 'services', 'create', '--target-peer', 'r'), ['rome']);
-    t.same(offered('arctic', 'services', 'create', '--transport', ''), ['kcp', 'tcp']);
+    t.same(offered('arctic', 'services', 'create', '--transport', ''), ['auto', 'kcp', 'tcp']);
     t.same(
       offered('arctic', 'routes', 'update', '--service', 'web', ''),
       ['1', '2'],

@@ -194,6 +194,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   }),
   'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
+  'peer-kcp-silent': peer({ kcpSilent: 61_000 }),
   'peer-carrier-closed': peer({ tried: { ...PEER.tried, carrier: 'connection refused' } }),
   'peer-tunnel-closed': peer({ tried: { ...PEER.tried, tunnel: 'connection refused' } }),
   'peer-lagging': peer({ lag: 50_000 }),
