@@ -2,10 +2,40 @@
 import type { TSchema } from 'typebox';
 import type { JsonOutput } from '../../cli/json-output.ts';
 import { GROUPS } from '../../cli/table.ts';
-import * as resourceSchemas from '../../src/api/schemas.ts';
+import * as changes from '../../src/api/schemas/changes.ts';
+import * as cluster from '../../src/api/schemas/cluster.ts';
+import * as credentials from '../../src/api/schemas/credentials.ts';
+import * as drift from '../../src/api/schemas/drift.ts';
+import * as events from '../../src/api/schemas/events.ts';
+import * as fields from '../../src/api/schemas/fields.ts';
+import * as health from '../../src/api/schemas/health.ts';
+import * as license from '../../src/api/schemas/license.ts';
+import * as oauth from '../../src/api/schemas/oauth.ts';
+import * as peers from '../../src/api/schemas/peers.ts';
+import * as reconcilers from '../../src/api/schemas/reconcilers.ts';
+import * as replay from '../../src/api/schemas/replay.ts';
+import * as routes from '../../src/api/schemas/routes.ts';
+import * as services from '../../src/api/schemas/services.ts';
 import { FlowNow, Traffic } from '../../src/api/traffic.ts';
 
-const apiSchemas = { ...resourceSchemas, FlowNow, Traffic };
+const apiSchemas = {
+  ...changes,
+  ...cluster,
+  ...credentials,
+  ...drift,
+  ...events,
+  ...fields,
+  ...health,
+  ...license,
+  ...oauth,
+  ...peers,
+  ...reconcilers,
+  ...replay,
+  ...routes,
+  ...services,
+  FlowNow,
+  Traffic,
+};
 
 /** JSON Schema as plain data. */
 export type Schema = Readonly<Record<string, unknown>>;

@@ -5,7 +5,7 @@ import { verifyLicense } from '../identity/license.ts';
 import { createSecret, hashSecret } from '../identity/secrets.ts';
 import { type ApiContext, type App, commandOf, documented } from './context.ts';
 import { licenseResource } from './resources.ts';
-import { BootstrapAnswer, BootstrapBody, License, ReplaceLicenseBody } from './schemas.ts';
+import { BootstrapAnswer, BootstrapBody, License, ReplaceLicenseBody } from './schemas/license.ts';
 
 /** Of `NameField` in the catalogue. */
 const MAX_NAME_LENGTH = 63;

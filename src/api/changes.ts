@@ -2,7 +2,7 @@ import type { Static } from 'typebox';
 import type { PeerId, ServiceId } from '../../events/brand.ts';
 import { type Change, decideChanges } from '../commands/changes.ts';
 import { type ApiContext, type App, commandOf, documented } from './context.ts';
-import { type Change as ChangeSchema, ChangesAnswer, ChangesBody } from './schemas.ts';
+import { type Change as ChangeSchema, ChangesAnswer, ChangesBody } from './schemas/changes.ts';
 
 /** `POST /v1/changes`: several changes in one transaction, as `compose apply` makes them. */
 export function changeRoutes(app: App, { executor }: ApiContext): void {

@@ -19,7 +19,7 @@ import {
   InitBody,
   LockAnswer,
   Triggered,
-} from './schemas.ts';
+} from './schemas/cluster.ts';
 
 /** How long `cluster sync` waits for the gossip round; the round itself goes on. */
 const SYNC_TIMEOUT_MS = 10_000;

@@ -16,11 +16,11 @@ import {
   CreateCredentialBody,
   Credential,
   CredentialParams,
-  listOf,
   NewCredential,
   RotatedCredential,
   SharedCredential,
-} from './schemas.ts';
+} from './schemas/credentials.ts';
+import { listOf } from './schemas/fields.ts';
 
 const ListQuery = Type.Object({ ...PagingQuery }, { additionalProperties: false });
 

@@ -2,7 +2,7 @@ import { Type } from 'typebox';
 import { driftAt, driftSince, lastEventBehind } from '../../projections/drift-history.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { badMoment, Moment, positionIn, timeIn } from './moment.ts';
-import { Drift, DriftThen } from './schemas.ts';
+import { Drift, DriftThen } from './schemas/drift.ts';
 
 const DriftQuery = Type.Object({ at: Type.Optional(Moment) }, { additionalProperties: false });
 

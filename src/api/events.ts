@@ -10,7 +10,8 @@ import { type ApiContext, type App, type Caller, documented } from './context.ts
 import type { EventStreams } from './event-stream.ts';
 import { Moment, momentOf } from './moment.ts';
 import { limitOf, PagingQuery } from './paging.ts';
-import { EventList, EventWithOutcome, Reconcilers } from './schemas.ts';
+import { EventList, EventWithOutcome } from './schemas/events.ts';
+import { Reconcilers } from './schemas/reconcilers.ts';
 
 const ListQuery = Type.Object(
   {

@@ -1,7 +1,7 @@
 import { readiness } from '../health/evaluate.ts';
 import { factsOf } from './conditions.ts';
 import { type ApiContext, type App, documented, isoTime } from './context.ts';
-import { Health, LogLevelAnswer, LogLevelBody, Readiness } from './schemas.ts';
+import { Health, LogLevelAnswer, LogLevelBody, Readiness } from './schemas/health.ts';
 
 export function healthRoutes(app: App, context: ApiContext): void {
   const { clock } = context;

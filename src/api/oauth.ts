@@ -9,7 +9,7 @@ import { TOKEN_SECONDS } from '../identity/tokens.ts';
 import { networkOf } from './connections.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { createRateLimit } from './rate-limit.ts';
-import { KeySet, ServerMetadata, TokenAnswer, TokenBody } from './schemas.ts';
+import { KeySet, ServerMetadata, TokenAnswer, TokenBody } from './schemas/oauth.ts';
 
 const FORM_LIMIT_BYTES = 16_384;
 /**

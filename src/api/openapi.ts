@@ -1,7 +1,7 @@
 import type { SwaggerOptions } from '@fastify/swagger';
 import { ERRORS, type ErrorCode } from '../../events/errors.ts';
 import { accessOf } from './access.ts';
-import { ErrorAnswer } from './schemas.ts';
+import { ErrorAnswer } from './schemas/fields.ts';
 
 /** What a route can answer besides its own; the texts are the catalogue's. */
 const errorsBy = (status: number): string =>

@@ -10,7 +10,8 @@ import {
 import { type ApiContext, type App, actorOf, commandOf, documented, etag } from './context.ts';
 import { PagingQuery, pageOf } from './paging.ts';
 import { peerResource } from './resources.ts';
-import { AddPeerBody, listOf, Peer, PeerParams, UpdatePeerBody } from './schemas.ts';
+import { listOf } from './schemas/fields.ts';
+import { AddPeerBody, Peer, PeerParams, UpdatePeerBody } from './schemas/peers.ts';
 
 const ListQuery = Type.Object({ ...PagingQuery }, { additionalProperties: false });
 

@@ -2,7 +2,7 @@ import { Type } from 'typebox';
 import { PROJECTION_NAMES } from '../../projections/replay.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { Moment, momentOf } from './moment.ts';
-import { Replayed, ReplayVerified, StateCompared } from './schemas.ts';
+import { Replayed, ReplayVerified, StateCompared } from './schemas/replay.ts';
 
 const ReplayQuery = Type.Object(
   {

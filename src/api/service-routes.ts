@@ -5,16 +5,9 @@ import { requireService } from '../commands/services.ts';
 import { type ApiContext, type App, commandOf, documented, etag } from './context.ts';
 import { PagingQuery, pageOf } from './paging.ts';
 import { routeResource } from './resources.ts';
-import {
-  AddRoutesBody,
-  FlowEffectQuery,
-  listOf,
-  Route,
-  RouteParams,
-  RoutesAdded,
-  ServiceParams,
-  UpdateRouteBody,
-} from './schemas.ts';
+import { listOf } from './schemas/fields.ts';
+import { AddRoutesBody, Route, RouteParams, RoutesAdded, UpdateRouteBody } from './schemas/routes.ts';
+import { FlowEffectQuery, ServiceParams } from './schemas/services.ts';
 import { effectOf } from './services.ts';
 
 const ListQuery = Type.Object({ ...PagingQuery }, { additionalProperties: false });

@@ -12,14 +12,14 @@ import {
 import { type ApiContext, type App, commandOf, documented, etag } from './context.ts';
 import { PagingQuery, pageOf } from './paging.ts';
 import { serviceResource } from './resources.ts';
+import { listOf } from './schemas/fields.ts';
 import {
   CreateServiceBody,
   FlowEffectQuery,
-  listOf,
   Service,
   ServiceParams,
   UpdateServiceBody,
-} from './schemas.ts';
+} from './schemas/services.ts';
 
 const ListQuery = Type.Object(
   {

@@ -3,7 +3,8 @@ import type { ServiceId } from '../../events/brand.ts';
 import { requireService } from '../commands/services.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import type { TrafficSide, TunnelSide } from './ports.ts';
-import { Nullable, ServiceParams, strict, Time } from './schemas.ts';
+import { Nullable, strict, Time } from './schemas/fields.ts';
+import { ServiceParams } from './schemas/services.ts';
 
 const Side = Type.Union([Type.Literal('entry'), Type.Literal('exit')]);
 const Count = Type.Integer({ minimum: 0 });

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { Compile } from 'typebox/compile';
 import { createIds } from '../../../events/ids.ts';
-import { BootstrapAnswer, ClusterIdentity, License } from '../../../src/api/schemas.ts';
+import { ClusterIdentity } from '../../../src/api/schemas/cluster.ts';
+import { BootstrapAnswer, License } from '../../../src/api/schemas/license.ts';
 import { createLicenseRoot, issueLicense } from '../../../src/identity/license.ts';
 import { createHarness, random } from './harness.ts';
 

@@ -3,7 +3,8 @@ import t from 'tap';
 import { Compile } from 'typebox/compile';
 import type { ClientId } from '../../../events/brand.ts';
 import { createIds } from '../../../events/ids.ts';
-import { Credential, listOf, NewCredential } from '../../../src/api/schemas.ts';
+import { Credential, NewCredential } from '../../../src/api/schemas/credentials.ts';
+import { listOf } from '../../../src/api/schemas/fields.ts';
 import { createTokens } from '../../../src/identity/tokens.ts';
 import { createHarness, newIdentity, random } from './harness.ts';
 

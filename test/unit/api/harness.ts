@@ -24,7 +24,7 @@ import type {
   TrafficSide,
   TunnelSide,
 } from '../../../src/api/ports.ts';
-import { ErrorAnswer } from '../../../src/api/schemas.ts';
+import { ErrorAnswer } from '../../../src/api/schemas/fields.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
 import { createExecutor } from '../../../src/commands/execute.ts';
 import { decideAdmitPeer } from '../../../src/commands/peers.ts';

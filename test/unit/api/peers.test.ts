@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { Compile } from 'typebox/compile';
 import { ArcticError } from '../../../events/errors.ts';
-import { ClusterStatus, listOf, Peer } from '../../../src/api/schemas.ts';
+import { ClusterStatus } from '../../../src/api/schemas/cluster.ts';
+import { listOf } from '../../../src/api/schemas/fields.ts';
+import { Peer } from '../../../src/api/schemas/peers.ts';
 import { createHarness } from './harness.ts';
 
 t.test('peers: listed, added, changed, deleted', async (t) => {

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { Compile } from 'typebox/compile';
-import { listOf, Service } from '../../../src/api/schemas.ts';
+import { listOf } from '../../../src/api/schemas/fields.ts';
+import { Service } from '../../../src/api/schemas/services.ts';
 import { createHarness } from './harness.ts';
 
 t.test('a service: created, read, changed, deleted', async (t) => {

@@ -1,0 +1,38 @@
+import { Type } from 'typebox';
+import { EventEnvelope } from '../../../events/schema-check.ts';
+import { listOf, Nullable, strict, Time } from './fields.ts';
+
+export const EventSummary = Nullable(
+  Type.Object(
+    {
+      id: EventEnvelope.properties.id,
+      position: Type.Integer({ minimum: 1 }),
+      time: Time,
+      type: Type.String(),
+      actor: EventEnvelope.properties.actor,
+      text: Type.String({ description: 'The event in one line.' }),
+    },
+    strict,
+  ),
+);
+export const EventWithOutcome = Type.Object(
+  {
+    ...EventEnvelope.properties,
+    text: Type.String({ description: 'The event in one line.' }),
+    outcome: Type.Array(
+      Type.Object(
+        {
+          field: Type.String(),
+          stands: Type.Boolean(),
+          winner: EventEnvelope.properties.id,
+          reason: Type.String(),
+          winning_event: EventSummary,
+        },
+        strict,
+      ),
+      { description: 'What became of each field it wrote: the loser of a conflict stays in the log.' },
+    ),
+  },
+  strict,
+);
+export const EventList = listOf('events', EventEnvelope);
