@@ -68,6 +68,8 @@ export async function iperf(
 export interface Flood {
   readonly offered: number;
   readonly delivered: number;
+  /** Delivered a second, between the first and the last. */
+  readonly steady: number;
   readonly loss: number;
   readonly late: number;
   readonly p50_us: number;

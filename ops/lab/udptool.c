@@ -212,9 +212,12 @@ static void flood(int fd, size_t length, double seconds, double rate) {
   }
   double took = (double)(at - begun) / 1e9;
   struct answer answer = ask(fd, id);
-  printf("{\"offered\":%.0f,\"delivered\":%.0f,\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"loss\":%.6f,\"late\":%" PRIu64
+  // Between the first and the last to arrive: a queue that empties after the end does not count twice.
+  double span = (double)(answer.last - answer.first) / 1e9;
+  double steady = answer.packets < 2 || span <= 0 ? 0 : (double)(answer.packets - 1) / span;
+  printf("{\"offered\":%.0f,\"delivered\":%.0f,\"steady\":%.1f,\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"loss\":%.6f,\"late\":%" PRIu64
          ",\"refused\":%" PRIu64 ",\"p50_us\":%.1f,\"p99_us\":%.1f}\n",
-         (double)sent / took, (double)answer.packets / took, sent, answer.packets,
+         (double)sent / took, (double)answer.packets / took, steady, sent, answer.packets,
          sent == 0 ? 0 : 1 - (double)answer.packets / (double)sent, answer.late, refused, answer.p50, answer.p99);
 }
 

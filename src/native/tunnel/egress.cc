@@ -197,12 +197,15 @@ void Egress::Frame(const PeerEntry& entry, size_t length) {
   // The device's own neighbour and group chatter.
   const Packet& packet = segments.packet();
   if (packet.version == 6 ? packet.dest[0] == 0xff : packet.dest[0] >= 224) return;
-  uint64_t limit = 0;
+  uint64_t limit = 0, now = 0;
   uint32_t service = kNoService;
   if (!entry.limits.empty() && entry.policy) {
     service = entry.policy->Outbound(packet);
     const auto found = entry.limits.find(service);
-    if (found != entry.limits.end()) limit = found->second;
+    if (found != entry.limits.end()) {
+      limit = found->second;
+      now = MonotonicNanoseconds();
+    }
   }
   const uint8_t tos = packet.tos;
   for (size_t i = 0; i < segments.count(); ++i) {
@@ -212,7 +215,7 @@ void Egress::Frame(const PeerEntry& entry, size_t length) {
       shaper.SetRate(limit);
       Shaper::Queued queued{std::vector<uint8_t>(segment.length), segment.needs_csum, tos};
       segments.Write(i, queued.bytes.data());
-      if (!shaper.Push(std::move(queued))) Add(totals.dropped_limit, 1);
+      if (!shaper.Push(std::move(queued), now)) Add(totals.dropped_limit, 1);
       continue;
     }
     uint8_t* to = packer_.Append(segment.length, segment.needs_csum, tos);

@@ -19,7 +19,8 @@ class Shaper {
   void SetRate(uint64_t bits_per_second) { bytes_per_second_ = static_cast<double>(bits_per_second) / 8; }
 
   // False when the queue is full.
-  bool Push(Queued&& packet) {
+  bool Push(Queued&& packet, uint64_t now_ns) {
+    if (queue_.empty()) Refill(now_ns, kIdleCredit);
     if (!queue_.empty() && queued_ + packet.bytes.size() > Limit()) return false;
     queued_ += packet.bytes.size();
     queue_.push_back(std::move(packet));
@@ -29,7 +30,7 @@ class Shaper {
   // The packet that may leave now, or null. Pop takes it.
   const Queued* Front(uint64_t now_ns) {
     if (queue_.empty()) return nullptr;
-    Refill(now_ns);
+    Refill(now_ns, kLateCredit);
     return tokens_ > 0 ? &queue_.front() : nullptr;
   }
 
@@ -53,14 +54,16 @@ class Shaper {
     const double wanted = bytes_per_second_ * 0.06;
     return wanted > kLeastQueue ? static_cast<size_t>(wanted) : kLeastQueue;
   }
-  void Refill(uint64_t now_ns) {
+  void Refill(uint64_t now_ns, double credit) {
     if (last_ns_ != 0) tokens_ += static_cast<double>(now_ns - last_ns_) * bytes_per_second_ / 1e9;
     last_ns_ = now_ns;
-    // What a wake-up late by 5 ms has to make good.
-    const double most = bytes_per_second_ * 0.005 > kLeastBurst ? bytes_per_second_ * 0.005 : kLeastBurst;
+    const double most = bytes_per_second_ * credit > kLeastBurst ? bytes_per_second_ * credit : kLeastBurst;
     if (tokens_ > most) tokens_ = most;
   }
 
+  // Seconds of the rate that may be made up for: after nothing was sent, and while packets waited for a thread that came late.
+  static constexpr double kIdleCredit = 0.005;
+  static constexpr double kLateCredit = 0.05;
   static constexpr size_t kLeastQueue = 24 * 1500;
   static constexpr double kLeastBurst = 3000;
 
