@@ -5,7 +5,7 @@
 namespace arctic::tunnel {
 namespace {
 
-constexpr uint8_t kTcpFin = 0x01, kTcpSyn = 0x02, kTcpRst = 0x04, kTcpPsh = 0x08, kTcpAck = 0x10;
+constexpr uint8_t kTcpFin = 0x01, kTcpPsh = 0x08, kTcpAck = 0x10;
 
 uint64_t ReadLittle(const uint8_t* p, int bytes) {
   uint64_t value = 0;
