@@ -30,6 +30,7 @@ function counting(person: Person) {
 
 t.test('two bare hosts, by hand at 80x24, to a proven accelerated connection', async (t) => {
   const { lab, entry, exit } = await bareHosts(t);
+  const began = performance.now();
   lab.spawn('server', [
     process.execPath,
     '-e',
@@ -76,6 +77,9 @@ t.test('two bare hosts, by hand at 80x24, to a proven accelerated connection', a
     /Proved: a connection to 10\.91\.3\.2:9000 went through service entry-exit: \d+ bytes came back\./,
   );
   t.ok(atEntry.count <= 12 && atExit.count <= 12, `${atExit.count} and ${atEntry.count} answers`);
+  t.comment(
+    `two bare hosts to a proven connection: ${atExit.count} + ${atEntry.count} answers, ${((performance.now() - began) / 1_000).toFixed(1)} s`,
+  );
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are what is looked for
   t.notMatch(second.raw(), /\u001b\[(3[0-7]|1|2)m/, 'NO_COLOR holds for every prompt');
   for (const line of second.screen().split('\n')) t.ok(line.length <= COLUMNS);

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,6 +47,20 @@ t.test('install below a root writes everything once, and says what it left to do
   t.ok(existsSync(join(root, 'srv/arctic data/arctic.db')), 'the history stays');
   t.equal((await home.run(['agent', 'uninstall', '--root', root, '--purge', '--yes'])).code, 0);
   t.notOk(existsSync(join(root, 'srv/arctic data')) || existsSync(join(root, 'etc/arctic')));
+});
+
+t.test('systemd takes the unit without a complaint', async (t) => {
+  const home = createHome();
+  t.teardown(() => home.remove());
+  const root = join(home.directory, 'image');
+  const made = await home.run(['agent', 'install', '--root', root]);
+  t.equal(made.code, 0, made.stderr);
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', join(root, UNIT)], {
+    encoding: 'utf8',
+  });
+  if (status === null) return t.comment('systemd-analyze is not installed here');
+  t.equal(status, 0, stderr);
+  t.notMatch(stderr, /arctic\.service/, 'nothing is said of it');
 });
 
 t.test('wrong settings are refused', async (t) => {
