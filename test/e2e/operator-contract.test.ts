@@ -10,7 +10,7 @@ import { ERROR_SCENARIOS } from './operator-errors.ts';
 import { JSON_RUNS, type Memory } from './operator-json.ts';
 import { createWorld, type World } from './operator-world.ts';
 
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
 /** Nothing of the program's inside. */
 function plain(t: Test, text: string): void {
@@ -161,7 +161,7 @@ async function exitCodes(t: Test, world: World): Promise<void> {
   }
 }
 
-t.test('the command line keeps its contract', { timeout: 280_000 }, async (t) => {
+t.test('the command line keeps its contract', { timeout: 580_000 }, async (t) => {
   const world = await createWorld();
   t.teardown(() => world.lab.destroy());
   await t.test('a partial failure is accounted for', (t) => partialFailure(t, world));

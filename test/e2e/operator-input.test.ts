@@ -9,7 +9,7 @@ import { GROUPS } from '../../cli/table.ts';
 import { EXIT } from '../../events/errors.ts';
 import { arcticCommand } from '../../ops/lab/agent.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const directory = mkdtempSync(join(tmpdir(), 'arctic-input-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));

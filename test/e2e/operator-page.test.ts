@@ -7,9 +7,9 @@ import { createLab, type ExecResult } from '../../ops/lab/lab.ts';
 import { createIssuer, eventually } from './cluster.ts';
 import { HOST_COMMANDS, PAGE, pageCommands, pageHost } from './operator-page.ts';
 
-t.setTimeout(300_000);
+t.setTimeout(600_000);
 
-t.test('every command of the troubleshooting page', { timeout: 280_000 }, async (t) => {
+t.test('every command of the troubleshooting page', { timeout: 580_000 }, async (t) => {
   const lab = await createLab();
   t.teardown(() => lab.destroy());
   const issuer = createIssuer(join(lab.directory, 'issuer'));

@@ -10,7 +10,7 @@ import { arcticCommand } from '../../ops/lab/agent.ts';
 import { ROOT } from '../../ops/lab/lab.ts';
 import { COLUMNS, type Person, sit } from './terminal.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(400_000);
 
 const ULID = '01JD0000000000000000000000';
 const LONG = 'a-host-whose-name-is-as-long-as-names-may-be-in-this-product-yes';
