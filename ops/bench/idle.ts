@@ -1,7 +1,7 @@
 /**
- * What an agent costs at rest: CPU and memory of two joined agents over a minute, and the time of a start.
+ * What an agent costs at rest: CPU and memory of joined agents over a minute, and the time of a start.
  *
- *   node --import=tsx ops/bench/idle.ts [seconds]
+ *   node --import=tsx ops/bench/idle.ts [seconds] [agents]
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import { createCluster } from '../../test/e2e/cluster.ts';
 import { describeMachine } from './machine.ts';
 
 const SECONDS = Number(process.argv[2] ?? 60);
+const AGENTS = Number(process.argv[3] ?? 2);
 /** USER_HZ; 100 on every Linux this runs on (proc(5)). */
 const TICKS = 100;
 
@@ -22,7 +23,9 @@ function cpuSeconds(pid: number): number {
 const residentMiB = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-const cluster = await createCluster();
+const cluster = await createCluster({
+  agents: ['entry', 'exit', ...Array.from({ length: AGENTS - 2 }, (_, index) => `host${index}`)],
+});
 try {
   console.log(describeMachine());
   await sleep(5_000);
