@@ -60,6 +60,7 @@ export const FAILURES = {
     unknown: true,
   } satisfies HandshakeFailure,
   expired: failed('HANDSHAKE_FAILED', 'the handshake took too long or was answered before', true),
+  licenseChanged: failed('HANDSHAKE_FAILED', 'the license was replaced during the handshake', true),
   malformed: failed('HANDSHAKE_FAILED', 'malformed message'),
   busy: failed('RATE_LIMITED', 'too many handshakes at once', true),
   catchingUp: failed('UNAVAILABLE', 'the remote agent is catching up with its own history', true),

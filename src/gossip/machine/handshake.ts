@@ -104,14 +104,17 @@ export const licenseOf = ({ license }: Credentials): LicenseDocumentView => ({
   customer_id: license.customer_id as CustomerId,
 });
 
-/** The license shown must be genuine and the one that was claimed in the clear. */
-export function licenseHolds(deps: MachineDeps, party: HandshakeParty, credentials: Credentials): boolean {
+/** The license shown must be genuine, of the customer that was claimed in the clear, and the one that was claimed. */
+function refuseLicense(
+  deps: MachineDeps,
+  party: HandshakeParty,
+  credentials: Credentials,
+): HandshakeFailure | undefined {
   const { license } = credentials;
-  return (
-    license.customer_id === party.customer_id &&
-    license.license_id === party.license_id &&
-    deps.verifyLicense(licenseOf(credentials))
-  );
+  if (license.customer_id !== party.customer_id || !deps.verifyLicense(licenseOf(credentials)))
+    return FAILURES.licenseMismatch;
+  // Gossip brought the sender a newer one between the two halves; its next try claims that.
+  return license.license_id === party.license_id ? undefined : FAILURES.licenseChanged;
 }
 
 const sealContext = (role: 'request' | 'answer') =>
@@ -232,7 +235,8 @@ export function initiate(
           ? openCredentials(keys, 'responder', accepted.sealed)
           : undefined;
       if (theirs === undefined) return fail(FAILURES.invalidSignature, peer);
-      if (!licenseHolds(deps, answer.from, theirs)) return fail(FAILURES.licenseMismatch, peer);
+      const unlicensed = refuseLicense(deps, answer.from, theirs);
+      if (unlicensed !== undefined) return fail(unlicensed, peer);
       const party = { ...answer.from, peer_id: peer };
       done({
         ok: true,
@@ -374,6 +378,7 @@ export function verifyConfirm(
   // The cluster may have moved on since the hello: a removal must not slip through between the two halves.
   const refusal = refuseParty(deps, party, false);
   if (refusal !== undefined) return { failure: refusal };
-  if (!licenseHolds(deps, party, credentials)) return { failure: FAILURES.licenseMismatch };
+  const unlicensed = refuseLicense(deps, party, credentials);
+  if (unlicensed !== undefined) return { failure: unlicensed };
   return { agreement: { keys, side: 'responder', party, credentials, offset, endpoint: undefined } };
 }

@@ -198,6 +198,32 @@ t.test("another agent at a member's address is an invalid signature", async (t) 
   t.equal(a.running.sessions.current(impostor.peerId), undefined);
 });
 
+t.test('a license that gossip replaces between the two halves of a handshake costs one try', async (t) => {
+  for (const side of ['initiator', 'responder'] as const) {
+    const { world, a, b } = strangers();
+    const newer = testLicense({
+      license_id: 'lic_newer' as LicenseId,
+      issued_at: '2025-06-01T00:00:00.000Z',
+    });
+    let replaced = false;
+    world.tap = (options, from) => {
+      const message = Buffer.from(options.body).toString();
+      const half = side === 'initiator' ? '"hello"' : '"confirm"';
+      if (!replaced && from === a && options.path === HANDSHAKE_PATH && message.includes(half)) {
+        replaced = true;
+        (side === 'initiator' ? a : b).append({
+          type: 'license.installed',
+          entity: newer.license_id,
+          data: { license: { ...newer, features: [] } },
+        });
+      }
+      return options.body;
+    };
+    t.equal(world.tryJoin(a, b.address), b.peerId, `of the ${side}`);
+    t.ok(replaced);
+  }
+});
+
 /** Every message of a join, changed on the wire one way after the other. */
 t.test('tampered handshake messages are refused without a trace in the log', async (t) => {
   const changes: [string, (text: string) => string][] = [
