@@ -38,6 +38,7 @@ t.test('the core keeps to its memory and its promises', { timeout: 900_000 }, as
     ...core.map((name) => join(NATIVE, 'kcp', name)),
     join(NATIVE, 'relay', 'link_keys.cc'),
     join(NATIVE, 'relay', 'frames.cc'),
+    join(NATIVE, 'tunnel', 'aegis128l.cc'),
     '-o',
     program,
     '-l:libcrypto.so.3',

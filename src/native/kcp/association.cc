@@ -245,6 +245,7 @@ bool Association::OnPush(const SegmentHeader& segment, const uint8_t* payload) {
   stream->send.SetEdge(segment.una + segment.window);
   if (stream->send.sendable()) Activate(stream);
   if (stream->owner == nullptr || stream->killed) return true;
+  if (pool_.out() >= kMostHeld) return false;
   if (!stream->receive.Push(segment.number, payload, segment.length)) return false;
   if (stream->receive.readable()) TellReadable(stream);
   return true;

@@ -110,6 +110,8 @@ class Association {
   static constexpr size_t kMostUnsent = 256 * 1024;
   static constexpr size_t kUnsentInAll = 32 * 1024 * 1024;
   static constexpr uint32_t kSegmentsInAll = 65536;
+  // First windows are not shared out; a peer that fills thousands of them with what cannot be read is none.
+  static constexpr size_t kMostHeld = 4 * kSegmentsInAll;
   static constexpr uint64_t kKept = 8192;
 
   struct Ref {

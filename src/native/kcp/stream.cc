@@ -7,6 +7,7 @@
 namespace arctic::kcp {
 
 SegmentPtr SegmentPool::Take() {
+  out_ += 1;
   if (spare_.empty()) return SegmentPtr(new Segment);
   SegmentPtr segment = std::move(spare_.back());
   spare_.pop_back();
@@ -14,6 +15,7 @@ SegmentPtr SegmentPool::Take() {
 }
 
 void SegmentPool::Give(SegmentPtr segment) {
+  out_ -= 1;
   if (spare_.size() < kMostSpare) spare_.push_back(std::move(segment));
 }
 

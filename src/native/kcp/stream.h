@@ -28,10 +28,13 @@ class SegmentPool {
   void Give(SegmentPtr segment);
   // Gives the spare ones back to the allocator.
   void Trim() { spare_.clear(); }
+  // Segments in use.
+  size_t out() const { return out_; }
 
  private:
   static constexpr size_t kMostSpare = 4096;
   std::vector<SegmentPtr> spare_;
+  size_t out_ = 0;
 };
 
 class SendQueue {
