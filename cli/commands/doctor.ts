@@ -5,7 +5,7 @@ import { readAgentSettings } from '../agent-settings.ts';
 import type { Client } from '../client.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
-import { askAgent, askReadiness } from '../doctor/agent-facts.ts';
+import { askAgent, askReadiness, triedOf } from '../doctor/agent-facts.ts';
 import {
   clockSynchronised,
   databaseFacts,
@@ -93,7 +93,7 @@ async function rememberedPeers(context: Context, ports: PeerPorts): Promise<Fact
     lag: 0,
     clockSkewMs: tried[at]?.clockSkewMs ?? null,
     version: null,
-    ...(tried[at] === undefined ? {} : { tried: tried[at].tried }),
+    ...triedOf(tried[at], false),
   }));
 }
 

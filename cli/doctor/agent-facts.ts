@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { toFailure } from '../failure.ts';
 import { isRow, type Row, show, textOf } from '../fields.ts';
 import { readStatus } from '../service-status.ts';
-import { type PeerPorts, tryPeers } from './peer-facts.ts';
+import { type PeerPorts, type Tried, tryPeers } from './peer-facts.ts';
 
 export interface Asked {
   readonly facts: Partial<Facts>;
@@ -82,6 +82,14 @@ export async function askAgent(
     ports,
   );
   const lock = status['lock'];
+  // A tunnel's port is open only while there is a tunnel: without a service that carries something between the two, a refusal means nothing.
+  const served = new Set(
+    rowsOf(services, 'services')
+      .filter((row) => numberOf(row, 'route_count') > 0)
+      .map((row) => [show(row, 'source_peer_id'), show(row, 'target_peer_id')])
+      .filter((ends) => ends.includes(self ?? ''))
+      .flat(),
+  );
   const peers = remote.map(
     (row, at): PeerFacts => ({
       id: show(row, 'id'),
@@ -93,7 +101,7 @@ export async function askAgent(
       clockSkewMs:
         tried[at]?.clockSkewMs ?? (typeof row['clock_skew_ms'] === 'number' ? row['clock_skew_ms'] : null),
       version: textOf(row, 'agent_version') ?? null,
-      ...(tried[at] === undefined ? {} : { tried: tried[at].tried }),
+      ...triedOf(tried[at], served.has(show(row, 'id'))),
     }),
   );
   const version = textOf(status, 'version');
@@ -153,6 +161,10 @@ export async function askAgent(
   };
   return { facts, gaps, reported: rowsOf(status, 'conditions').filter(isFinding).map(asFinding) };
 }
+
+/** Without what a closed tunnel port would say where nothing has to be open. */
+export const triedOf = (one: Tried | undefined, served: boolean): Pick<PeerFacts, 'tried'> =>
+  one === undefined ? {} : { tried: served ? one.tried : { ...one.tried, tunnel: undefined } };
 
 const asFinding = (row: Row): Finding => ({
   code: show(row, 'code'),
