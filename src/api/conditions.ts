@@ -41,6 +41,14 @@ export function factsOf(context: ApiContext): Facts {
 
   const silent = new Map(context.traffic.silentOverKcp().map(({ peerId, port }) => [peerId, port]));
   const license = licenseResource(context);
+  const rewrites = new Map(
+    context.log
+      .read({ types: ['checkpoint.inconsistent'] })
+      .map((event) => [
+        event.entity,
+        event.type === 'checkpoint.inconsistent' && { size: event.data.size, event: event.id },
+      ]),
+  );
   const lock = liveLock(views, clock.now());
   return {
     ...common,
@@ -74,6 +82,7 @@ export function factsOf(context: ApiContext): Facts {
       .filter((peer) => isMember(peer) && peer.id !== identity.peerId)
       .map((peer) => {
         const status = peerStatus(context, peer);
+        const rewrote = rewrites.get(peer.id);
         return {
           id: peer.id,
           name: peer.name,
@@ -84,6 +93,7 @@ export function factsOf(context: ApiContext): Facts {
           clockSkewMs: status.clock_skew_ms,
           version: status.agent_version,
           ...kcpSilent(silent.get(peer.id)),
+          ...(rewrote ? { rewrote } : {}),
         };
       }),
     services: views.services.list().map((service) => {

@@ -128,6 +128,8 @@ export interface PeerFacts {
   readonly version: string | null;
   /** UDP port it should be reached on over KCP and does not answer on. */
   readonly kcpSilent?: number;
+  /** The newest checkpoint it signed that contradicts what it signed before, and the event here that keeps the evidence. */
+  readonly rewrote?: { readonly size: number; readonly event: string };
   /** What this host found when it tried by itself. */
   readonly tried?: {
     /** Undefined when it answers; else why not. */

@@ -143,6 +143,26 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     ),
   },
   {
+    code: 'peer-rewrote-past',
+    severity: 'critical',
+    area: 'peers',
+    summary: 'A peer signed a checkpoint that contradicts the events it signed before.',
+    symptoms: [],
+    dependsOn: [],
+    detect: ofPeers(({ id, name, address, rewrote }) =>
+      rewrote === undefined
+        ? undefined
+        : {
+            text:
+              `peer ${name} (${address}) signed a checkpoint over its first ${rewrote.size} events that are not those it sent ` +
+              `this host: it changed its past. The evidence is in event ${rewrote.event}.`,
+            remedy:
+              "Its database was altered, or somebody else holds its key: 'arctic log verify' there, then " +
+              `'arctic peers delete ${id}', and bootstrap that host again.`,
+          },
+    ),
+  },
+  {
     code: 'peer-one-sided',
     severity: 'warning',
     area: 'peers',

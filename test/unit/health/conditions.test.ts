@@ -189,6 +189,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
       setAside: [{ name: 'west', local: false, reason: 'set aside: it joined last' }],
     },
   },
+  'peer-rewrote-past': peer({ rewrote: { size: 7, event: 'evt_01JD0000000000000000000000' } }),
   'peer-forked': peer({
     reason: 'signed two histories: from its event 7 on nothing of it counts on any host',
   }),
