@@ -39,6 +39,7 @@
             "kcp/association.cc",
             "kcp/datagram.cc",
             "kcp/endpoint.cc",
+            "kcp/endpoint_sockets.cc",
             "kcp/gf256.cc",
             "kcp/groups.cc",
             "kcp/keys.cc",
