@@ -2,14 +2,13 @@
  * The composition root: the one file that knows every part. It makes them in order, starts them in order, and stops them in
  * reverse. Nothing is decided here.
  */
-import { existsSync } from 'node:fs';
 import { hostname, release } from 'node:os';
 import { join } from 'node:path';
 import closeWithGrace from 'close-with-grace';
 import type { Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { Agent as HttpAgent } from 'undici';
-import type { PeerId, ServiceId } from '../events/brand.ts';
+import type { PeerId } from '../events/brand.ts';
 import { systemClock, systemRandom } from '../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../events/envelope.ts';
 import { ArcticError, EXIT } from '../events/errors.ts';
@@ -17,8 +16,7 @@ import { createIds, newCorrelationId } from '../events/ids.ts';
 import { openLog } from '../events/log.ts';
 import { createWitness } from '../events/witness.ts';
 import { MARK } from '../projections/desired/contract.ts';
-import { createProjections, type Projections } from '../projections/runner.ts';
-import type { Views } from '../projections/views.ts';
+import { createProjections } from '../projections/runner.ts';
 import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
@@ -32,8 +30,6 @@ import { createMembershipWatch } from './gossip/membership-watch.ts';
 import { createHttpTransport } from './gossip/transport.ts';
 import { boundHeapGrowth } from './heap.ts';
 import { advertisedAddress, prepareDirectories, requireNetAdmin } from './host.ts';
-import { verifyLicense } from './identity/license.ts';
-import { loadOrCreatePeerKey, readPeerKey, retirePeerKey } from './identity/peer-key.ts';
 import { createRecoveryToken } from './identity/recovery-token.ts';
 import { loadTrustRoots } from './identity/trust-roots.ts';
 import { createKernel } from './kernel/kernel.ts';
@@ -43,14 +39,13 @@ import { createLicensedDesire } from './licensed-desire.ts';
 import { createLogger, createLogLevel } from './logging.ts';
 import { loadAddon } from './native/addon.ts';
 import { loadRelayAddon } from './native/relay/addon.ts';
-import { createFirewallReconciler } from './reconcilers/firewall.ts';
+import { loadIdentity } from './own-identity.ts';
 import { createFlowReset } from './reconcilers/flow-reset.ts';
-import { createIptunReconciler, tunnelDigest } from './reconcilers/iptun.ts';
-import { createNetworkReconciler } from './reconcilers/network.ts';
-import { passable } from './reconcilers/pass.ts';
-import { createReconcilers } from './reconcilers/runner.ts';
-import { createTproxyReconciler } from './reconcilers/tproxy.ts';
+import { createReconciliation } from './reconciliation.ts';
+import { nameOfService } from './service-name.ts';
 import { readSettings, type Settings } from './settings.ts';
+import { requireSoundLicense, verifies } from './stored-license.ts';
+import { Unwinding } from './unwinding.ts';
 import { readVersion } from './version.ts';
 
 const SYSTEM: Actor = { kind: 'system', id: null, address: null };
@@ -69,30 +64,6 @@ export interface StartOptions {
 export interface RunningAgent {
   readonly api: { readonly host: string; readonly port: number };
   stop(reason: string): Promise<void>;
-}
-
-/** Undoes what was started, newest first; one failure does not keep the rest from being undone. */
-class Unwinding {
-  readonly #steps: { readonly what: string; readonly undo: () => void | Promise<void> }[] = [];
-  readonly #logger: Logger;
-
-  constructor(logger: Logger) {
-    this.#logger = logger;
-  }
-
-  add(what: string, undo: () => void | Promise<void>): void {
-    this.#steps.push({ what, undo });
-  }
-
-  async run(): Promise<void> {
-    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      try {
-        await step.undo();
-      } catch (error) {
-        this.#logger.error({ err: error, part: step.what }, 'could not stop in order');
-      }
-    }
-  }
 }
 
 /**
@@ -246,7 +217,7 @@ async function assemble(
       logger: logger.child({ engine: 'tproxy' }),
     },
   );
-  registerTproxyMetrics(registry, engine, (id) => serviceName(views, id));
+  registerTproxyMetrics(registry, engine, (id) => nameOfService(views, id));
   await engine.start();
   undo.add('TCP engine', () => engine.stop(DRAIN_MS));
 
@@ -271,83 +242,18 @@ async function assemble(
 
   // What makes the kernel and the engines follow.
   const desire = createLicensedDesire({ clock, log, localPeer: identity.peerId, projections });
-  const tproxy = createTproxyReconciler({
+  const reconcilers = createReconciliation(settings, {
+    clock,
+    random,
+    logger,
+    log,
+    projections,
+    desire,
+    kernel,
     engine,
-    desired: () => desire.desired('tproxy'),
-    endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tproxyPort),
+    tunnel,
+    record,
   });
-  const reconcilers = createReconcilers(
-    { resyncMs: settings.resyncSeconds * 1_000, observeOnly: settings.observeOnly },
-    {
-      clock,
-      random,
-      logger,
-      caughtUp: () => projections.caughtUp,
-      bootstrapped: () => views.cluster().cluster_id !== undefined,
-      position: () => projections.position,
-      record,
-      onProjectionChanged: desire.onChanged,
-      watchKernel: (listener) => kernel.watch(listener),
-      reconcilers: [
-        {
-          passable: passable(
-            createNetworkReconciler(
-              { parentInterface: settings.parentInterface },
-              { kernel, desired: () => desire.desired('interfaces') },
-            ),
-          ),
-          digest: () => desire.digest('interfaces'),
-          wakesOn: ['interfaces'],
-          watches: ['link', 'address', 'rule', 'route'],
-        },
-        {
-          passable: passable(tproxy),
-          digest: () => tproxy.digest(),
-          wakesOn: ['tproxy', 'peers'],
-          watches: [],
-        },
-        {
-          passable: passable(
-            createFirewallReconciler(
-              { listenPort: () => engine.listenPort, firewallOwner: settings.firewallOwner },
-              {
-                kernel,
-                desired: () => desire.desired('firewall'),
-                changes: (since) => desire.firewallChanges(since),
-                serviceName: (id) => serviceName(views, id),
-                memory: log.meta,
-              },
-            ),
-          ),
-          digest: () => desire.digest('firewall'),
-          wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route', 'sysctl'],
-        },
-        {
-          passable: passable(
-            createIptunReconciler({
-              kernel,
-              engine: tunnel,
-              firewallOwner: settings.firewallOwner,
-              desired: () => ({
-                iptun: desire.desired('iptun'),
-                firewall: desire.desired('firewall'),
-                tproxy: desire.desired('tproxy'),
-              }),
-              changes: (since) => desire.firewallChanges(since),
-              nameOf: (id) => views.peers.get(id as PeerId)?.name ?? serviceName(views, id),
-              endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tunnelPort),
-              memory: log.meta,
-            }),
-          ),
-          digest: () =>
-            tunnelDigest((['iptun', 'firewall', 'tproxy'] as const).map((part) => desire.digest(part))),
-          wakesOn: ['iptun', 'firewall', 'tproxy', 'peers'],
-          watches: ['nftables', 'rule', 'route', 'link', 'sysctl'],
-        },
-      ],
-    },
-  );
 
   const flowReset = createFlowReset({
     kernel,
@@ -447,54 +353,6 @@ async function assemble(
 }
 
 /**
- * The identity in the key file. A key whose database is gone is put aside: that peer has signed events it no longer remembers,
- * so the host comes back as a new one (re-bootstrap). A database whose key is gone cannot be written.
- */
-function loadIdentity(
-  settings: Settings,
-  logPath: string,
-  logger: Logger,
-  deps: Parameters<typeof loadOrCreatePeerKey>[1] & Parameters<typeof createIds>[0],
-) {
-  const keyPath = join(settings.dataDir, 'peer.key');
-  const known = readPeerKey(keyPath);
-  const logged = existsSync(logPath);
-  if (known === undefined && logged) {
-    throw new ArcticError(
-      'UNAVAILABLE',
-      `${keyPath} is missing, but ${logPath} was written with it. Restore the key from a backup, or move the database away and bootstrap again.`,
-    );
-  }
-  if (known !== undefined && !logged) {
-    const aside = retirePeerKey(keyPath, deps.clock);
-    logger.warn({ retired: aside }, 'the database is gone: this host starts as a new peer');
-  }
-  return loadOrCreatePeerKey(keyPath, deps);
-}
-
-/** What people call a service; its id once it is gone. */
-const serviceName = (views: Views, id: string): string => views.services.get(id as ServiceId)?.name ?? id;
-
-function verifies(license: unknown, trustRoots: () => ReturnType<typeof loadTrustRoots>): boolean {
-  try {
-    verifyLicense(license, trustRoots());
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** A stored license that does not verify stops the start (SPEC section 8). */
-function requireSoundLicense(
-  projections: Projections,
-  trustRoots: () => ReturnType<typeof loadTrustRoots>,
-): void {
-  const stored = projections.views.license();
-  const roots = trustRoots();
-  if (stored !== undefined) verifyLicense(stored, roots);
-}
-
-/**
  * What a command would append waits while this host has forgotten events of its own and is fetching them back. One that appends
  * nothing does not: adding a peer is how a host that knows none any more gets them back.
  */
@@ -506,15 +364,6 @@ const holdingBack = (executor: Executor, gossip: { requireAppendable(): void }):
       return decision;
     }),
 });
-
-/** Carriers and tunnels go to the host of a peer's address, at the port that all agents of a cluster share for each. */
-function hostEndpoint(
-  address: string | undefined,
-  port: number,
-): { readonly host: string; readonly port: number } | undefined {
-  const host = address === undefined ? undefined : /^\[?(.+?)\]?:\d+$/.exec(address)?.[1];
-  return host === undefined ? undefined : { host, port };
-}
 
 /**
  * Runs the agent until SIGTERM or SIGINT; what `arctic agent` does. Returns the exit code. A refusal at start is one line on
