@@ -47,7 +47,13 @@ const POLL_MS = 150;
 
 /** The part of a service that every peer has alike, as one text. */
 const configOf = (row: Row): string => {
-  const { status: _status, interface_ipv4_cidr: _v4, interface_ipv6_cidr: _v6, ...config } = row;
+  const {
+    status: _status,
+    carried_by: _carriedBy,
+    interface_ipv4_cidr: _v4,
+    interface_ipv6_cidr: _v6,
+    ...config
+  } = row;
   return JSON.stringify(config);
 };
 

@@ -151,7 +151,17 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     patience: heartbeat,
   });
   const orphans = createOrphans({ machine: deps, forks, record, holdReason, patience: heartbeat });
-  const witnessing = createWitnessing({ machine: deps, links, call, record, holdReason }, { heartbeat });
+  const witnessing = createWitnessing(
+    {
+      machine: deps,
+      links,
+      call,
+      record,
+      holdReason,
+      forked: () => forks.endOf(deps.identity.peerId) < Number.POSITIVE_INFINITY,
+    },
+    { heartbeat },
+  );
   const reception = createReception({
     machine: deps,
     ids,

@@ -12,6 +12,8 @@ export interface WitnessingDeps {
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
   readonly record: (events: readonly AnyNewEvent[]) => void;
   readonly holdReason: () => string | undefined;
+  /** Whether this host is known to have signed two histories. */
+  readonly forked: () => boolean;
 }
 
 /** Checkpoints travel: this host's go to its peers to be cosigned, and theirs are compared with what is held here. */
@@ -48,8 +50,9 @@ export function createWitnessing(deps: WitnessingDeps, options: { readonly heart
 
   const make = (): void => {
     if (witness === undefined || clock.monotonic() < dueAt) return;
-    // Who has forgotten events of its own must not sign for what is left.
-    if (deps.holdReason() !== undefined) return;
+    // Who has forgotten events of its own must not sign for what is left. Who has signed two histories shows the one it holds:
+    // nothing else it says counts any more, and this is what convicts it where the other one is held.
+    if (deps.holdReason() !== undefined && !deps.forked()) return;
     dueAt = clock.monotonic() + checkpointEvery(options.heartbeat);
     guarded('could not make a checkpoint', () => witness.checkpoint());
     current = guarded('could not read the own checkpoint', () => witness.newest());

@@ -129,7 +129,7 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     severity: 'critical',
     area: 'peers',
     summary: 'A peer signed two histories.',
-    symptoms: [],
+    symptoms: ['Nothing can be changed on this host'],
     dependsOn: [],
     detect: ofPeers(({ id, name, address, reason }) =>
       isForked(reason)
