@@ -1,4 +1,5 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
+// The -- keeps Node 20 from taking our own --env-file for its own.
 import { systemReason } from './failure.ts';
 import { main } from './program.ts';
 

@@ -46,7 +46,7 @@ export interface LabAgent {
  */
 export function arcticCommand(): string[] {
   if (process.env['ARCTIC_LAB_RUNTIME'] === 'dist') return [join(ROOT, 'dist', 'cli', 'main.js')];
-  return [process.execPath, `--import=${import.meta.resolve('tsx')}`, join(ROOT, 'cli', 'main.ts')];
+  return [process.execPath, `--import=${import.meta.resolve('tsx')}`, '--', join(ROOT, 'cli', 'main.ts')];
 }
 
 /** A small environment of the host's own: nothing of the caller's settings or secrets gets in. */

@@ -116,7 +116,9 @@ t.test('refusals at start', { timeout: 180_000 }, async (t) => {
       sql: string;
     }[];
     for (const { name } of triggers) db.exec(`DROP TRIGGER ${name}`);
-    db.exec("UPDATE events SET body = replace(body, 'entry', 'other') WHERE type = 'peer.registered'");
+    db.exec(
+      `UPDATE events SET body = replace(body, 'entry', 'other') WHERE body LIKE '%"type":"peer.registered"%'`,
+    );
     for (const { sql } of triggers) db.exec(sql);
     db.close();
     await refused(t, {}, 3, /position \d+/);
