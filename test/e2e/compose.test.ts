@@ -67,6 +67,14 @@ async function createScene(t: Test, terms: LicenseTerms = {}): Promise<Scene> {
   };
 }
 
+/** A server behind the exit that tells each client the address it came from. */
+async function answerWhoAsks(lab: Lab): Promise<void> {
+  const script = `require('node:http').createServer((request, response) => response.end(request.socket.remoteAddress))
+    .listen(8000, '::', () => console.log('ready'))`;
+  const server = lab.spawn('server', [process.execPath, '-e', script]);
+  await eventually('the server', async () => server.output().includes('ready'));
+}
+
 /** Replicated events, which are the configuration and its history. */
 async function configEvents(
   scene: Scene,
@@ -108,8 +116,10 @@ async function shape(scene: Scene, host = 'entry'): Promise<unknown> {
 }
 
 t.test('from three bare agents to applied by one command, and what follows', LONG, async (t) => {
+  const began = performance.now();
   const scene = await createScene(t);
   const { lab, good, arctic, edit } = scene;
+  const started = performance.now();
 
   const planned = await arctic('entry', 'compose', 'diff');
   t.equal(planned.code, 7, planned.stderr);
@@ -124,6 +134,7 @@ t.test('from three bare agents to applied by one command, and what follows', LON
   t.equal(unasked.code, 2, 'without a terminal it needs --yes');
   t.match(unasked.stderr, '--yes');
 
+  const asked = performance.now();
   const applied = await arctic('entry', 'compose', 'apply', '--yes');
   t.equal(applied.code, 0, applied.stderr);
   t.match(applied.stdout, /^Applied in \d+\.\d s: 5 added, 0 changed, 0 removed\.$/m);
@@ -140,6 +151,18 @@ t.test('from three bare agents to applied by one command, and what follows', LON
     '10.91.22.77/24',
     'and the interface its address',
   );
+
+  await t.test('a connection goes through what two commands made', async (t) => {
+    await answerWhoAsks(lab);
+    const run = await lab.exec('client', ['curl', '-sS', '--max-time', '20', 'http://10.91.3.2:8000/']);
+    const exitLan = lab.host('exit').interfaces.find(({ name }) => name === 'lan0')?.ipv4;
+    t.equal(run.code, 0, run.stderr);
+    t.equal(run.stdout.replace('::ffff:', ''), exitLan, 'the exit dialled it');
+    const seconds = (started - began + (performance.now() - asked)) / 1_000;
+    t.comment(
+      `bare hosts to a proven connection: 2 commands (arctic agent on each, arctic compose apply on one), ${seconds.toFixed(1)} s`,
+    );
+  });
 
   await t.test('one correlated group of events', async (t) => {
     const events = await configEvents(scene);
