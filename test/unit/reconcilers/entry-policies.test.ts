@@ -54,7 +54,7 @@ t.test('whatever comes and goes', async (t) => {
     }),
     { numRuns: 60 },
   );
-  t.ok(filled > 3, 'tunnels had routes');
+  t.ok(filled > 1, 'tunnels had routes');
 });
 
 const shown = (routes: TunnelRoutes): string =>
