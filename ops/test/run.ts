@@ -10,7 +10,7 @@
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { arcticNamespaces, startTimeOf, sweepDeadLabs } from '../lab/namespaces.ts';
@@ -100,7 +100,9 @@ async function runChecks(): Promise<void> {
 async function runTap(files: readonly string[], environment: NodeJS.ProcessEnv): Promise<void> {
   const tap = join(ROOT, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs');
   const limits = long ? ['--timeout=1800'] : [];
-  const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', ...limits, ...files], {
+  // Tests with real agents wait more than they compute, so one more than there are cores keeps these busy.
+  const jobs = `--jobs=${availableParallelism() + 1}`;
+  const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', jobs, ...limits, ...files], {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'inherit'],
     env: environment,
