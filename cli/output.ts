@@ -147,7 +147,7 @@ export interface Output {
 export function createOutput(terminal: Terminal, format: Format, style: Style): Output {
   const machine = async (value: unknown) => {
     if (format === 'json') return terminal.data(`${JSON.stringify(value, null, 2)}\n`);
-    const { stringify } = await import('yaml');
+    const { stringify } = await import('./yaml-writer.ts');
     terminal.data(stringify(value, { lineWidth: 0, aliasDuplicateObjects: false }));
   };
   return {

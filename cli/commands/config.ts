@@ -28,7 +28,7 @@ export const view: Run = async (context) => {
     await context.output.either(config, () => '');
     return EXIT.success;
   }
-  const { stringify } = await import('yaml');
+  const { stringify } = await import('../yaml-writer.ts');
   context.terminal.data(`# ${context.configPath}\n${stringify(config, { lineWidth: 0 })}`);
   return EXIT.success;
 };

@@ -100,7 +100,7 @@ export const replay: Run = async (context, input) => {
     }
     const state = await source.state(question);
     // A state is a tree; YAML is the readable form of one.
-    const { stringify } = await import('yaml');
+    const { stringify } = await import('../yaml-writer.ts');
     await context.output.either(state, () => stringify(state, { lineWidth: 0 }));
     return EXIT.success;
   } finally {

@@ -112,7 +112,7 @@ export async function clusterYaml(
   peers: readonly Row[],
   licensePath: string,
 ): Promise<string> {
-  const { stringify } = await import('yaml');
+  const { stringify } = await import('../yaml-writer.ts');
   const self = peers.find((row) => row['is_local'] === true);
   const { service } = answers;
   return stringify({

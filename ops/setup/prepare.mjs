@@ -27,6 +27,7 @@ const MODULES = join(ROOT, 'node_modules');
 const NATIVE = join(ROOT, 'src', 'native');
 const ADDON = join(NATIVE, 'build', 'Release', 'arctic_native.node');
 const DIST = join(ROOT, 'dist');
+const BUNDLER = join(ROOT, 'ops', 'setup', 'bundle.mjs');
 const OLDEST_NODE = [20, 18, 1];
 
 const MODES = Object.keys(PROGRAMS_OF_MODE);
@@ -90,9 +91,8 @@ const distDigest = () =>
   digestOf(
     [
       ...filesBelow(['events', 'projections', 'src', 'cli'], /\.ts$/),
-      ...['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', 'package.json'].map((name) =>
-        join(ROOT, name),
-      ),
+      ...['tsconfig.json', 'package-lock.json', 'package.json'].map((name) => join(ROOT, name)),
+      BUNDLER,
     ],
     nativeDigest(),
   );
@@ -212,14 +212,8 @@ const STEPS = [
       const digest = distDigest();
       const next = join(SCRATCH, 'dist-next');
       rmSync(next, { recursive: true, force: true });
-      run(process.execPath, [
-        join(MODULES, 'typescript', 'bin', 'tsc'),
-        '-p',
-        'tsconfig.build.json',
-        '--outDir',
-        next,
-      ]);
-      // The add-on keeps its place relative to the module that loads it.
+      run(process.execPath, [BUNDLER, next]);
+      // Looked for upwards from the module that loads it.
       const addon = join(next, relative(ROOT, ADDON));
       mkdirSync(dirname(addon), { recursive: true });
       copyFileSync(ADDON, addon);
