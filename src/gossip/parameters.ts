@@ -23,9 +23,15 @@ export const HANDSHAKE_PAUSES: readonly number[] = [500, 1_500];
 export const HANDSHAKE_TIMEOUT = 5_000;
 /** How long an unconfirmed handshake or session is kept, ms: two requests of HANDSHAKE_TIMEOUT and a margin. */
 export const HANDSHAKE_PENDING = 15_000;
-/** Unfinished handshakes held at once, in all and from one address; beyond that the oldest goes. About 2 KiB each. */
+/**
+ * Unfinished handshakes held at once, about 2 KiB each. Beyond the first number the oldest of the network that has most makes
+ * room, so that a flood displaces its own; beyond the second a network's hellos are refused, which bounds what they cost.
+ */
 export const HANDSHAKES_PENDING_MAX = 256;
-export const HANDSHAKES_PENDING_PER_ADDRESS = 16;
+export const HANDSHAKES_PENDING_PER_NETWORK = 16;
+
+/** Handshakes and first comparisons that one host has under way at once. */
+export const GREETINGS = 24;
 
 /** Age at which a session is renewed, ms (SPEC section 9), and the extra the larger peer id waits for the smaller to do it. */
 export const RENEW_AFTER = 3_600_000;

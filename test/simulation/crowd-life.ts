@@ -17,7 +17,7 @@ export interface CrowdOutcome {
  * leaves; then peace. The crowd's shortcuts apply: sessions stand, and membership is believed by all at once.
  */
 export function runCrowdLife(count: number, seed: number, steps = 12): CrowdOutcome {
-  const crowd = new Crowd(count, seed);
+  const crowd = new Crowd(count, seed, { counted: false });
   const { random, time } = crowd;
   const below = (limit: number): number => Math.floor(random.fraction() * limit);
   const story: string[] = [];

@@ -42,6 +42,8 @@ export interface CrowdOptions {
   readonly loss?: number;
   readonly minDelay?: number;
   readonly maxDelay?: number;
+  /** False: nobody asks how many bytes it took. */
+  readonly counted?: boolean;
 }
 
 /**
@@ -65,7 +67,7 @@ export class Crowd {
 
   constructor(count: number, seed: number, options: CrowdOptions = {}) {
     this.random = seededRandom(seed);
-    this.#options = { heartbeat: 5_000, loss: 0, minDelay: 1, maxDelay: 20, ...options };
+    this.#options = { heartbeat: 5_000, loss: 0, minDelay: 1, maxDelay: 20, counted: true, ...options };
     this.loss = this.#options.loss;
     this.#ground = this.#found(count);
     for (const origin of this.#ground.chains.keys()) this.#add(origin);
@@ -267,6 +269,7 @@ export class Crowd {
 
   /** Heartbeats that find nothing new are one thing, whatever a change causes another. */
   #count(value: Request | Reply): void {
+    if (!this.#options.counted) return;
     const text = Buffer.from(JSON.stringify(value));
     const size = OVERHEAD + (text.length < DEFLATE_FROM ? text.length : deflateRawSync(text).length);
     const idle =

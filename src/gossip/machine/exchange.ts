@@ -1,5 +1,6 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
+import type { PeerView } from '../../../projections/views.ts';
 import type { Batch, Reply, Request } from '../messages.ts';
 import {
   CLAIM_FOR,
@@ -182,9 +183,8 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     }
     deps.call(link, { kind: 'push', batches: history.batches(wants) }, (result) => {
       if (result.ok && result.reply.kind === 'ack') {
-        const tips = history.tips();
         for (const [origin, seq] of result.reply.have) {
-          const tip = tips.get(origin as PeerId);
+          const tip = history.tip(origin as PeerId);
           if (tip !== undefined && seq >= tip.seq) raise(link, origin as PeerId, tip.seq, tip.hash);
         }
       }
@@ -201,7 +201,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
 
   /** Only the number: whoever lacks the events pulls them. */
   const mention = (link: Link, origin: PeerId): void => {
-    const tip = history.tips().get(origin);
+    const tip = history.tip(origin);
     if (tip === undefined) return;
     deps.call(link, { kind: 'offer', vector: [[origin, tip.seq, tip.hash]] }, (result) => {
       if (result.ok) raise(link, origin, tip.seq, tip.hash);
@@ -307,6 +307,14 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     });
   };
 
+  let seen: { readonly rows: readonly PeerView[]; readonly partners: readonly PeerView[] } | undefined;
+  /** The same rows have the same partners: in a large cluster they are not gone through for each event. */
+  const partnersNow = (): readonly PeerView[] => {
+    const rows = deps.machine.views.peers.list();
+    if (seen?.rows !== rows) seen = { rows, partners: partners(deps.machine) };
+    return seen.partners;
+  };
+
   return {
     compare,
     ping,
@@ -318,7 +326,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       const first = config[0];
       if (first === undefined) return;
       const source = receivingFrom;
-      const all = partners(deps.machine);
+      const all = partnersNow();
       const active = all.flatMap((view) => {
         const link = links.get(view.id);
         return link !== undefined && link !== source && link.peer !== first.origin ? [link] : [];

@@ -25,7 +25,9 @@ export type Applied =
 
 /** The log as gossip compares and exchanges it: one tip an origin, ranges, and the rules of what is taken in. */
 export interface History {
+  /** All of them, in a table that changes no more. */
   tips(): Tips;
+  tip(origin: PeerId): Tip | undefined;
   vector(): Vector;
   /** SHA-256 (hex) over the vector. Two hosts with equal digests hold the same events. */
   digest(): string;
@@ -88,12 +90,15 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   let heads = new Map<PeerId, Tip>();
   /** Given out as the tips: changed no more, but copied. */
   let shared = false;
-  /** Origins held, sorted. */
-  let order: readonly PeerId[] = [];
   /** Origins that changed after a state, newest state last. */
   const past: { readonly digest: string; readonly changed: Set<PeerId> }[] = [];
   let changedAt = Number.NEGATIVE_INFINITY;
-  let cached: { readonly tips: Map<PeerId, Tip>; readonly digest: string } | undefined;
+  /** The heads, but for origins whose history ends before theirs. */
+  let standing: ReadonlyMap<PeerId, Tip> | undefined;
+  /** Made when somebody asks: in a burst of changes nobody does, and over a thousand origins it takes its time. */
+  let digest: string | undefined;
+  /** Origins held, sorted. */
+  let order: readonly PeerId[] = [];
 
   const tipAt = (origin: PeerId, seq: number): Tip | undefined => {
     const event = log.range(origin, seq, 1)[0];
@@ -113,29 +118,43 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   };
   const limitOf = (origin: PeerId): number => Math.min(lastBeforeRemoval(origin), forks.endOf(origin) - 1);
 
-  const current = () => {
-    if (cached !== undefined) return cached;
-    let tips = heads;
-    shared = true;
+  const current = (): ReadonlyMap<PeerId, Tip> => {
+    if (standing !== undefined) return standing;
+    let cut: Map<PeerId, Tip> | undefined;
     for (const [origin, tip] of heads) {
       const limit = limitOf(origin);
       if (tip.seq <= limit) continue;
-      if (tips === heads) tips = new Map(heads);
-      const standing = tipAt(origin, limit);
-      if (standing === undefined) tips.delete(origin);
-      else tips.set(origin, standing);
+      cut ??= new Map(heads);
+      const last = tipAt(origin, limit);
+      if (last === undefined) cut.delete(origin);
+      else cut.set(origin, last);
     }
+    standing = cut ?? heads;
+    return standing;
+  };
+
+  const currentDigest = (): string => {
+    if (digest !== undefined) return digest;
     if (order.length !== heads.size) order = [...heads.keys()].sort();
+    const tips = current();
     const hash = createHash('sha256');
     for (const origin of order) {
       const tip = tips.get(origin);
       if (tip !== undefined) hash.update(`${origin}:${tip.seq}:${tip.hash}\n`);
     }
-    cached = { tips, digest: hash.digest('hex') };
-    return cached;
+    digest = hash.digest('hex');
+    return digest;
   };
 
-  const held = (origin: PeerId): number => current().tips.get(origin)?.seq ?? 0;
+  /** One origin's, without making the whole table. */
+  const tipOf = (origin: PeerId): Tip | undefined => {
+    if (standing !== undefined) return standing.get(origin);
+    const head = heads.get(origin);
+    if (head === undefined) return undefined;
+    const limit = limitOf(origin);
+    return head.seq <= limit ? head : tipAt(origin, limit);
+  };
+  const held = (origin: PeerId): number => tipOf(origin)?.seq ?? 0;
 
   const pinnedKey = (origin: PeerId): Uint8Array | undefined => {
     // A host restored from an old backup takes its own events back, under its own key.
@@ -153,9 +172,13 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   };
 
   return {
-    tips: () => current().tips,
-    vector: () => [...current().tips].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
-    digest: () => current().digest,
+    tips() {
+      shared = true;
+      return current();
+    },
+    tip: tipOf,
+    vector: () => [...current()].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
+    digest: currentDigest,
     held,
     limitOf,
     beyondRemoval: (origin, seq) => Math.min(seq, forks.endOf(origin) - 1) > lastBeforeRemoval(origin),
@@ -168,7 +191,7 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
           wanted.push([origin, nextQuestion(search)]);
           continue;
         }
-        const ours = current().tips.get(origin);
+        const ours = tipOf(origin);
         const have = ours?.seq ?? 0;
         const limit = granted.has(origin) ? forks.endOf(origin) - 1 : limitOf(origin);
         if (Math.min(tip.seq, limit) > have) {
@@ -228,7 +251,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
           ? ({ kind: 'closed' } as const)
           : log.receive(origin, key, events);
       if (outcome.kind === 'equivocation') {
-        cached = undefined;
+        standing = undefined;
+        digest = undefined;
         const differs = Math.min(search?.differs ?? Number.POSITIVE_INFINITY, outcome.seq);
         if (!forks.found(origin, outcome)) searches.delete(origin);
         else if (search?.peer === from) search.differs = differs;
@@ -251,17 +275,17 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
       const from = past.findIndex((one) => one.digest === digest);
       if (from < 0) return undefined;
       const origins = new Set(past.slice(from).flatMap(({ changed }) => [...changed]));
-      const { tips } = current();
       return [...origins].flatMap((origin) => {
-        const tip = tips.get(origin);
+        const tip = tipOf(origin);
         return tip === undefined ? [] : [[origin, tip.seq, tip.hash] as Vector[number]];
       });
     },
     appended(events) {
       const config = events.filter((event) => event.stream === 'config');
       if (config.length === 0) return;
-      if (cached !== undefined) {
-        past.push({ digest: cached.digest, changed: new Set() });
+      // A state whose digest nobody asked for was told to nobody, so nobody will be found to be in it.
+      if (digest !== undefined) {
+        past.push({ digest, changed: new Set() });
         if (past.length > RECENT_DIGESTS) past.shift();
       }
       changedAt = deps.clock.monotonic();
@@ -274,7 +298,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
       // A removal moves the end of another origin's history.
       for (const event of config)
         if (event.type.startsWith('peer.')) past.at(-1)?.changed.add(event.entity as PeerId);
-      cached = undefined;
+      standing = undefined;
+      digest = undefined;
     },
   };
 }

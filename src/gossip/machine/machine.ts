@@ -191,8 +191,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       flushDue = false;
       if (!running || leaving) return;
       exchange.flush();
-      membership.review();
-      membership.tick();
+      if (membership.review()) membership.tick();
     });
   };
 

@@ -4,7 +4,7 @@ import type { PeerView } from '../../../projections/views.ts';
 import type { HandshakeFailure } from '../failures.ts';
 import type { Request } from '../messages.ts';
 import {
-  FAN_OUT,
+  GREETINGS,
   HANDSHAKE_PAUSES,
   HANDSHAKE_PENDING,
   HANDSHAKE_TRIES,
@@ -44,8 +44,8 @@ export interface Membership extends Pick<Detection, 'vouched' | 'suspectedBy' | 
   linkOf(peer: PeerId): Link;
   /** Ends every session with a peer and forgets its link. */
   drop(peer: PeerId): void;
-  /** Looks at the views again: new members get a handshake, those gone lose their sessions at once. */
-  review(): void;
+  /** Looks at the views again: those gone lose their sessions at once. True when somebody may be new, whom `tick` greets. */
+  review(): boolean;
   tick(): void;
   /** An authentic word of the peer came in. */
   heard(link: Link, skew: number): void;
@@ -325,7 +325,7 @@ export function createMembership(
     contact,
     review() {
       const rows = views.peers.list();
-      if (rows === reviewed && deps.joining.size === joiningThen) return;
+      if (rows === reviewed && deps.joining.size === joiningThen) return false;
       reviewed = rows;
       joiningThen = deps.joining.size;
       const wanted = new Set<PeerId>();
@@ -345,23 +345,28 @@ export function createMembership(
         if (wanted.has(peer) || deps.joining.has(peer)) continue;
         drop(peer);
       }
+      return true;
     },
     tick() {
       const now = clock.monotonic();
       sessions.sweep(now);
-      let handshakes = 0;
+      let greetings = 0;
       for (const link of links.values()) {
-        if (link.shaking) {
-          handshakes += 1;
+        const first = !link.attempted;
+        if (link.shaking || (first && link.pinging)) {
+          greetings += 1;
           continue;
         }
         const session = live(link);
         const due = session === undefined || renewalDue(session);
-        // A host that starts into a large cluster spreads its handshakes.
-        if (due && now >= link.nextTryAt && handshakes < 8 * FAN_OUT) {
-          handshakes += 1;
+        // A host that starts into a large cluster spreads its handshakes and first comparisons: while it lacks what was written
+        // meanwhile, each of those brings all that the other side holds.
+        const room = greetings < GREETINGS;
+        if (due && now >= link.nextTryAt && room) {
+          greetings += 1;
           shake(link, () => {});
-        } else if (session !== undefined && !link.pinging && now >= link.nextPingAt) {
+        } else if (session !== undefined && !link.pinging && now >= link.nextPingAt && (room || !first)) {
+          if (first) greetings += 1;
           ping(link, () => {});
         }
       }

@@ -15,13 +15,7 @@ import {
   readConfirm,
   readHello,
 } from '../messages.ts';
-import {
-  HANDSHAKE_PENDING,
-  HANDSHAKES_PENDING_MAX,
-  HANDSHAKES_PENDING_PER_ADDRESS,
-  JOIN_LIMIT,
-  MAX_BODY,
-} from '../parameters.ts';
+import { JOIN_LIMIT, MAX_BODY } from '../parameters.ts';
 import type { CallResult, Channel } from './channel.ts';
 import type { MachineDeps } from './core.ts';
 import type { Exchange } from './exchange.ts';
@@ -36,6 +30,7 @@ import {
 import { admit, candidateOf } from './join.ts';
 import { isPartner, type Link } from './links.ts';
 import type { Membership } from './membership.ts';
+import { createPendingHandshakes } from './pending.ts';
 import type { Witnessing } from './witness.ts';
 
 export interface ReceptionDeps {
@@ -85,19 +80,16 @@ export function observedEndpoint(remoteAddress: string, address: string): string
 export function createReception(deps: ReceptionDeps): Reception {
   const { machine, membership, exchange, channel, links, joining } = deps;
   const { clock, report, views } = machine;
-  const pending = new Map<string, PendingHandshake>();
+  const pending = createPendingHandshakes();
 
   const onHello = (hello: Hello, remoteAddress: string): PeerResponse => {
-    let sameAddress = 0;
-    for (const one of pending.values()) if (one.remoteAddress === remoteAddress) sameAddress += 1;
-    if (pending.size >= HANDSHAKES_PENDING_MAX || sameAddress >= HANDSHAKES_PENDING_PER_ADDRESS)
-      return refusal(FAILURES.busy);
+    if (!pending.admits(remoteAddress)) return refusal(FAILURES.busy);
     const result = answerHello(hello, remoteAddress, machine);
     if ('failure' in result) {
       report('info', result.failure.text, { peer: hello.from.peer_id, address: remoteAddress });
       return refusal(result.failure);
     }
-    pending.set(result.pending.keys.sessionId, result.pending);
+    pending.add(result.pending);
     return respond(200, result.answer);
   };
 
@@ -125,9 +117,8 @@ export function createReception(deps: ReceptionDeps): Reception {
   };
 
   const onConfirm = (confirm: Confirm, remoteAddress: string): PeerResponse => {
-    const waiting = pending.get(confirm.session);
     // Taken out before anything is checked: a confirmation counts once.
-    pending.delete(confirm.session);
+    const waiting = pending.take(confirm.session);
     if (waiting === undefined) return refusal(FAILURES.expired);
     const { party } = waiting;
     const result = verifyConfirm(confirm, waiting, machine);
@@ -255,14 +246,9 @@ export function createReception(deps: ReceptionDeps): Reception {
       return respond(404, { error: 'Agents have no such resource for each other.', code: 'NOT_FOUND' });
     },
     sweep() {
-      for (const [id, one] of pending) {
-        if (clock.monotonic() - one.startedAt < HANDSHAKE_PENDING) break;
-        one.keys.erase();
-        pending.delete(id);
-      }
+      pending.sweep(clock.monotonic());
     },
     stop() {
-      for (const one of pending.values()) one.keys.erase();
       pending.clear();
     },
   };
