@@ -13,8 +13,9 @@ import {
 } from '../parameters.ts';
 import type { CallResult } from './channel.ts';
 import { type MachineDeps, once } from './core.ts';
-import { type Applied, type History, lagOf, type Tips, tipsOf } from './history.ts';
+import { type Applied, type History, lagOf, tipsOf } from './history.ts';
 import { type Link, partners, sample } from './links.ts';
+import type { Tip } from './tips.ts';
 
 export interface ExchangeDeps {
   readonly machine: MachineDeps;
@@ -78,7 +79,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     const since = deps.machine.clock.monotonic() - deps.beyondPatience;
     return new Set([...link.beyond].flatMap(([origin, seen]) => (seen <= since ? [origin] : [])));
   };
-  const noteBeyond = (link: Link, theirs: Tips): void => {
+  const noteBeyond = (link: Link, theirs: Iterable<readonly [PeerId, Tip]>): void => {
     const member = deps.machine.views.peers.get(link.peer)?.membership === 'member';
     const now = deps.machine.clock.monotonic();
     const seen = new Map<PeerId, number>();
@@ -230,7 +231,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
     });
   };
 
-  const learn = (link: Link, tips: Tips): void => {
+  const learn = (link: Link, tips: ReadonlyMap<PeerId, Tip>): void => {
     for (const [origin, tip] of tips) raise(link, origin, tip.seq, tip.hash);
     if (history.wants(link.peer, tips, claimed()).length > 0) pull(link, () => {});
   };
@@ -280,11 +281,11 @@ export function createExchange(deps: ExchangeDeps): Exchange {
       if (reply.kind !== 'pong') return done('failed', { ok: false, fault: 'invalid' });
       link.remote = reply.state;
       if (reply.state.digest === history.digest()) {
-        link.known.reset(history.tips());
+        link.known.agree(history.tips());
         return done('same', result);
       }
       if (reply.added !== undefined) {
-        link.known.reset(sent);
+        link.known.agree(sent);
         for (const [origin, tip] of tipsOf(reply.added)) raise(link, origin, tip.seq, tip.hash);
         return pull(link, () => done('differs', result));
       }
@@ -297,7 +298,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
           : deps.call(link, { kind: 'offer', vector: added }, () => done('differs', result));
       }
       const theirs = tipsOf(reply.vector);
-      link.known.reset(theirs);
+      link.known.reset(history.tips(), theirs);
       noteBeyond(link, theirs);
       pull(link, () => {
         if (lagOf(history.tips(), link.known) === 0) return done('differs', result);
@@ -355,7 +356,7 @@ export function createExchange(deps: ExchangeDeps): Exchange {
           link.remote = request.state;
           const own = state();
           const same = own.digest === request.state.digest;
-          if (same) link.known.reset(history.tips());
+          if (same) link.known.agree(history.tips());
           if (same || request.recent?.includes(own.digest)) return { kind: 'pong', state: own };
           const added = history.addedSince(request.state.digest);
           return added === undefined

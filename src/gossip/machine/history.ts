@@ -6,14 +6,7 @@ import type { Batch, Vector } from '../messages.ts';
 import { PULL_BYTES, PULL_EVENTS, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
 import type { MachineDeps } from './core.ts';
 import type { Forks } from './forks.ts';
-
-/** The end of what is held of one origin. */
-export interface Tip {
-  readonly seq: number;
-  readonly hash: string;
-}
-
-export type Tips = ReadonlyMap<PeerId, Tip>;
+import { type Tip, type Tips, TipTable } from './tips.ts';
 
 /** What came of events that were offered. */
 export type Applied =
@@ -25,8 +18,7 @@ export type Applied =
 
 /** The log as gossip compares and exchanges it: one tip an origin, ranges, and the rules of what is taken in. */
 export interface History {
-  /** All of them, in a table that changes no more. */
-  tips(): Tips;
+  tips(): TipTable;
   tip(origin: PeerId): Tip | undefined;
   vector(): Vector;
   /** SHA-256 (hex) over the vector. Two hosts with equal digests hold the same events. */
@@ -87,14 +79,12 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   const searches = new Map<PeerId, Search>();
   /** Tips already asked about, so that a peer on the other branch is not asked again at each heartbeat. */
   const examined = new Set<string>();
-  let heads = new Map<PeerId, Tip>();
-  /** Given out as the tips: changed no more, but copied. */
-  let shared = false;
   /** Origins that changed after a state, newest state last. */
   const past: { readonly digest: string; readonly changed: Set<PeerId> }[] = [];
   let changedAt = Number.NEGATIVE_INFINITY;
+  let heads = TipTable.empty;
   /** The heads, but for origins whose history ends before theirs. */
-  let standing: ReadonlyMap<PeerId, Tip> | undefined;
+  let standing: TipTable | undefined;
   /** Made when somebody asks: in a burst of changes nobody does, and over a thousand origins it takes its time. */
   let digest: string | undefined;
   /** Origins held, sorted. */
@@ -104,10 +94,12 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     const event = log.range(origin, seq, 1)[0];
     return event?.seq === seq ? { seq, hash: event.hash } : undefined;
   };
-  for (const [origin, seq] of Object.entries(log.versionVector())) {
-    const tip = seq > 0 ? tipAt(origin as PeerId, seq) : undefined;
-    if (tip !== undefined) heads.set(origin as PeerId, tip);
-  }
+  heads = heads.with(
+    Object.entries(log.versionVector()).map(([origin, seq]) => [
+      origin as PeerId,
+      seq > 0 ? tipAt(origin as PeerId, seq) : undefined,
+    ]),
+  );
 
   /** A removed peer's later events are nobody's history. */
   const lastBeforeRemoval = (origin: PeerId): number => {
@@ -118,24 +110,20 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   };
   const limitOf = (origin: PeerId): number => Math.min(lastBeforeRemoval(origin), forks.endOf(origin) - 1);
 
-  const current = (): ReadonlyMap<PeerId, Tip> => {
+  const current = (): TipTable => {
     if (standing !== undefined) return standing;
-    let cut: Map<PeerId, Tip> | undefined;
+    const cut: [PeerId, Tip | undefined][] = [];
     for (const [origin, tip] of heads) {
       const limit = limitOf(origin);
-      if (tip.seq <= limit) continue;
-      cut ??= new Map(heads);
-      const last = tipAt(origin, limit);
-      if (last === undefined) cut.delete(origin);
-      else cut.set(origin, last);
+      if (tip.seq > limit) cut.push([origin, tipAt(origin, limit)]);
     }
-    standing = cut ?? heads;
+    standing = heads.with(cut);
     return standing;
   };
 
   const currentDigest = (): string => {
     if (digest !== undefined) return digest;
-    if (order.length !== heads.size) order = [...heads.keys()].sort();
+    if (order.length !== heads.size) order = [...heads.origins()].sort();
     const tips = current();
     const hash = createHash('sha256');
     for (const origin of order) {
@@ -156,6 +144,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   };
   const held = (origin: PeerId): number => tipOf(origin)?.seq ?? 0;
 
+  const knows = (origin: PeerId): boolean =>
+    origin === deps.identity.peerId || views.peers.get(origin)?.public_key !== undefined;
   const pinnedKey = (origin: PeerId): Uint8Array | undefined => {
     // A host restored from an old backup takes its own events back, under its own key.
     if (origin === deps.identity.peerId) return deps.identity.publicKey;
@@ -172,10 +162,7 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   };
 
   return {
-    tips() {
-      shared = true;
-      return current();
-    },
+    tips: current,
     tip: tipOf,
     vector: () => [...current()].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
     digest: currentDigest,
@@ -185,7 +172,7 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     wants(from, theirs, claimed, granted = NONE) {
       const wanted: [PeerId, number][] = [];
       for (const [origin, tip] of theirs) {
-        if (claimed.has(origin) || pinnedKey(origin) === undefined) continue;
+        if (claimed.has(origin) || !knows(origin)) continue;
         const search = searches.get(origin);
         if (search?.peer === from && search.asked < MOST_QUESTIONS) {
           wanted.push([origin, nextQuestion(search)]);
@@ -289,12 +276,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
         if (past.length > RECENT_DIGESTS) past.shift();
       }
       changedAt = deps.clock.monotonic();
-      if (shared) heads = new Map(heads);
-      shared = false;
-      for (const event of config) {
-        heads.set(event.origin, { seq: event.seq, hash: event.hash });
-        past.at(-1)?.changed.add(event.origin);
-      }
+      heads = heads.with(config.map(({ origin, seq, hash }) => [origin, { seq, hash }]));
+      for (const event of config) past.at(-1)?.changed.add(event.origin);
       // A removal moves the end of another origin's history.
       for (const event of config)
         if (event.type.startsWith('peer.')) past.at(-1)?.changed.add(event.entity as PeerId);

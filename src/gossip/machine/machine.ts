@@ -242,7 +242,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       for (const link of links.values())
         if (options.resumed === true) {
           membership.resume(link);
-          link.known.reset(history.tips());
+          link.known.agree(history.tips());
         } else membership.revive(link);
       tick();
     },
