@@ -3,7 +3,7 @@ import type { PeerId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { ReceiveOutcome } from '../../../events/log-contract.ts';
 import type { Batch, Vector } from '../messages.ts';
-import { PULL_BYTES, PULL_EVENTS, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
+import { PULL_BYTES, PULL_EVENTS, PUSH_ALL_LIMIT, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
 import type { MachineDeps } from './core.ts';
 import type { Forks } from './forks.ts';
 import { type Tip, type Tips, TipTable } from './tips.ts';
@@ -270,9 +270,9 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     appended(events) {
       const config = events.filter((event) => event.stream === 'config');
       if (config.length === 0) return;
-      // A state whose digest nobody asked for was told to nobody, so nobody will be found to be in it.
-      if (digest !== undefined) {
-        past.push({ digest, changed: new Set() });
+      // A peer may be where this host only passed through. In a large cluster, where each digest costs, only what was told counts.
+      if (digest !== undefined || heads.size <= PUSH_ALL_LIMIT) {
+        past.push({ digest: currentDigest(), changed: new Set() });
         if (past.length > RECENT_DIGESTS) past.shift();
       }
       changedAt = deps.clock.monotonic();
