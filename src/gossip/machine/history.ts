@@ -87,18 +87,24 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   let standing: TipTable | undefined;
   /** Made when somebody asks: in a burst of changes nobody does, and over a thousand origins it takes its time. */
   let digest: string | undefined;
-  /** Origins held, sorted. */
-  let order: readonly PeerId[] = [];
+  /** Origins held, as they came, and sorted. */
+  const origins: PeerId[] = [];
+  let sorted: readonly PeerId[] = [];
 
   const tipAt = (origin: PeerId, seq: number): Tip | undefined => {
     const event = log.range(origin, seq, 1)[0];
     return event?.seq === seq ? { seq, hash: event.hash } : undefined;
   };
-  heads = heads.with(
-    Object.entries(log.versionVector()).map(([origin, seq]) => [
-      origin as PeerId,
-      seq > 0 ? tipAt(origin as PeerId, seq) : undefined,
-    ]),
+  const hold = (tips: readonly (readonly [PeerId, Tip])[]): void => {
+    for (const [origin] of tips)
+      if (heads.get(origin) === undefined && !origins.includes(origin)) origins.push(origin);
+    heads = heads.with(tips);
+  };
+  hold(
+    Object.entries(log.versionVector()).flatMap(([origin, seq]) => {
+      const tip = seq > 0 ? tipAt(origin as PeerId, seq) : undefined;
+      return tip === undefined ? [] : [[origin as PeerId, tip] as const];
+    }),
   );
 
   /** A removed peer's later events are nobody's history. */
@@ -123,10 +129,10 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
 
   const currentDigest = (): string => {
     if (digest !== undefined) return digest;
-    if (order.length !== heads.size) order = [...heads.origins()].sort();
+    if (sorted.length !== origins.length) sorted = [...origins].sort();
     const tips = current();
     const hash = createHash('sha256');
-    for (const origin of order) {
+    for (const origin of sorted) {
       const tip = tips.get(origin);
       if (tip !== undefined) hash.update(`${origin}:${tip.seq}:${tip.hash}\n`);
     }
@@ -164,7 +170,11 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   return {
     tips: current,
     tip: tipOf,
-    vector: () => [...current()].map(([origin, tip]) => [origin, tip.seq, tip.hash]),
+    vector: () =>
+      origins.flatMap((origin) => {
+        const tip = tipOf(origin);
+        return tip === undefined ? [] : [[origin, tip.seq, tip.hash] as Vector[number]];
+      }),
     digest: currentDigest,
     held,
     limitOf,
@@ -261,8 +271,8 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     addedSince(digest) {
       const from = past.findIndex((one) => one.digest === digest);
       if (from < 0) return undefined;
-      const origins = new Set(past.slice(from).flatMap(({ changed }) => [...changed]));
-      return [...origins].flatMap((origin) => {
+      const changed = new Set(past.slice(from).flatMap((one) => [...one.changed]));
+      return [...changed].flatMap((origin) => {
         const tip = tipOf(origin);
         return tip === undefined ? [] : [[origin, tip.seq, tip.hash] as Vector[number]];
       });
@@ -276,7 +286,7 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
         if (past.length > RECENT_DIGESTS) past.shift();
       }
       changedAt = deps.clock.monotonic();
-      heads = heads.with(config.map(({ origin, seq, hash }) => [origin, { seq, hash }]));
+      hold(config.map(({ origin, seq, hash }) => [origin, { seq, hash }] as const));
       for (const event of config) past.at(-1)?.changed.add(event.origin);
       // A removal moves the end of another origin's history.
       for (const event of config)
