@@ -187,6 +187,7 @@ const FLOWS: readonly Column<Row>[] = [
   { title: 'OPEN', value: (row) => millisecondsText(row['open_ms']) },
   { title: 'RTT', value: (row) => millisecondsText(pathOf(row)['rtt_ms']) },
   { title: 'LOSS', value: (row) => lossText(pathOf(row)['bytes_retransmitted'], pathOf(row)['bytes_sent']) },
+  { title: 'CONTROL', value: (row) => show(pathOf(row), 'congestion_control') },
   { title: 'WAITS', value: (row) => show(row, 'limiter_waits') },
 ];
 

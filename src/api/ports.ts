@@ -167,6 +167,7 @@ export interface TrafficSide {
         readonly bytesSent: number;
         readonly bytesRetransmitted: number;
         readonly retransmissions: number;
+        readonly congestionControl: string;
       } | null;
     }[]
   >;

@@ -115,6 +115,7 @@ export const FlowNow = Type.Object(
           bytes_sent: Count,
           bytes_retransmitted: Count,
           retransmissions: Count,
+          congestion_control: Type.String(),
         },
         strict,
       ),
@@ -244,6 +245,7 @@ function flowOf(flow: Awaited<ReturnType<TrafficSide['flows']>>[number]): Static
             bytes_sent: path.bytesSent,
             bytes_retransmitted: path.bytesRetransmitted,
             retransmissions: path.retransmissions,
+            congestion_control: path.congestionControl,
           },
   };
 }

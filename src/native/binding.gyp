@@ -23,6 +23,7 @@
             "relay/binding.cc",
             "relay/commands.cc",
             "relay/configure.cc",
+            "relay/congestion.cc",
             "relay/fairness.cc",
             "relay/flow.cc",
             "relay/frames.cc",

@@ -6,10 +6,14 @@ export interface CarrierTuningOptions {
   readonly ownMark: number;
   /** TCP_CONGESTION of carriers, used where the kernel has it. Default `bbr`. */
   readonly congestionControl?: string;
+  /** The same on short paths without loss (path-kind.ts). Default `cubic`; only the native relay makes a difference. */
+  readonly shortCongestionControl?: string;
   /** Send and receive buffer of carriers in bytes. Default 16 MB: a lossy link of 200 Mbit/s and 100 ms needs it. */
   readonly carrierBuffer?: number;
   /** TCP_NOTSENT_LOWAT of carriers in bytes. Default 1 MB; without it large buffers were slower and unsteady. */
   readonly notSentLowWater?: number;
+  /** The same on short paths. Default 128 KiB: what waits longer than the caches hold it is copied twice as slowly. */
+  readonly shortLowWater?: number;
   /** Milliseconds without an acknowledgement after which a carrier counts as dead. Default 30,000. */
   readonly userTimeout?: number;
   /**
@@ -33,8 +37,10 @@ export function createCarrierTuning(given: CarrierTuningOptions): CarrierTuning 
   const options = {
     ownMark: given.ownMark,
     congestionControl: given.congestionControl ?? 'bbr',
+    shortCongestionControl: given.shortCongestionControl ?? 'cubic',
     carrierBuffer: given.carrierBuffer ?? 16 * 1024 * 1024,
     notSentLowWater: given.notSentLowWater ?? 1024 * 1024,
+    shortLowWater: given.shortLowWater ?? 128 * 1024,
     userTimeout: given.userTimeout ?? 30_000,
     training: given.training ?? 512 * 1024,
     trainedLinks: given.trainedLinks ?? 4,

@@ -117,6 +117,7 @@ export interface FlowView {
     readonly bytesSent: number;
     readonly bytesRetransmitted: number;
     readonly retransmissions: number;
+    readonly congestionControl: string;
   } | null;
 }
 
@@ -145,6 +146,7 @@ export interface TproxyStats {
         /** This side's sending, sampled: seconds behind. Only of the native relay. */
         readonly path?: {
           readonly rttMs: number;
+          readonly leastRttMs: number;
           readonly bytesSent: number;
           readonly bytesRetransmitted: number;
         };

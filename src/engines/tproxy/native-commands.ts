@@ -1,6 +1,7 @@
 /** Commands to the native relay as bytes; `src/native/relay/commands.cc` decodes them. Integers are big-endian. */
 import { addressBytes } from '../../native/sockaddr.ts';
 import type { CarrierSession, TproxyExit, TproxyPeer, TproxyService } from './contract.ts';
+import type { PathKind } from './path-kind.ts';
 
 const COMMAND = {
   limits: 1,
@@ -13,6 +14,7 @@ const COMMAND = {
   resetAll: 8,
   listenDatagrams: 9,
   sampleFlows: 10,
+  setPath: 11,
 } as const;
 
 /** In the order of `struct Limits`. Milliseconds and bytes. */
@@ -44,7 +46,11 @@ export interface NativeLimits {
   readonly flowIdleTimeout: number;
   /** 1: AEGIS-128L on links whose other end has it too. */
   readonly aegis: number;
+  /** Microseconds: a handshake below says that the path is short, until `setPath` says what it is. */
+  readonly shortPath: number;
+  readonly shortLowWater: number;
   readonly congestionControl: string;
+  readonly shortCongestionControl: string;
 }
 
 class Writer {
@@ -135,10 +141,12 @@ export function encodeLimits(limits: NativeLimits): Buffer {
     limits.mostSourceHandshakes,
     limits.flowIdleTimeout,
     limits.aegis,
+    limits.shortPath,
+    limits.shortLowWater,
   ]) {
     out.u32(value);
   }
-  return out.text(limits.congestionControl).done();
+  return out.text(limits.congestionControl).text(limits.shortCongestionControl).done();
 }
 
 /** Bit 0: over KCP; bit 1: the path is measured in any case, because the choice depends on it. */
@@ -206,6 +214,13 @@ export const encodeListenDatagrams = (port: number): Buffer =>
 
 export const encodeSampleFlows = (token: number, serviceId: string): Buffer =>
   new Writer().u8(COMMAND.sampleFlows).u32(token).text(serviceId).done();
+
+export const encodeSetPath = (peerId: string, kind: PathKind): Buffer =>
+  new Writer()
+    .u8(COMMAND.setPath)
+    .text(peerId)
+    .u8(kind === 'short' ? 1 : 2)
+    .done();
 
 export const encodeStopAccepting = (): Buffer => new Writer().u8(COMMAND.stopAccepting).done();
 export const encodeResetAll = (): Buffer => new Writer().u8(COMMAND.resetAll).done();

@@ -76,6 +76,7 @@ export function parseFlows(text: string): readonly FlowView[] {
                 bytesSent: number(16),
                 bytesRetransmitted: number(17),
                 retransmissions: number(18),
+                congestionControl: word(19),
               },
       };
     });

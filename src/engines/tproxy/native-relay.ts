@@ -26,12 +26,15 @@ import {
   encodeResetAll,
   encodeRetire,
   encodeSampleFlows,
+  encodeSetPath,
   encodeSetSession,
   encodeStopAccepting,
 } from './native-commands.ts';
 import { createEventLog } from './native-events.ts';
 import { createFlowViews } from './native-flows.ts';
 import { parseStats } from './native-stats.ts';
+import { type PathSeen, SHORT_RTT_MS } from './path-kind.ts';
+import { createPathKinds } from './path-kinds.ts';
 import { createWarnSeldom } from './rate-limited-log.ts';
 import { completeOptions, type RelayOptions } from './relay-options.ts';
 
@@ -53,10 +56,20 @@ const DRAIN_POLL = 20;
 /** Milliseconds between look-ups of peers that are given by name, when they cannot be dialed. */
 const LOOKUP_EVERY = 5_000;
 
+const pathsOf = (carriers: TproxyStats['carriers']): (readonly [string, PathSeen])[] =>
+  Object.entries(carriers).flatMap(([peerId, { path }]) =>
+    path === undefined ? [] : [[peerId, path] as const],
+  );
+
 export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelayDependencies): TproxyEngine {
   const { addon, relay, keys, clock, logger } = deps;
   const chosen = completeOptions(options);
   const carrier = createCarrierTuning(options.sockets);
+  // Accepted links begin as those of a short path (src/native/relay/congestion.cc).
+  const listening = createCarrierTuning({
+    ...options.sockets,
+    congestionControl: carrier.options.shortCongestionControl,
+  });
   const warnSeldom = createWarnSeldom(logger, clock);
   const logEvent = createEventLog(logger, warnSeldom);
   let config: TproxyConfig = EMPTY;
@@ -75,6 +88,14 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
         'another transport is chosen',
       );
       sendConfig(config);
+    },
+  });
+  const pathKinds = createPathKinds({
+    clock,
+    paths: () => pathsOf(parseStats(slot === undefined ? '' : relay.relayStats(slot)).carriers),
+    changed(peerId, { kind, reason }) {
+      logger.debug({ peer: peerId, path: kind, reason }, 'congestion control follows the path');
+      command(encodeSetPath(peerId, kind));
     },
   });
   /** Peer of each session the thread has. */
@@ -191,7 +212,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
   }> {
     const captured = await bindCaptured(addon, chosen.listenPort, true);
     try {
-      return { captured, carriers: bindCarriers(addon, chosen.carrierPort, carrier) };
+      return { captured, carriers: bindCarriers(addon, chosen.carrierPort, listening) };
     } catch (error) {
       for (const { fd } of captured) addon.close(fd);
       throw error;
@@ -211,6 +232,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
           ...chosen,
           ...carrier.options,
           aegis: carrier.options.aegis ? 1 : 0,
+          shortPath: SHORT_RTT_MS * 1_000,
         }),
       );
       sendConfig(config);
@@ -221,6 +243,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       );
       unsubscribe = keys.onRetired(onRetired);
       selection.start();
+      pathKinds.start();
       listenPort = captured[0]?.port ?? chosen.listenPort;
       handListeners(carriers, false);
       handListeners(captured, true);
@@ -237,6 +260,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       }
       command(encodeResetAll());
       selection.stop();
+      pathKinds.stop();
       unsubscribe();
       addon.pollStop(poll);
       const ended = slot;

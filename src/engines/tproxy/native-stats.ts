@@ -57,7 +57,12 @@ export function parseStats(text: string): TproxyStats & { readonly flows: number
           accepted: number(4),
           reused: number(5),
           failed: number(6),
-          path: { rttMs: number(7) / 1_000, bytesSent: number(8), bytesRetransmitted: number(9) },
+          path: {
+            rttMs: number(7) / 1_000,
+            leastRttMs: number(10) / 1_000,
+            bytesSent: number(8),
+            bytesRetransmitted: number(9),
+          },
         };
         break;
     }

@@ -27,7 +27,7 @@ Association::Association(bool dialer, const Key& seal, const Key& open, uint32_t
 Stream* Association::Open() {
   if (dead() || streams_.size() >= settings_.most_streams) return nullptr;
   last_conversation_ += 1;
-  auto stream = std::make_unique<Stream>(last_conversation_, &pool_);
+  auto stream = std::make_unique<Stream>(last_conversation_, &pool_, FirstWindow());
   Stream* raw = stream.get();
   streams_.emplace(last_conversation_, std::move(stream));
   return raw;
@@ -40,8 +40,9 @@ void Association::Write(Stream* stream, const uint8_t* bytes, size_t length) {
 }
 
 void Association::Consume(Stream* stream, size_t length, int64_t now_us) {
-  const uint32_t share = kSegmentsInAll / static_cast<uint32_t>(streams_.size() + 1);
-  stream->receive.Consume(length, now_us, rate_.smoothed_rtt(), share);
+  const size_t room = kManyHeld > pool_.out() ? kManyHeld - pool_.out() : 0;
+  const size_t share = std::min<size_t>(kSegmentsInAll, room) / (streams_.size() + 1);
+  stream->receive.Consume(length, now_us, rate_.smoothed_rtt(), static_cast<uint32_t>(share));
   if (!stream->receive.ought_tell()) return;
   stream->tell_again = 2;
   if (!stream->tell_window) telling_.push_back(stream);
@@ -220,7 +221,7 @@ Stream* Association::Accept(uint32_t conversation) {
     kills_.push_back(conversation);
     return nullptr;
   }
-  auto stream = std::make_unique<Stream>(conversation, &pool_);
+  auto stream = std::make_unique<Stream>(conversation, &pool_, FirstWindow());
   Stream* raw = stream.get();
   streams_.emplace(conversation, std::move(stream));
   opened.push_back(raw);
@@ -245,7 +246,12 @@ bool Association::OnPush(const SegmentHeader& segment, const uint8_t* payload) {
   stream->send.SetEdge(segment.una + segment.window);
   if (stream->send.sendable()) Activate(stream);
   if (stream->owner == nullptr || stream->killed) return true;
-  if (pool_.out() >= kMostHeld) return false;
+  if (pool_.out() >= kMostHeld) {
+    // Its owner gives it up, and says so to the peer.
+    if (!stream->overrun) killed.push_back(stream);
+    stream->overrun = true;
+    return true;
+  }
   if (!stream->receive.Push(segment.number, payload, segment.length)) return false;
   if (stream->receive.readable()) TellReadable(stream);
   return true;

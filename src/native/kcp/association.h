@@ -2,6 +2,7 @@
 // and no clock: datagrams go in and out, and whoever owns it says what time it is.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -95,6 +96,8 @@ class Association {
   size_t streams() const { return streams_.size(); }
   const RateControl& rate() const { return rate_; }
   const Totals& totals() const { return totals_; }
+  // Segments in memory, of both directions.
+  size_t held() const { return pool_.out(); }
   // Share of parity in the groups sent now.
   size_t parity() const { return ParityOf(settings_.group, false); }
   int64_t heard_at() const { return heard_at_; }
@@ -109,9 +112,10 @@ class Association {
  private:
   static constexpr size_t kMostUnsent = 256 * 1024;
   static constexpr size_t kUnsentInAll = 32 * 1024 * 1024;
-  static constexpr uint32_t kSegmentsInAll = 65536;
-  // First windows are not shared out; a peer that fills thousands of them with what cannot be read is none.
-  static constexpr size_t kMostHeld = 4 * kSegmentsInAll;
+  // Windows are shares of these: of what first windows take together, and of all while little is held. With thousands of
+  // readers that have stopped they add up to less than kMostHeld; a peer that sends beyond loses the flow.
+  static constexpr uint32_t kFirstInAll = 16384, kSegmentsInAll = 65536;
+  static constexpr size_t kMostHeld = 4 * kSegmentsInAll, kManyHeld = kMostHeld / 8 * 3;
   static constexpr uint64_t kKept = 8192;
 
   struct Ref {
@@ -130,6 +134,10 @@ class Association {
   size_t MostUnsent() const {
     const size_t share = kUnsentInAll / (streams_.size() + 1);
     return share < kMostUnsent ? share : kMostUnsent;
+  }
+  uint32_t FirstWindow() const {
+    const uint32_t share = kFirstInAll / static_cast<uint32_t>(streams_.size() + 1);
+    return std::max(ReceiveQueue::kLeastWindow, std::min(ReceiveQueue::kFirstWindow, share));
   }
   size_t ParityOf(size_t data, bool urgent) const;
   bool Urgent() const;

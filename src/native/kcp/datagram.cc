@@ -9,8 +9,8 @@ void EncodeHeader(const DatagramHeader& header, uint8_t* to) {
   to[1] = header.epoch;
   to[2] = header.index;
   to[3] = header.data;
-  Put32(to + 4, header.association);
-  Put64(to + 8, header.counter);
+  Store32(to + 4, header.association);
+  Store64(to + 8, header.counter);
 }
 
 bool DecodeHeader(const uint8_t* bytes, size_t length, DatagramHeader* header) {
@@ -19,8 +19,8 @@ bool DecodeHeader(const uint8_t* bytes, size_t length, DatagramHeader* header) {
   header->epoch = bytes[1];
   header->index = bytes[2];
   header->data = bytes[3];
-  header->association = Get32(bytes + 4);
-  header->counter = Get64(bytes + 8);
+  header->association = Load32(bytes + 4);
+  header->counter = Load64(bytes + 8);
   const bool control = (header->counter & kControlBit) != 0;
   const uint64_t number = header->counter & ~kControlBit;
   if (number == 0) return false;
@@ -38,15 +38,15 @@ bool DecodeHeader(const uint8_t* bytes, size_t length, DatagramHeader* header) {
 }
 
 void EncodeSegment(const SegmentHeader& segment, uint8_t* to) {
-  Put32(to, segment.conversation);
+  Store32(to, segment.conversation);
   to[4] = static_cast<uint8_t>(segment.command);
   // KCP's number of the fragment: conversations are streams, nothing is in fragments.
   to[5] = 0;
-  Put16(to + 6, segment.window);
-  Put32(to + 8, segment.time);
-  Put32(to + 12, segment.number);
-  Put32(to + 16, segment.una);
-  Put32(to + 20, segment.length);
+  Store16(to + 6, segment.window);
+  Store32(to + 8, segment.time);
+  Store32(to + 12, segment.number);
+  Store32(to + 16, segment.una);
+  Store32(to + 20, segment.length);
 }
 
 bool SegmentReader::Next(SegmentHeader* segment, const uint8_t** payload) {
@@ -55,13 +55,13 @@ bool SegmentReader::Next(SegmentHeader* segment, const uint8_t** payload) {
     return false;
   }
   const uint8_t command = at_[4];
-  segment->conversation = Get32(at_);
+  segment->conversation = Load32(at_);
   segment->command = static_cast<Command>(command);
-  segment->window = Get16(at_ + 6);
-  segment->time = Get32(at_ + 8);
-  segment->number = Get32(at_ + 12);
-  segment->una = Get32(at_ + 16);
-  segment->length = Get32(at_ + 20);
+  segment->window = Load16(at_ + 6);
+  segment->time = Load32(at_ + 8);
+  segment->number = Load32(at_ + 12);
+  segment->una = Load32(at_ + 16);
+  segment->length = Load32(at_ + 20);
   const bool known = command >= static_cast<uint8_t>(Command::kPush) && command <= static_cast<uint8_t>(Command::kClose);
   const bool carries = segment->command == Command::kPush || segment->command == Command::kAck;
   if (!known || at_[5] != 0 || segment->length > left_ - kSegmentHeader || carries != (segment->length > 0)) {
@@ -76,10 +76,10 @@ bool SegmentReader::Next(SegmentHeader* segment, const uint8_t** payload) {
 }
 
 size_t EncodeAck(const Ack& ack, uint8_t* to) {
-  Put64(to, ack.largest);
-  Put64(to + 8, ack.received);
-  Put64(to + 16, ack.received_bytes);
-  for (size_t word = 0; word < ack.words; word += 1) Put64(to + Ack::kFixed + 8 * word, ack.bits[word]);
+  Store64(to, ack.largest);
+  Store64(to + 8, ack.received);
+  Store64(to + 16, ack.received_bytes);
+  for (size_t word = 0; word < ack.words; word += 1) Store64(to + Ack::kFixed + 8 * word, ack.bits[word]);
   return Ack::kFixed + 8 * ack.words;
 }
 
@@ -87,10 +87,10 @@ bool DecodeAck(const uint8_t* bytes, size_t length, Ack* ack) {
   if (length < Ack::kFixed + 8 || (length - Ack::kFixed) % 8 != 0) return false;
   ack->words = (length - Ack::kFixed) / 8;
   if (ack->words > Ack::kMostWords) return false;
-  ack->largest = Get64(bytes);
-  ack->received = Get64(bytes + 8);
-  ack->received_bytes = Get64(bytes + 16);
-  for (size_t word = 0; word < ack->words; word += 1) ack->bits[word] = Get64(bytes + Ack::kFixed + 8 * word);
+  ack->largest = Load64(bytes);
+  ack->received = Load64(bytes + 8);
+  ack->received_bytes = Load64(bytes + 16);
+  for (size_t word = 0; word < ack->words; word += 1) ack->bits[word] = Load64(bytes + Ack::kFixed + 8 * word);
   return true;
 }
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../byte_order.h"
+
 namespace arctic::kcp {
 
 enum class Type : uint8_t {
@@ -95,21 +97,5 @@ struct Ack {
 // `to` has room for kFixed + 8 * words; answers the length.
 size_t EncodeAck(const Ack& ack, uint8_t* to);
 bool DecodeAck(const uint8_t* bytes, size_t length, Ack* ack);
-
-inline void Put16(uint8_t* at, uint16_t value) {
-  at[0] = static_cast<uint8_t>(value >> 8);
-  at[1] = static_cast<uint8_t>(value);
-}
-inline void Put32(uint8_t* at, uint32_t value) {
-  Put16(at, static_cast<uint16_t>(value >> 16));
-  Put16(at + 2, static_cast<uint16_t>(value));
-}
-inline void Put64(uint8_t* at, uint64_t value) {
-  Put32(at, static_cast<uint32_t>(value >> 32));
-  Put32(at + 4, static_cast<uint32_t>(value));
-}
-inline uint16_t Get16(const uint8_t* at) { return static_cast<uint16_t>(at[0] << 8 | at[1]); }
-inline uint32_t Get32(const uint8_t* at) { return static_cast<uint32_t>(Get16(at)) << 16 | Get16(at + 2); }
-inline uint64_t Get64(const uint8_t* at) { return static_cast<uint64_t>(Get32(at)) << 32 | Get32(at + 4); }
 
 }  // namespace arctic::kcp

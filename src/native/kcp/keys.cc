@@ -54,14 +54,14 @@ bool StartsLike(const uint8_t* bytes, Type type) {
 
 void NonceOf(const uint8_t* iv, uint64_t counter, uint8_t* nonce) {
   memcpy(nonce, iv, 12);
-  Put64(nonce + 4, Get64(nonce + 4) ^ counter);
+  Store64(nonce + 4, Load64(nonce + 4) ^ counter);
 }
 
 }  // namespace
 
 void EncodeHello(const Hello& hello, const Key& carrier_key, bool initiator, uint8_t* to) {
-  Put32(to, static_cast<uint32_t>(Type::kHello) << 24);
-  Put32(to + 4, hello.association);
+  Store32(to, static_cast<uint32_t>(Type::kHello) << 24);
+  Store32(to + 4, hello.association);
   memcpy(to + 8, hello.session.data(), hello.session.size());
   memcpy(to + 8 + hello.session.size(), hello.nonce.data(), hello.nonce.size());
   HelloMac(to, carrier_key, initiator, to + kHelloLength - kMac);
@@ -69,7 +69,7 @@ void EncodeHello(const Hello& hello, const Key& carrier_key, bool initiator, uin
 
 bool PeekHello(const uint8_t* bytes, size_t length, Hello* hello) {
   if (length != kHelloLength || !StartsLike(bytes, Type::kHello)) return false;
-  hello->association = Get32(bytes + 4);
+  hello->association = Load32(bytes + 4);
   memcpy(hello->session.data(), bytes + 8, hello->session.size());
   memcpy(hello->nonce.data(), bytes + 8 + hello->session.size(), hello->nonce.size());
   return true;
@@ -100,17 +100,17 @@ void DeriveSecrets(const Key& carrier_key, const SessionId& id, bool initiator, 
 }
 
 void EncodeWelcome(const Welcome& welcome, const uint8_t* hello, const Secrets& secrets, uint8_t* to) {
-  Put32(to, static_cast<uint32_t>(Type::kWelcome) << 24);
-  Put32(to + 4, welcome.dialer);
-  Put32(to + 8, welcome.acceptor);
+  Store32(to, static_cast<uint32_t>(Type::kWelcome) << 24);
+  Store32(to + 4, welcome.dialer);
+  Store32(to + 8, welcome.acceptor);
   memcpy(to + 12, welcome.nonce.data(), welcome.nonce.size());
   WelcomeMac(to, hello, secrets, to + kWelcomeLength - kMac);
 }
 
 bool PeekWelcome(const uint8_t* bytes, size_t length, Welcome* welcome) {
   if (length != kWelcomeLength || !StartsLike(bytes, Type::kWelcome)) return false;
-  welcome->dialer = Get32(bytes + 4);
-  welcome->acceptor = Get32(bytes + 8);
+  welcome->dialer = Load32(bytes + 4);
+  welcome->acceptor = Load32(bytes + 8);
   memcpy(welcome->nonce.data(), bytes + 12, welcome->nonce.size());
   return true;
 }

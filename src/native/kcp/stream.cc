@@ -118,6 +118,7 @@ uint32_t ReceiveQueue::Edge() const {
 
 uint16_t ReceiveQueue::Window() {
   promised_ = Edge();
+  if (static_cast<int32_t>(promised_ - limit_) > 0) limit_ = promised_;
   return static_cast<uint16_t>(std::min<uint32_t>(promised_ - next_, 0xffff));
 }
 
@@ -128,7 +129,7 @@ bool ReceiveQueue::ought_tell() const {
 
 bool ReceiveQueue::Push(uint32_t number, const uint8_t* bytes, size_t length) {
   if (static_cast<int32_t>(number - next_) < 0) return true;
-  if (static_cast<int32_t>(number - promised_) >= 0 || length > kMostSegment) return false;
+  if (static_cast<int32_t>(number - limit_) >= 0 || length > kMostSegment) return false;
   const size_t at = number - next_;
   if (at >= waiting_.size()) waiting_.resize(at + 1);
   if (waiting_[at] != nullptr) return true;
@@ -142,6 +143,7 @@ bool ReceiveQueue::Push(uint32_t number, const uint8_t* bytes, size_t length) {
     waiting_.pop_front();
     next_ += 1;
   }
+  if (static_cast<int32_t>(next_ - promised_) > 0) promised_ = next_;
   return true;
 }
 
@@ -174,7 +176,7 @@ void ReceiveQueue::Consume(size_t length, int64_t now_us, int64_t rtt_us, uint32
     consumed_ = 0;
     measured_at_ = now_us;
   }
-  size_ = std::min(size_, std::max<uint32_t>(std::min(most, kMostWindow), 32));
+  size_ = std::min(size_, std::max(std::min(most, kMostWindow), kLeastWindow));
 }
 
 void ReceiveQueue::Clear() {

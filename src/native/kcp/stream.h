@@ -39,7 +39,8 @@ class SegmentPool {
 
 class SendQueue {
  public:
-  explicit SendQueue(SegmentPool* pool) : pool_(pool) {}
+  // `first`: segments that may leave before the peer has said what it takes.
+  SendQueue(SegmentPool* pool, uint32_t first) : pool_(pool), edge_(first) {}
   ~SendQueue() { Clear(); }
 
   void Write(const uint8_t* bytes, size_t length);
@@ -75,18 +76,19 @@ class SendQueue {
   std::deque<uint32_t> again_;
   // Numbers of segments_[0] and of the first that has never been sent.
   uint32_t first_ = 0, fresh_ = 0;
-  uint32_t edge_ = 1024;
+  uint32_t edge_;
   size_t unsent_ = 0;
   uint64_t repeated_ = 0, begun_ = 0;
 };
 
 class ReceiveQueue {
  public:
-  // The first window, in segments; a sender starts with the same.
+  // The most a sender starts with, in segments: so many are taken whatever was promised.
   static constexpr uint32_t kFirstWindow = 1024;
+  static constexpr uint32_t kLeastWindow = 8;
   static constexpr uint32_t kMostWindow = 16384;
 
-  explicit ReceiveQueue(SegmentPool* pool) : pool_(pool) {}
+  ReceiveQueue(SegmentPool* pool, uint32_t first) : pool_(pool), size_(first), promised_(first) {}
   ~ReceiveQueue() { Clear(); }
 
   // False when it lies beyond the window that was promised.
@@ -114,13 +116,15 @@ class ReceiveQueue {
   // Bytes of ready_[0] that are taken.
   size_t taken_ = 0;
   uint32_t next_ = 0;
-  uint32_t size_ = kFirstWindow, promised_ = kFirstWindow;
+  uint32_t size_, promised_;
+  // First segment that is not taken any more.
+  uint32_t limit_ = kFirstWindow;
   uint32_t consumed_ = 0;
   int64_t measured_at_ = 0;
 };
 
 struct Stream {
-  Stream(uint32_t number, SegmentPool* pool) : conversation(number), send(pool), receive(pool) {}
+  Stream(uint32_t number, SegmentPool* pool, uint32_t first) : conversation(number), send(pool, first), receive(pool, first) {}
 
   const uint32_t conversation;
   // Whoever reads and writes it; null once it has let go.
@@ -128,7 +132,7 @@ struct Stream {
   SendQueue send;
   ReceiveQueue receive;
   // In the association's lists.
-  bool active = false, told_readable = false, told_writable = true, tell_window = false, killed = false;
+  bool active = false, told_readable = false, told_writable = true, tell_window = false, killed = false, overrun = false;
   int tell_again = 0;
 };
 

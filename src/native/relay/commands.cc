@@ -126,10 +126,11 @@ Limits ReadLimits(Reader& in) {
         &limits.most_flows, &limits.most_handshakes, &limits.renewal_grace, &limits.silence_timeout, &limits.own_mark,
         &limits.carrier_buffer, &limits.not_sent_low_water, &limits.user_timeout, &limits.training, &limits.trained_links,
         &limits.most_service_flows, &limits.most_peer_flows, &limits.most_source_handshakes, &limits.flow_idle_timeout,
-        &limits.aegis}) {
+        &limits.aegis, &limits.short_path_us, &limits.short_low_water}) {
     *value = in.U32();
   }
   limits.congestion_control = in.Text();
+  limits.short_congestion = in.Text();
   return limits;
 }
 
@@ -234,6 +235,15 @@ std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length) {
       sample.token = in.U32();
       sample.service = in.Text();
       command = sample;
+      break;
+    }
+    case 11: {
+      SetPath path;
+      path.peer = in.Text();
+      const uint8_t kind = in.U8();
+      if (kind > static_cast<uint8_t>(PathKind::kLong)) in.Fail();
+      path.kind = static_cast<PathKind>(kind);
+      command = path;
       break;
     }
     default:

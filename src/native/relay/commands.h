@@ -49,8 +49,9 @@ struct Limits {
   uint32_t warm = 0, most_links = 0, wait_timeout = 0, idle_timeout = 0, ping_every = 0, backoff_least = 0, backoff_most = 0,
            handshake_timeout = 0, rekey_frames = 0, rekey_after = 0, connect_timeout = 0, most_flows = 0, most_handshakes = 0,
            renewal_grace = 0, silence_timeout = 0, own_mark = 0, carrier_buffer = 0, not_sent_low_water = 0, user_timeout = 0, training = 0, trained_links = 0,
-           most_service_flows = 0, most_peer_flows = 0, most_source_handshakes = 0, flow_idle_timeout = 0, aegis = 0;
-  std::string congestion_control;
+           most_service_flows = 0, most_peer_flows = 0, most_source_handshakes = 0, flow_idle_timeout = 0, aegis = 0,
+           short_path_us = 0, short_low_water = 0;
+  std::string congestion_control, short_congestion;
 };
 
 struct Configure {
@@ -83,6 +84,12 @@ struct ListenDatagrams {
 };
 struct StopAccepting {};
 struct ResetAll {};
+// Of the path to a peer; unknown: each link goes by the round trip of its handshake.
+enum class PathKind : uint8_t { kUnknown, kShort, kLong };
+struct SetPath {
+  std::string peer;
+  PathKind kind = PathKind::kUnknown;
+};
 // Asks for a view of the flows; Shared::TakeSample has it once the event `flows` with this token is out.
 struct SampleFlows {
   uint32_t token = 0;
@@ -91,7 +98,7 @@ struct SampleFlows {
 };
 
 using Command = std::variant<Limits, Configure, SetSession, NoSession, Retire, Listen, StopAccepting, ResetAll, ListenDatagrams,
-                             SampleFlows>;
+                             SampleFlows, SetPath>;
 
 // Nothing for bytes that are not exactly one command.
 std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length);

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "../byte_order.h"
+
 namespace arctic::relay {
 
 enum class FrameType : uint8_t {
@@ -30,19 +32,6 @@ constexpr size_t kOpenFixed = 11;
 constexpr size_t kMaxOpen = kOpenFixed + 16 + 16 + kMaxServiceId;
 constexpr size_t kResetLength = 6;
 constexpr size_t kFlowLength = 4;
-
-inline uint16_t Load16(const uint8_t* at) { return static_cast<uint16_t>(at[0] << 8 | at[1]); }
-inline uint32_t Load32(const uint8_t* at) {
-  return static_cast<uint32_t>(at[0]) << 24 | static_cast<uint32_t>(at[1]) << 16 | static_cast<uint32_t>(at[2]) << 8 | at[3];
-}
-inline void Store16(uint8_t* at, uint16_t value) {
-  at[0] = static_cast<uint8_t>(value >> 8);
-  at[1] = static_cast<uint8_t>(value);
-}
-inline void Store32(uint8_t* at, uint32_t value) {
-  Store16(at, static_cast<uint16_t>(value >> 16));
-  Store16(at + 2, static_cast<uint16_t>(value));
-}
 
 struct Header {
   FrameType type = FrameType::kData;

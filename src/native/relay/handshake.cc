@@ -33,14 +33,11 @@ void Loop::TuneCarrier(int fd) {
   setting(SO_SNDBUFFORCE, SO_SNDBUF, limits_.carrier_buffer);
   setting(SO_RCVBUFFORCE, SO_RCVBUF, limits_.carrier_buffer);
   SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  if (limits_.not_sent_low_water > 0) SetInt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(limits_.not_sent_low_water));
   SetInt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(limits_.user_timeout));
   SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
   SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveSeconds);
-  // Refused by a kernel that has it not; the one in force is reported.
-  const std::string& name = limits_.congestion_control;
-  if (!name.empty()) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
+  SetCongestion(fd, true);
 }
 
 void Loop::NoteCongestionControl(int fd) {
@@ -92,7 +89,9 @@ void Loop::Agree(Link* link, bool dialer_is_initiator, const Nonce& acceptor, Su
 bool Loop::Confirmed(Link* link, const uint8_t* payload) {
   if (CRYPTO_memcmp(payload, link->transcript.data(), link->transcript.size()) != 0) return false;
   link->timer.Cancel();
+  ChooseCongestion(link);
   NoteCongestionControl(link->fd);
+  CountPath(link);
   if (link->dialer) {
     Append(link, FrameType::kConfirm, link->transcript.data(), link->transcript.size());
     link->stage = Link::Stage::kEstablished;

@@ -73,6 +73,7 @@ struct Peer {
   std::deque<Link*> idle;
   std::deque<Flow*> waiting;
   size_t leased = 0, dialing = 0;
+  PathKind path = PathKind::kUnknown;
   // Links it has dialed to us, and flows on them.
   size_t accepted = 0, exit_flows = 0;
   // Highest bandwidth that a long flow of any link has proved lately, bytes a second.
@@ -111,6 +112,8 @@ struct Link : Pollable {
   // Its session was renewed: no further flow.
   bool retiring = false;
   bool used = false;
+  // Has the congestion control of a short path, as every socket at first.
+  bool short_path = true;
   // A frame waits in `in` because the local side is blocked.
   bool stalled = false;
   int64_t heard_at = 0, idle_since = 0, pinged_at = 0;
@@ -227,6 +230,7 @@ class Loop : private kcp::Owner {
   void Obey(const StopAccepting&);
   void Obey(const ResetAll&);
   void Obey(const SampleFlows& sample);
+  void Obey(const SetPath& path);
   void Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>* states, const std::vector<Service>& services,
               Side side);
 
@@ -299,6 +303,10 @@ class Loop : private kcp::Owner {
   void CloseLink(Link* link, const char* reason);
   void TuneCarrier(int fd);
   void NoteCongestionControl(int fd);
+
+  // congestion.cc
+  void SetCongestion(int fd, bool short_path);
+  void ChooseCongestion(Link* link);
 
   // path.cc
   void RenewEstimate(Link* link);

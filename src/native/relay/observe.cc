@@ -45,6 +45,7 @@ void Loop::CountPath(Link* link) {
   counters.sent += path.bytes_sent - link->counted_sent;
   counters.retransmitted += path.bytes_retransmitted - link->counted_retransmitted;
   counters.rtt_us = path.rtt_us;
+  counters.least_rtt_us = path.min_rtt_us;
   link->counted_sent = path.bytes_sent;
   link->counted_retransmitted = path.bytes_retransmitted;
 }
@@ -92,6 +93,7 @@ std::string Loop::DescribeFlow(const Flow& flow) const {
         static_cast<uint64_t>(path.min_rtt_us), path.bytes_sent, path.bytes_retransmitted, path.retransmissions}) {
     Field(&line, value);
   }
+  Field(&line, path.congestion);
   return line;
 }
 

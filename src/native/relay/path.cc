@@ -43,7 +43,8 @@ bool SamplePath(int fd, PathSample* sample) {
   socklen_t length = sizeof info;
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return false;
   sample->rtt_us = info.tcpi_rtt;
-  sample->min_rtt_us = info.tcpi_min_rtt;
+  // Nothing measured yet: all ones.
+  sample->min_rtt_us = info.tcpi_min_rtt == UINT32_MAX ? 0 : info.tcpi_min_rtt;
   sample->cwnd = info.tcpi_snd_cwnd;
   sample->mss = info.tcpi_snd_mss;
   sample->unacked = info.tcpi_unacked;
@@ -57,9 +58,10 @@ bool SamplePath(int fd, PathSample* sample) {
   tcp_cc_info state;
   memset(&state, 0, sizeof state);
   length = sizeof state;
-  char name[16] = "";
-  socklen_t name_length = sizeof name;
-  if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &name_length) != 0 || strcmp(name, kBbr) != 0) return true;
+  socklen_t name_length = sizeof sample->congestion;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, sample->congestion, &name_length) != 0) return true;
+  sample->congestion[sizeof sample->congestion - 1] = '\0';
+  if (strcmp(sample->congestion, kBbr) != 0) return true;
   if (getsockopt(fd, IPPROTO_TCP, TCP_CC_INFO, &state, &length) != 0 || length < sizeof state.bbr) return true;
   sample->bbr = true;
   sample->startup = state.bbr.bbr_pacing_gain == kStartupGain;

@@ -8,12 +8,15 @@ namespace arctic::relay {
 
 // From TCP_INFO and TCP_CC_INFO (linux/tcp.h, linux/inet_diag.h).
 struct PathSample {
+  // The least one is 0 before the first.
   uint32_t rtt_us = 0, min_rtt_us = 0, cwnd = 0, mss = 0, unacked = 0, not_sent = 0;
   // Segments the receiver has, in order or not.
   uint32_t delivered = 0;
   uint64_t rwnd_limited_us = 0, bytes_sent = 0, bytes_retransmitted = 0, retransmissions = 0;
   // No loss is being repaired.
   bool open = false;
+  // Its congestion control.
+  char congestion[16] = "";
   bool bbr = false;
   // BBR is still looking for the bandwidth (STARTUP).
   bool startup = false;

@@ -110,7 +110,7 @@ std::string Shared::Stats() const {
     text += "peer\t" + id;
     for (const auto* value :
          {&counters->idle, &counters->leased, &counters->dialed, &counters->accepted, &counters->reused, &counters->failed,
-          &counters->rtt_us, &counters->sent, &counters->retransmitted}) {
+          &counters->rtt_us, &counters->sent, &counters->retransmitted, &counters->least_rtt_us}) {
       Field(&text, *value);
     }
     text += '\n';

@@ -29,7 +29,7 @@ struct ServiceCounters {
 
 // The bytes are those of this side's sending, retransmitted ones counted again; sampled, seconds behind.
 struct PeerCounters {
-  std::atomic<uint64_t> idle{0}, leased{0}, dialed{0}, accepted{0}, reused{0}, failed{0}, rtt_us{0}, sent{0}, retransmitted{0};
+  std::atomic<uint64_t> idle{0}, leased{0}, dialed{0}, accepted{0}, reused{0}, failed{0}, rtt_us{0}, sent{0}, retransmitted{0}, least_rtt_us{0};
 };
 
 // One peer over KCP; see src/engines/tproxy/native-stats.ts.

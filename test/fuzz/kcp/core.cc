@@ -165,6 +165,80 @@ void TestFlows(uint64_t seed, uint64_t* bytes_moved) {
   while (pair.end(0).streams() + pair.end(1).streams() > 0) Check(pair.Step(limit), "nothing is left behind");
 }
 
+// Readers that have stopped: what is held stays bounded, the association lives, others go on, and what waits is whole.
+void TestSlowReaders() {
+  constexpr int kSlow = 400;
+  constexpr uint64_t kEach = 600'000;
+  LinkSettings link;
+  link.bytes_per_us = 1000;
+  link.delay_us = 1'000;
+  VirtualPair pair(link, 1);
+  Association& from = pair.end(0);
+  Association& to = pair.end(1);
+  std::vector<uint8_t> bytes(70'000);
+  std::map<uint32_t, std::pair<uint64_t, uint64_t>> moved;
+  std::vector<Stream*> sending;
+  const auto write = [&] {
+    for (Stream* stream : sending) {
+      uint64_t& sent = moved[stream->conversation].first;
+      while (sent < kEach && from.Writable(stream)) {
+        const uint64_t part = std::min<uint64_t>(kEach - sent, bytes.size());
+        for (uint64_t i = 0; i < part; i += 1) bytes[i] = ByteAt(stream->conversation, sent + i);
+        from.Write(stream, bytes.data(), part);
+        sent += part;
+      }
+      stream->told_writable = true;
+    }
+    from.writable.clear();
+  };
+  const auto open = [&] {
+    sending.push_back(from.Open());
+    sending.back()->owner = &pair;
+    return sending.back()->conversation;
+  };
+  // Reads those numbered from `first` on until they have everything.
+  const auto read = [&](uint32_t first) {
+    for (Stream* stream : to.opened) stream->owner = &pair;
+    to.opened.clear();
+    std::vector<Stream*> left;
+    for (Stream* stream : to.readable) {
+      if (stream->conversation < first) {
+        left.push_back(stream);
+        continue;
+      }
+      stream->told_readable = false;
+      uint64_t& received = moved[stream->conversation].second;
+      while (const size_t got = to.Peek(stream, bytes.data(), bytes.size())) {
+        for (size_t i = 0; i < got; i += 1) Check(bytes[i] == ByteAt(stream->conversation, received + i), "every byte is right");
+        to.Consume(stream, got, pair.now());
+        received += got;
+      }
+    }
+    to.readable = std::move(left);
+  };
+  const auto live = [&](uint32_t first, int64_t until, bool all) {
+    for (;;) {
+      write();
+      read(first);
+      Check(!from.dead() && !to.dead() && to.killed.empty(), "slow readers close nothing");
+      Check(to.held() < 4 * 65536 / 2, "what is held stays bounded");
+      bool done = true;
+      for (auto& [number, of] : moved) done = done && (number < first || of.second == kEach);
+      if (all && done) return;
+      if (!pair.Step(until)) {
+        Check(!all, "everything arrives in time");
+        return;
+      }
+    }
+  };
+  for (int i = 0; i < kSlow; i += 1) open();
+  live(kSlow + 1, 10'000'000, false);
+  Check(to.held() > 10'000, "they are held up");
+  const uint32_t quick = open();
+  live(quick, 60'000'000, true);
+  live(1, 600'000'000, true);
+}
+
 void Churn(Association& end, std::mt19937_64& random) {
   for (Stream* stream : end.opened) stream->owner = &end;
   end.opened.clear();
@@ -305,6 +379,7 @@ int main(int argc, char** argv) {
   const double seconds = argc > 1 ? atof(argv[1]) : 5;
   const uint64_t first = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
   TestField();
+  TestSlowReaders();
   const clock_t end = clock() + static_cast<clock_t>(seconds * CLOCKS_PER_SEC);
   uint64_t rounds = 0, bytes = 0;
   do {

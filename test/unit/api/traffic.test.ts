@@ -16,7 +16,14 @@ const flow = {
   reused: true,
   limiterWaits: 2,
   limiterWaitMs: 4.5,
-  path: { rttMs: 100.1, leastRttMs: 99.9, bytesSent: 1_000, bytesRetransmitted: 10, retransmissions: 1 },
+  path: {
+    rttMs: 100.1,
+    leastRttMs: 99.9,
+    bytesSent: 1_000,
+    bytesRetransmitted: 10,
+    retransmissions: 1,
+    congestionControl: 'bbr',
+  },
 } as const;
 
 const tunnel = {
@@ -89,7 +96,14 @@ t.test('traffic names services and sides; what the fallback does not measure is 
   });
   t.match((await send('GET', `/v1/services/${service}/flows`, { token })).body, {
     service_id: service,
-    flows: [{ side: 'entry', open_ms: 103.5, reused: true, path: { rtt_ms: 100.1, retransmissions: 1 } }],
+    flows: [
+      {
+        side: 'entry',
+        open_ms: 103.5,
+        reused: true,
+        path: { rtt_ms: 100.1, retransmissions: 1, congestion_control: 'bbr' },
+      },
+    ],
   });
   t.equal((await send('GET', '/v1/services/svc_01ARZ3NDEKTSV4RRFFQ69G5FAV/flows', { token })).status, 404);
   t.equal((await send('GET', '/v1/traffic', {})).status, 401);

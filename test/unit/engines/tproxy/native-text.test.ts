@@ -5,7 +5,7 @@ import { createFlowViews, parseFlows } from '../../../../src/engines/tproxy/nati
 import { parseStats } from '../../../../src/engines/tproxy/native-stats.ts';
 
 const LINE =
-  'svc_1\tentry\t10.0.0.9\t40000\t10.0.1.1\t443\tclosing\t1500000\t7\t9\t103500\t1\t2\t4500\t100100\t99900\t1000\t10\t1';
+  'svc_1\tentry\t10.0.0.9\t40000\t10.0.1.1\t443\tclosing\t1500000\t7\t9\t103500\t1\t2\t4500\t100100\t99900\t1000\t10\t1\tbbr';
 
 t.test('flows: times in milliseconds, no path without a round trip, not opened yet', async (t) => {
   const [flow, early] = parseFlows(
@@ -19,7 +19,14 @@ t.test('flows: times in milliseconds, no path without a round trip, not opened y
     openMs: 103.5,
     reused: true,
     limiterWaitMs: 4.5,
-    path: { rttMs: 100.1, leastRttMs: 99.9, bytesSent: 1_000, bytesRetransmitted: 10, retransmissions: 1 },
+    path: {
+      rttMs: 100.1,
+      leastRttMs: 99.9,
+      bytesSent: 1_000,
+      bytesRetransmitted: 10,
+      retransmissions: 1,
+      congestionControl: 'bbr',
+    },
   });
   t.match(early, { side: 'exit', state: 'waiting', openMs: null, path: null });
   t.same(parseFlows(''), []);
@@ -47,10 +54,10 @@ t.test('a view goes to who asked for it; one nobody waits for is dropped', async
 t.test('counters of a service and a peer', async (t) => {
   const numbers = Array.from({ length: 25 }, (_, index) => index + 1);
   const { services, carriers } = parseStats(
-    `service\tsvc_1\texit\t${numbers.join('\t')}\npeer\tp\t1\t2\t3\t4\t5\t6\t7000\t8\t9\n`,
+    `service\tsvc_1\texit\t${numbers.join('\t')}\npeer\tp\t1\t2\t3\t4\t5\t6\t7000\t8\t9\t6500\n`,
   );
   const detail = services['svc_1']?.exit.detail;
   t.match(detail, { reused: 7, timedOut: 8, limiterWaits: 9, limiterWaitMs: 0.01, openMs: 0.011 });
   t.same(detail?.opened, numbers.slice(11, 25));
-  t.same(carriers['p']?.path, { rttMs: 7, bytesSent: 8, bytesRetransmitted: 9 });
+  t.same(carriers['p']?.path, { rttMs: 7, leastRttMs: 6.5, bytesSent: 8, bytesRetransmitted: 9 });
 });

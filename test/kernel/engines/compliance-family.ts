@@ -1,0 +1,155 @@
+/** What every implementation must do with IPv4 and with IPv6: whole streams, ends and resets, what is dialed and as whom. */
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Test } from 'tap';
+import { digest, failure, readAll, resetSocket } from '../../unit/engines/tproxy/stream-ends.ts';
+import { CLIENT, EXIT, type Lab, SERVER, SERVICES } from './lab.ts';
+
+export async function runFamilyCompliance(t: Test, lab: Lab, family: 4 | 6): Promise<void> {
+  const server = family === 4 ? SERVER.v4 : SERVER.v6;
+  const name = `IPv${family}`;
+  const key = family === 4 ? 'v4' : 'v6';
+
+  await t.test(`${name}: 20 MB arrive whole, and the answer comes after FIN`, async (t) => {
+    const listener = await lab.serve(family, 5_000, (socket) => {
+      digest(socket).then((sum) => socket.end(sum));
+    });
+    const sent = randomBytes(20_000_000);
+    const client = lab.dial(server, 5_000);
+    client.end(sent);
+    t.equal((await readAll(client)).toString(), createHash('sha256').update(sent).digest('hex'));
+    listener.close();
+  });
+
+  await t.test(`${name}: both directions at once`, async (t) => {
+    const listener = await lab.serve(family, 5_000, (socket) => socket.pipe(socket));
+    const sent = randomBytes(5_000_000);
+    const client = lab.dial(server, 5_000);
+    client.end(sent);
+    t.ok((await readAll(client)).equals(sent));
+    listener.close();
+  });
+
+  await t.test(`${name}: the server ends first, the client sends on`, async (t) => {
+    const received = new Promise<string>((resolve) => {
+      lab
+        .serve(family, 5_001, (socket) => {
+          socket.end('done already');
+          digest(socket).then(resolve);
+        })
+        .catch(() => undefined);
+    });
+    await sleep(50);
+    const client = lab.dial(server, 5_001);
+    t.equal((await readAll(client)).toString(), 'done already');
+    const late = randomBytes(3_000_000);
+    client.end(late);
+    t.equal(await received, createHash('sha256').update(late).digest('hex'));
+  });
+
+  await t.test(`${name}: a reset of the server reaches the client`, async (t) => {
+    const listener = await lab.serve(family, 5_002, (socket) =>
+      socket.once('data', () => socket.resetAndDestroy()),
+    );
+    const client = lab.dial(server, 5_002);
+    client.write('x');
+    t.equal(await failure(client), 'ECONNRESET');
+    listener.close();
+  });
+
+  await t.test(`${name}: a reset of the client reaches the server`, async (t) => {
+    let accepted: (socket: Socket) => void = () => undefined;
+    const ended = new Promise<Socket>((resolve) => {
+      accepted = resolve;
+    }).then(failure);
+    const listener = await lab.serve(family, 5_003, (socket) => {
+      accepted(socket);
+      socket.write('hello');
+    });
+    const client = lab.dial(server, 5_003);
+    await once(client, 'data');
+    client.resetAndDestroy();
+    t.equal(await ended, 'ECONNRESET');
+    listener.close();
+  });
+
+  await t.test(`${name}: a reset after data and FIN is no orderly end`, async (t) => {
+    const listener = await lab.serve(family, 5_004, (socket) => {
+      socket.once('data', () => {
+        socket.write(Buffer.alloc(100_000));
+        setTimeout(() => resetSocket(socket), 20);
+      });
+    });
+    const client = lab.dial(server, 5_004);
+    client.end('x');
+    t.equal(await failure(client), 'ECONNRESET');
+    listener.close();
+  });
+
+  await t.test(`${name}: a refused connection resets the client`, async (t) => {
+    t.equal(await failure(lab.dial(server, 5_009)), 'ECONNRESET');
+  });
+
+  await t.test(
+    `${name}: the server sees the exit, or the client when the service is transparent`,
+    async (t) => {
+      const peers: string[] = [];
+      const listeners = [
+        await lab.serve(family, 5_010, (socket) => {
+          peers.push(socket.remoteAddress ?? '');
+          socket.end();
+        }),
+        await lab.serve(family, 7_010, (socket) => {
+          peers.push(socket.remoteAddress ?? '', String(socket.remotePort));
+          socket.end();
+        }),
+      ];
+      const plain = lab.dial(server, 5_010);
+      plain.end();
+      await readAll(plain);
+      const transparent = lab.dial(server, 7_010);
+      await once(transparent, 'connect');
+      const port = transparent.localPort;
+      transparent.end();
+      await readAll(transparent);
+      const key = family === 4 ? 'v4' : 'v6';
+      t.same(peers, [EXIT[key], CLIENT[key], String(port)]);
+      for (const listener of listeners) listener.close();
+    },
+  );
+
+  await t.test(`${name}: a transparent dial goes on when the client's port is taken`, async (t) => {
+    const ports: number[] = [];
+    const listener = await lab.serve(family, 7_020, (socket) => {
+      ports.push(socket.remotePort ?? 0);
+      socket.on('data', () => socket.end('y'));
+    });
+    // Somebody at the exit has the very connection the client's address and port would make.
+    const squatter = await lab.squat(CLIENT[key], 40_000 + family, server, 7_020);
+    await once(squatter, 'connect');
+    const client = lab.dial(server, 7_020, 40_000 + family);
+    client.end('x');
+    t.equal((await readAll(client)).toString(), 'y');
+    t.equal(ports[0], 40_000 + family);
+    t.not(ports[1], ports[0], 'another port of the same client');
+    squatter.destroy();
+    listener.close();
+  });
+
+  await t.test(`${name}: the exit dials only what the routes allow`, async (t) => {
+    let connections = 0;
+    const listener = await lab.serve(family, 8_000, (socket) => {
+      connections += 1;
+      socket.end();
+    });
+    const refused = (await lab.exit.stats()).services[SERVICES.narrow.id]?.exit.refused ?? 0;
+    const client = lab.dial(server, 8_000);
+    client.write('let me in');
+    t.equal(await failure(client), 'ECONNRESET');
+    t.equal(connections, 0);
+    t.equal((await lab.exit.stats()).services[SERVICES.narrow.id]?.exit.refused, refused + 1);
+    listener.close();
+  });
+}
