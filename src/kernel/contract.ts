@@ -164,7 +164,12 @@ export interface Link {
   readonly carrier: boolean;
   /** IFLA_IFALIAS: Arctic marks its own devices with `arctic:<service id>`. */
   readonly alias: string | undefined;
+  /** IFLA_GROUP, 0 unless set. Unlike the alias it is there from the creation on. */
+  readonly group: number;
 }
+
+/** Group of the devices `createMacvlan` makes: tells one whose alias was not set any more, because its maker was killed. */
+export const LINK_GROUP = 4100;
 
 export interface Address {
   readonly linkIndex: number;
@@ -218,7 +223,7 @@ export interface Rtnetlink {
   addresses(linkIndex?: number): Promise<readonly Address[]>;
   routes(filter?: { readonly family?: IpFamily; readonly table?: number }): Promise<readonly Route[]>;
   rules(family?: IpFamily): Promise<readonly PolicyRule[]>;
-  /** Creates a MACVLAN, sets alias and MAC, leaves it down. */
+  /** Creates a MACVLAN in LINK_GROUP, sets alias and MAC, leaves it down. */
   createMacvlan(request: MacvlanRequest): Promise<Link>;
   setLink(
     index: number,

@@ -1,6 +1,6 @@
 import type { ServiceId } from '../../events/brand.ts';
 import type { DesiredInterface } from '../../projections/desired/contract.ts';
-import type { Address, Kernel, Link, Route } from '../kernel/contract.ts';
+import { type Address, type Kernel, LINK_GROUP, type Link, type Route } from '../kernel/contract.ts';
 import { canonicalCidr } from '../kernel/rt/cidr.ts';
 import type { Difference, Reconciler } from './contract.ts';
 import {
@@ -50,9 +50,15 @@ export interface NetworkPlan extends PlanWithProblems {
 const SCOPE_LINK = 253;
 const MAIN_TABLE = 254;
 
-/** How our devices are told from others: by alias, never by name. */
+/** How our devices are told from others: by alias, never by name alone. */
 export const aliasOf = (service: string): string => `arctic:${service}`;
-const isOurs = (link: Link): boolean => link.alias?.startsWith('arctic:svc_') === true;
+const isOurs = (link: Link): boolean => link.alias?.startsWith('arctic:svc_') === true || isUnfinished(link);
+/** Ours, made by an agent that was killed before it could set the alias, or robbed of it. */
+const isUnfinished = (link: Link): boolean =>
+  link.alias === undefined &&
+  link.group === LINK_GROUP &&
+  link.kind === 'macvlan' &&
+  link.name.startsWith('svc_');
 
 /** One MACVLAN for each service of this host that asks for an interface. */
 export const createNetworkReconciler = (
@@ -162,7 +168,11 @@ export function planNetwork(
     const one = wanted.get(link.name);
     if (one !== undefined && link.alias === aliasOf(one.service_id)) continue;
     steps.push({ kind: 'delete', index: link.index, name: link.name });
-    differences.push({ item: `interface ${link.name}`, desired: null, observed: `macvlan ${link.alias}` });
+    differences.push({
+      item: `interface ${link.name}`,
+      desired: null,
+      observed: `macvlan ${link.alias ?? 'without alias'}`,
+    });
     byName.delete(link.name);
   }
 

@@ -5,10 +5,11 @@ import t, { type Test } from 'tap';
 import type { Kernel, NftTable } from '../../src/kernel/contract.ts';
 import { createKernel } from '../../src/kernel/kernel.ts';
 import {
+  compare,
   IPPROTO_TCP,
+  loadSocket,
   matchL4Protocol,
   matchLocalDestination,
-  matchTransparentSocket,
   rejectWithReset,
   setMark,
   tproxyTo,
@@ -36,7 +37,10 @@ const redirection: NftTable = {
           comment: 'held by a transparent socket',
           expressions: [
             ...matchL4Protocol(IPPROTO_TCP),
-            ...matchTransparentSocket(),
+            loadSocket('transparent'),
+            compare('==', '01'),
+            loadSocket('wildcard'),
+            compare('==', '00'),
             ...setMark(MARK),
             verdict('accept'),
           ],

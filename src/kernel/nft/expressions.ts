@@ -232,6 +232,11 @@ export function matchInputInterface(name: string): NftExpression[] {
   return [loadMeta('iifname'), compare('==', interfaceNameBytes(name))];
 }
 
+/** `iif lo`: by index, of an interface that keeps its own. */
+export function matchInputInterfaceIndex(index: number): NftExpression[] {
+  return [loadMeta('iif'), compare('==', hostWord(index))];
+}
+
 /** `oifname "eth0"` */
 export function matchOutputInterface(name: string): NftExpression[] {
   return [loadMeta('oifname'), compare('==', interfaceNameBytes(name))];
@@ -248,14 +253,9 @@ export function setMark(value: number): NftExpression[] {
   return [loadImmediate(hostWord(value)), storeMeta('mark')];
 }
 
-/** `socket transparent 1 socket wildcard 0`: belongs to a connection one of our transparent sockets holds. */
-export function matchTransparentSocket(): NftExpression[] {
-  return [loadSocket('transparent'), compare('==', byte(1)), loadSocket('wildcard'), compare('==', byte(0))];
-}
-
-/** `fib daddr type local`: the packet is for this host itself. */
-export function matchLocalDestination(): NftExpression[] {
-  return [loadDestinationType(), compare('==', hostWord(RTN_LOCAL))];
+/** `fib daddr type local`: the packet is for this host itself, or not. */
+export function matchLocalDestination(operator: '==' | '!=' = '==', slot = 0): NftExpression[] {
+  return [loadDestinationType(slot), compare(operator, hostWord(RTN_LOCAL), slot)];
 }
 
 const CT_STATE_BITS = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;

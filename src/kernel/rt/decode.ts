@@ -30,6 +30,7 @@ export function readLink(value: Of<typeof linkSchema>, { bytes, start }: Receive
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
     alias: value.alias,
+    group: value.group ?? 0,
   };
 }
 

@@ -4,6 +4,7 @@ import {
   type IpFamily,
   KernelError,
   type KernelNotice,
+  LINK_GROUP,
   type Link,
   type PolicyRule,
   type Route,
@@ -46,6 +47,7 @@ export function createFakeNetwork(): FakeNetwork {
       up: true,
       carrier: true,
       alias: undefined,
+      group: 0,
       ...device,
       index: nextIndex,
     };
@@ -127,6 +129,7 @@ export function createFakeNetwork(): FakeNetwork {
           up: false,
           carrier: false,
           alias: request.alias,
+          group: LINK_GROUP,
         });
         changed('link');
         return made;

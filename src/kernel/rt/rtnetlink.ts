@@ -3,6 +3,7 @@ import type { NativeAddon } from '../../native/addon.ts';
 import {
   type IpFamily,
   KernelError,
+  LINK_GROUP,
   type Link,
   type MacvlanRequest,
   type PolicyRule,
@@ -159,6 +160,7 @@ export function openRtnetlink(addon: NativeAddon, netnsPath: string | undefined)
       link: request.parentIndex,
       mac: request.mac.replaceAll(':', '').toLowerCase(),
       mtu: request.mtu,
+      group: LINK_GROUP,
       info: { kind: 'macvlan', data: { mode: MACVLAN_MODES[request.mode] } },
     });
     const made = (await links()).find((link) => link.name === request.name);

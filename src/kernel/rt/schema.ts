@@ -47,6 +47,7 @@ export const linkSchema = {
     },
   ],
   alias: [20, 'str'],
+  group: [27, 'u32'],
   extensionMask: [29, 'u32'],
   /** The namespace `link` lives in, when it is another one. */
   linkNamespace: [37, 's32'],

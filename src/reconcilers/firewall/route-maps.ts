@@ -7,7 +7,7 @@ import type {
 } from '../../../projections/desired/contract.ts';
 import type { NftExpectedElement, NftExpectedSet, NftSet } from '../../kernel/contract.ts';
 import { hostWord } from '../../kernel/nft/expressions.ts';
-import { className, elementKey } from './ruleset.ts';
+import { className, elementKey } from './select.ts';
 
 /** An element of a map, with the route it stands for. */
 export interface RouteElement extends NftExpectedElement {

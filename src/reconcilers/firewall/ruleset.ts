@@ -1,4 +1,4 @@
-import type { ClassRoute, DesiredFirewall, RouteClass } from '../../../projections/desired/contract.ts';
+import type { DesiredFirewall } from '../../../projections/desired/contract.ts';
 import { MARK } from '../../../projections/desired/contract.ts';
 import type { NftChain, NftExpression, NftRule, NftSet, NftTable } from '../../kernel/contract.ts';
 import { canonicalTable } from '../../kernel/nft/canonical.ts';
@@ -9,22 +9,18 @@ import {
   hostWord,
   IPPROTO_TCP,
   interfaceNameBytes,
-  jumpTo,
   loadCt,
   loadMeta,
   loadPayload,
   loadSocket,
   lookupMap,
   lookupSet,
-  maskBytes,
   maskRegister,
   matchCtState,
-  matchFamily,
-  matchInputInterface,
+  matchInputInterfaceIndex,
   matchL4Protocol,
   matchLocalDestination,
   matchMark,
-  matchTransparentSocket,
   portBytes,
   rejectWithReset,
   setMark,
@@ -33,15 +29,15 @@ import {
   tproxyTo,
   verdict,
 } from '../../kernel/nft/expressions.ts';
-import { hexOfAddress } from '../../kernel/rt/cidr.ts';
+import { byFamily, type ClassHead, selectChains } from './select.ts';
 
 /**
  * Compiles what is desired into `table inet arctic`. Pure.
  *
  * A packet's way (marks are `projections/desired` MARK; the kind is in bits 20 to 23, the service below):
  *
- *   prerouting  established flows of our sockets -> divert mark; a SYN that a route or an arrival interface claims ->
- *               service mark -> `apply` gives it to the TCP engine. The `ip rule` on both kinds delivers to the local stack.
+ *   prerouting  a packet of an open connection of our sockets -> divert mark; a SYN that an arrival interface or a route
+ *               claims -> service mark -> `apply` gives it to the TCP engine. The `ip rule` on both kinds delivers to the local stack.
  *   input       service mark -> own mark: the engine's accepted socket inherits it (tcp_fwmark_accept), so that its replies
  *               are neither captured nor looked up in the local-delivery table, and still name the service.
  *   output      a SYN of the host's own that a route claims -> service mark -> rerouted to `lo`, where it meets prerouting.
@@ -111,11 +107,10 @@ export function compileRuleset(
     ...(options.owned ? { owned: true } : {}),
     sets: arrivals,
     chains: [
-      preroutingChain(options.listenPort, interfaces.length > 0),
+      ...preroutingChains(options.listenPort, interfaces.length > 0),
       { name: 'input', base: base('filter', 'input'), rules: [INPUT_RULE] },
       outputChain,
-      selectChain('ipv4', classes),
-      selectChain('ipv6', classes),
+      ...selectChains(classes, notToSelf),
       applyChain(options.listenPort),
     ],
   };
@@ -136,73 +131,36 @@ export function compileRuleset(
   return [main, guard];
 }
 
-type ClassHead = Omit<RouteClass, 'routes'>;
-
 export const INTERFACES = 'interfaces';
-
-/** `m4_s16_d24`: IPv4, source /16 and destination /24; a side that is not looked at is left out. */
-export function className({ family, source_length, dest_length }: ClassHead): string {
-  const source = source_length === null ? '' : `_s${source_length}`;
-  const dest = dest_length === null ? '' : `_d${dest_length}`;
-  return `m${family === 'ipv4' ? 4 : 6}${source}${dest}`;
-}
-
-/** Map key of a route in its class. */
-export function elementKey(route: Pick<ClassRoute, 'source_cidr' | 'dest_cidr'>): string {
-  return `${addressHex(route.source_cidr)}${addressHex(route.dest_cidr)}`;
-}
-
-function addressHex(cidr: string | null): string {
-  if (cidr === null) return '';
-  const address = cidr.slice(0, cidr.lastIndexOf('/'));
-  return address.includes(':') ? hexOfAddress(address) : ipv4Hex(address);
-}
-
-/** Dotted quad to hex, without a parser's allocations: there may be 100,000. */
-function ipv4Hex(address: string): string {
-  let value = 0;
-  let octet = 0;
-  for (let at = 0; at < address.length; at += 1) {
-    const code = address.charCodeAt(at);
-    if (code === 0x2e) {
-      value = value * 256 + octet;
-      octet = 0;
-    } else octet = octet * 10 + (code - 0x30);
-  }
-  return (value * 256 + octet).toString(16).padStart(8, '0');
-}
 
 const base = (type: 'filter' | 'route', hook: 'prerouting' | 'input' | 'output', priority = PRIORITY) =>
   ({ type, hook, priority, policy: 'accept' }) as const;
 
 /** Offset of the flags byte in a TCP header, and FIN, SYN, RST and ACK in it (RFC 9293 section 3.1). */
 const TCP_FLAGS = 13;
+const TCP_DESTINATION_PORT = 2;
 const FIN_SYN_RST_ACK = '17';
 const SYN = '02';
-
-/** `tcp flags & (fin|syn|rst|ack) == syn`, or not. */
-function matchFlags(operator: '==' | '!='): NftExpression[] {
-  return [loadPayload('transport', TCP_FLAGS, 1), maskRegister(FIN_SYN_RST_ACK), compare(operator, SYN)];
-}
+/** LOOPBACK_IFINDEX (net/net_namespace.h): in every namespace. Four bytes to compare, where its name has sixteen. */
+const LOOPBACK_INDEX = 1;
+/** The register behind the one a mark is held in. */
+const AFTER_MARK = 4;
 
 const accept = verdict('accept');
+/** The first packet of a connection, or not. */
+const matchSyn = (operator: '==' | '!='): NftExpression[] => [
+  loadPayload('transport', TCP_FLAGS, 1),
+  maskRegister(FIN_SYN_RST_ACK),
+  compare(operator, SYN),
+];
 /** Ends the rule's work for whatever is not the first packet of a connection. */
-const onlySyn: NftRule = {
-  comment: 'only new connections',
-  expressions: [...matchFlags('!='), accept],
-};
+const onlySyn: NftRule = { comment: 'only new connections', expressions: [...matchSyn('!='), accept] };
 const onlyTcp: NftRule = {
   comment: 'only TCP',
   expressions: [loadMeta('l4proto'), compare('!=', '06'), accept],
 };
-const toSelf: NftRule = {
-  comment: 'addressed to this host',
-  expressions: [...matchLocalDestination(), accept],
-};
-const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) => ({
-  comment: `routes of ${family}`,
-  expressions: [...matchFamily(family), jumpTo(selectName(family))],
-}));
+/** Not addressed to this host. Costs as much as several maps, so only what one of them has is asked for it. */
+const notToSelf = matchLocalDestination('!=', AFTER_MARK);
 /** In output only conntrack tells an own connection from a reply. */
 const newByFamily: readonly NftRule[] = byFamily.map(({ comment, expressions }) => ({
   comment,
@@ -210,49 +168,65 @@ const newByFamily: readonly NftRule[] = byFamily.map(({ comment, expressions }) 
 }));
 /** A mark of one kind, whatever the service. */
 const matchKind = (kind: number): NftExpression[] => matchMark(kind, MARK.kindMask);
+const fromLoopback = matchInputInterfaceIndex(LOOPBACK_INDEX);
+/** `next` takes what arrives on the interface of a service. */
+const arrivals = (next: string): NftRule => ({
+  comment: 'arrival on the interface of a service',
+  expressions: [loadMeta('iifname'), lookupMap(INTERFACES), ...notToSelf, storeMeta('mark'), goTo(next)],
+});
 
-const TCP_DESTINATION_PORT = 2;
-
-function preroutingChain(listenPort: number, hasInterfaces: boolean): NftChain {
+function preroutingChains(listenPort: number, hasInterfaces: boolean): readonly NftChain[] {
   const divert = [...setMark(MARK.divert), accept];
-  return {
-    name: 'prerouting',
-    base: base('filter', 'prerouting'),
-    rules: [
-      onlyTcp,
-      { comment: 'established flows of our sockets', expressions: [...matchTransparentSocket(), ...divert] },
-      {
-        comment: 'own connections claimed in output',
-        expressions: [...matchInputInterface('lo'), ...matchKind(MARK.service), goTo('apply')],
-      },
-      { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
-      toSelf,
-      {
-        // A half-open or closing flow has no full socket to ask whether it is bound to every address. The listener itself,
-        // which is, must not claim strangers' flows to its port number.
-        comment: 'opening and closing flows of our sockets',
-        expressions: [
-          ...matchFlags('!='),
-          loadPayload('transport', TCP_DESTINATION_PORT, 2),
-          compare('!=', portBytes(listenPort)),
-          loadSocket('transparent'),
-          compare('==', '01'),
-          ...divert,
-        ],
-      },
-      onlySyn,
-      ...(hasInterfaces
-        ? [
-            {
-              comment: 'arrival on the interface of a service',
-              expressions: [loadMeta('iifname'), lookupMap(INTERFACES), storeMeta('mark'), goTo('apply')],
-            },
-          ]
-        : []),
-      ...byFamily,
-      { comment: 'claimed by a route', expressions: [...matchKind(MARK.service), goTo('apply')] },
-    ],
+  const claimedInOutput: NftRule = {
+    comment: 'own connections claimed in output',
+    expressions: [...matchKind(MARK.service), goTo('apply')],
   };
+  return [
+    {
+      name: 'prerouting',
+      base: base('filter', 'prerouting'),
+      rules: [
+        onlyTcp,
+        { comment: 'packets of open connections', expressions: [...matchSyn('!='), goTo('open')] },
+        { comment: 'loopback', expressions: [...fromLoopback, goTo('loopback')] },
+        ...(hasInterfaces ? [arrivals('apply')] : []),
+        ...byFamily,
+        { comment: 'claimed by a route', expressions: [...matchKind(MARK.service), goTo('apply')] },
+      ],
+    },
+    { name: 'loopback', rules: [claimedInOutput] },
+    {
+      name: 'open',
+      rules: [
+        {
+          comment: 'transparent sockets',
+          expressions: [loadSocket('transparent'), compare('==', '01'), goTo('ours')],
+        },
+        { comment: 'loopback', expressions: [...fromLoopback, goTo('loopback')] },
+      ],
+    },
+    {
+      name: 'ours',
+      rules: [
+        {
+          comment: 'established flows of our sockets',
+          expressions: [loadSocket('wildcard'), compare('==', '00'), ...divert],
+        },
+        { comment: 'loopback', expressions: [...fromLoopback, goTo('loopback')] },
+        { comment: 'addressed to this host', expressions: [...matchLocalDestination(), accept] },
+        {
+          // A half-open or closing flow has no full socket to ask whether it is bound to every address. The listener
+          // itself, which is, must not claim strangers' flows to its port number.
+          comment: 'opening and closing flows of our sockets',
+          expressions: [
+            loadPayload('transport', TCP_DESTINATION_PORT, 2),
+            compare('!=', portBytes(listenPort)),
+            ...divert,
+          ],
+        },
+      ],
+    },
+  ];
 }
 
 /** Bits that turn the service kind into the own kind. */
@@ -274,7 +248,6 @@ const outputChain: NftChain = {
   rules: [
     onlyTcp,
     { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
-    toSelf,
     {
       comment: 'captured connections go on',
       expressions: [
@@ -294,49 +267,6 @@ const outputChain: NftChain = {
     },
   ],
 };
-
-function selectName(family: RouteClass['family']): string {
-  return family === 'ipv4' ? 'sel4' : 'sel6';
-}
-
-/** Source and destination in the network header: offset and length (RFC 791, RFC 8200). */
-const ADDRESSES = {
-  ipv4: { length: 4, source: 12, dest: 16 },
-  ipv6: { length: 16, source: 8, dest: 24 },
-} as const;
-
-/** One rule a class, in order of evaluation; the first that finds the packet's addresses in its map marks it and returns. */
-function selectChain(family: RouteClass['family'], classes: readonly ClassHead[]): NftChain {
-  return {
-    name: selectName(family),
-    rules: classes
-      .filter((one) => one.family === family)
-      .map((one) => ({
-        comment: describeClass(one),
-        expressions: [...loadKey(one), lookupMap(className(one)), storeMeta('mark'), verdict('return')],
-      })),
-  };
-}
-
-/** Two masked loads rather than one: a mask of 4 bytes has a fast path in the kernel, and 16 bytes are the most one can have. */
-function loadKey({ family, source_length, dest_length }: ClassHead): NftExpression[] {
-  const { length, source, dest } = ADDRESSES[family];
-  const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
-    loadPayload('network', offset, length, slot),
-    ...(prefix === length * 8 ? [] : [maskRegister(maskBytes(prefix, length), slot)]),
-  ];
-  const first = source_length === null ? [] : load(source, source_length, 0);
-  const second = dest_length === null ? [] : load(dest, dest_length, source_length === null ? 0 : length / 4);
-  return [...first, ...second];
-}
-
-export function describeClass({ family, source_length, dest_length }: ClassHead): string {
-  const sides = [
-    source_length === null ? undefined : `source /${source_length}`,
-    dest_length === null ? undefined : `destination /${dest_length}`,
-  ];
-  return `${family} ${sides.filter((side) => side !== undefined).join(', ')}`;
-}
 
 function applyChain(listenPort: number): NftChain {
   return {
@@ -371,16 +301,8 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
         onlyTcp,
         onlySyn,
         taken,
-        { comment: 'loopback', expressions: [...matchInputInterface('lo'), accept] },
-        toSelf,
-        ...(hasInterfaces
-          ? [
-              {
-                comment: 'arrival on the interface of a service',
-                expressions: [loadMeta('iifname'), lookupMap(INTERFACES), storeMeta('mark'), goTo('decide')],
-              },
-            ]
-          : []),
+        { comment: 'loopback', expressions: [...fromLoopback, accept] },
+        ...(hasInterfaces ? [arrivals('decide')] : []),
         ...byFamily,
         ...decide,
       ],
@@ -393,13 +315,11 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
         onlySyn,
         { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
         taken,
-        toSelf,
         ...newByFamily,
         ...decide,
       ],
     },
-    selectChain('ipv4', classes),
-    selectChain('ipv6', classes),
+    ...selectChains(classes, notToSelf),
     { name: 'decide', rules: decide },
   ];
 }

@@ -2,7 +2,7 @@ import type { RouteClass } from '../../../projections/desired/contract.ts';
 import type { TunnelClass, TunnelSide } from '../../engines/iptun/contract.ts';
 import { type PackedChange, PackedRoutes } from '../../engines/iptun/packed-routes.ts';
 import type { MapChanges, RouteMap } from '../firewall/route-maps.ts';
-import { className } from '../firewall/ruleset.ts';
+import { className } from '../firewall/select.ts';
 
 type ClassHead = Omit<RouteClass, 'routes'>;
 

@@ -1,17 +1,15 @@
-import { MARK, type RouteClass } from '../../../projections/desired/contract.ts';
+import { MARK } from '../../../projections/desired/contract.ts';
 import type { NftChain, NftExpression, NftRule, NftSet } from '../../kernel/contract.ts';
 import {
   compare,
   hostWord,
   IPPROTO_TCP,
   interfaceNameBytes,
-  jumpTo,
   loadCt,
   loadDestinationType,
   loadMeta,
   loadPayload,
   lookupMap,
-  maskBytes,
   maskRegister,
   masquerade,
   matchCtState,
@@ -23,7 +21,8 @@ import {
   storeMeta,
   verdict,
 } from '../../kernel/nft/expressions.ts';
-import { className, describeClass, type TableFrame } from '../firewall/ruleset.ts';
+import type { TableFrame } from '../firewall/ruleset.ts';
+import { byFamily, selectChains } from '../firewall/select.ts';
 import { type DesiredTunnels, deviceName, marksOfServices } from './desired.ts';
 
 /**
@@ -46,8 +45,6 @@ const NAT_SOURCE = 100;
 
 const TUNNELS = 'tunnels';
 const INTERFACES = 'interfaces';
-
-type ClassHead = Omit<RouteClass, 'routes'>;
 
 /**
  * The table without its maps of routes, or undefined when this host has no tunnel. `owned` claims the owner flag, so that a
@@ -85,13 +82,7 @@ export function compileTunnelRuleset(desired: DesiredTunnels, owned: boolean): T
     ...TUNNEL_TABLE,
     ...(owned ? { owned: true } : {}),
     sets,
-    chains: [
-      preroutingChain(interfaces.length > 0),
-      outputChain,
-      postroutingChain,
-      selectChain('ipv4', classes),
-      selectChain('ipv6', classes),
-    ],
+    chains: [preroutingChain(interfaces.length > 0), outputChain, postroutingChain, ...selectChains(classes)],
   };
 }
 
@@ -152,11 +143,6 @@ const answers: readonly NftRule[] = [
   { comment: 'answers go the way their connection came', expressions: [...isReply, accept] },
 ];
 
-const byFamily: readonly NftRule[] = (['ipv4', 'ipv6'] as const).map((family) => ({
-  comment: `routes of ${family}`,
-  expressions: [...matchFamily(family), jumpTo(selectName(family))],
-}));
-
 const preroutingChain = (hasInterfaces: boolean): NftChain => ({
   name: 'prerouting',
   base: { type: 'filter', hook: 'prerouting', priority: MANGLE, policy: 'accept' },
@@ -200,36 +186,3 @@ const postroutingChain: NftChain = {
   base: { type: 'nat', hook: 'postrouting', priority: NAT_SOURCE, policy: 'accept' },
   rules: [{ comment: 'out of a tunnel and on as this host', expressions: [...isTunnelMark, masquerade()] }],
 };
-
-function selectName(family: RouteClass['family']): string {
-  return family === 'ipv4' ? 'sel4' : 'sel6';
-}
-
-/** Source and destination in the network header: offset and length (RFC 791, RFC 8200). */
-const ADDRESSES = {
-  ipv4: { length: 4, source: 12, dest: 16 },
-  ipv6: { length: 16, source: 8, dest: 24 },
-} as const;
-
-/** One rule a class, in order of evaluation, as `table inet arctic` has them. */
-const selectChain = (family: RouteClass['family'], classes: readonly ClassHead[]): NftChain => ({
-  name: selectName(family),
-  rules: classes
-    .filter((one) => one.family === family)
-    .map((one) => ({
-      comment: describeClass(one),
-      expressions: [...loadKey(one), lookupMap(className(one)), storeMeta('mark'), verdict('return')],
-    })),
-});
-
-function loadKey({ family, source_length, dest_length }: ClassHead): NftExpression[] {
-  const { length, source, dest } = ADDRESSES[family];
-  const load = (offset: number, prefix: number, slot: number): NftExpression[] => [
-    loadPayload('network', offset, length, slot),
-    ...(prefix === length * 8 ? [] : [maskRegister(maskBytes(prefix, length), slot)]),
-  ];
-  return [
-    ...(source_length === null ? [] : load(source, source_length, 0)),
-    ...(dest_length === null ? [] : load(dest, dest_length, source_length === null ? 0 : length / 4)),
-  ];
-}

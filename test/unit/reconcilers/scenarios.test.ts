@@ -7,7 +7,7 @@ import type { DesiredFirewall } from '../../../projections/desired/contract.ts';
 import { deriveDesired } from '../../../projections/desired/derive.ts';
 import type { Fold } from '../../../projections/fold.ts';
 import { createFakeKernel } from '../../../src/kernel/kernel.fake.ts';
-import { describeClass } from '../../../src/reconcilers/firewall/ruleset.ts';
+import { describeClass } from '../../../src/reconcilers/firewall/select.ts';
 import { createFirewallReconciler } from '../../../src/reconcilers/firewall.ts';
 import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
 import { foldOf, History, id, peer } from '../projections/history.ts';
