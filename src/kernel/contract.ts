@@ -316,9 +316,37 @@ export interface Flows {
   reset(filter: FlowFilter): Promise<number>;
 }
 
+/** An IPv4 address of an interface of ours. */
+export interface AddressClaim {
+  readonly linkIndex: number;
+  /** Of that interface. */
+  readonly mac: string;
+  /** `10.0.0.1`, without a length. */
+  readonly address: string;
+}
+
+/** Another host uses the address, or is about to. */
+export interface AddressConflict extends AddressClaim {
+  /** The other's hardware address. */
+  readonly other: string;
+  /** It was there before us: found by the probes that a new claim begins with. */
+  readonly before: boolean;
+}
+
+/** IPv4 duplicate address detection (RFC 5227), which Linux, unlike that of IPv6, leaves to others. */
+export interface AddressClaims {
+  /**
+   * From now on these are claimed and no others: each is probed for, then listened for. Answers the conflicts known so far;
+   * one that comes or goes later is an `address` notice. `own` are the hardware addresses of this host: Linux answers for
+   * an address of one device on every other device of the same network.
+   */
+  hold(claims: readonly AddressClaim[], own: ReadonlySet<string>): Promise<readonly AddressConflict[]>;
+}
+
 export interface Kernel {
   readonly nft: Nft;
   readonly rt: Rtnetlink;
+  readonly claims: AddressClaims;
   readonly flows: Flows;
   start(): Promise<void>;
   /** Closes every socket and stops every poll; leaves rules and interfaces as they are. */

@@ -3,6 +3,8 @@
  * to `test/kernel/compliance.ts`), a second process to make drift with, and failures on demand.
  */
 import {
+  type AddressClaim,
+  type AddressConflict,
   type FlowFilter,
   type Flows,
   type Kernel,
@@ -26,6 +28,7 @@ export type KernelOperation =
   | `rt.${keyof Rtnetlink}`
   | `sysctl.${keyof Kernel['sysctl']}`
   | `flows.${keyof Flows}`
+  | `claims.${keyof Kernel['claims']}`
   | 'features';
 
 export interface FakeKernel extends Kernel {
@@ -42,6 +45,8 @@ export interface FakeKernel extends Kernel {
   /** As if notices had been lost. */
   loseNotices(subsystem: KernelNotice['subsystem']): void;
   addDevice(device: Partial<Omit<Link, 'index'>> & { readonly name: string }): Link;
+  /** Another host with this hardware address has the IPv4 address; undefined: it has gone. */
+  contest(address: string, other: string | undefined, before?: boolean): void;
   /** What was asked to be reset; there are no connections in memory. */
   readonly resets: readonly FlowFilter[];
   /** How often each operation was called, failed calls included. */
@@ -190,6 +195,16 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     };
   }
 
+  let claimed: readonly AddressClaim[] = [];
+  const contests = new Map<string, Pick<AddressConflict, 'other' | 'before'>>();
+  const hold: Kernel['claims']['hold'] = async (claims, own) => {
+    claimed = claims;
+    return claims.flatMap((claim) => {
+      const found = contests.get(claim.address);
+      return found === undefined || own.has(found.other) ? [] : [{ ...claim, ...found }];
+    });
+  };
+
   const resets: FlowFilter[] = [];
   const reset: Flows['reset'] = async (filter) => {
     resets.push(filter);
@@ -226,6 +241,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     nft: guarded('nft', nftOf('self'), enter),
     rt: guarded('rt', ownRt, enter),
     flows: guarded('flows', { reset }, enter),
+    claims: guarded('claims', { hold }, enter),
     resets,
     other,
     calls,
@@ -271,6 +287,12 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     failNext: (operation, error, times = 1) => {
       failures.set(operation, { error, times });
     },
+    contest: (address, other, before = true) => {
+      if (other === undefined) contests.delete(address);
+      else contests.set(address, { other, before });
+      if (claimed.some((claim) => claim.address === address))
+        notify({ subsystem: 'address', own: false, pid: undefined, program: undefined, overrun: false });
+    },
     loseNotices: (subsystem) => {
       notify({ subsystem, own: false, pid: undefined, program: undefined, overrun: true });
     },
@@ -284,7 +306,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
 
 /** The same object with `enter` before each of its methods. */
 function guarded<T extends object>(
-  room: 'nft' | 'rt' | 'flows',
+  room: 'nft' | 'rt' | 'flows' | 'claims',
   target: T,
   enter: (operation: KernelOperation) => void,
 ): T {

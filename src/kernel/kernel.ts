@@ -2,6 +2,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { release } from 'node:os';
 import { loadAddon, type NativeAddon } from '../native/addon.ts';
+import { createAddressClaims } from './address-claims.ts';
 import {
   type Flows,
   type Kernel,
@@ -116,12 +117,25 @@ export function createKernel(options: KernelOptions = {}): Kernel {
 
   const flows: Flows = { reset: (filter) => withDiag((diag) => diag.reset(filter)) };
 
+  const claims = createAddressClaims({
+    addon,
+    netnsPath,
+    onChange: () =>
+      notify({ subsystem: 'address', own: false, pid: undefined, program: undefined, overrun: false }),
+  });
+
   const parameters = watchSysctl(createSysctl(addon, netnsPath));
   const { sysctl } = parameters;
 
   return {
     nft,
     rt,
+    claims: {
+      hold: async (wanted, own) => {
+        running();
+        return claims.hold(wanted, own);
+      },
+    },
     flows,
     sysctl,
 
@@ -139,6 +153,7 @@ export function createKernel(options: KernelOptions = {}): Kernel {
     stop: async () => {
       listeners.clear();
       stopWatch();
+      claims.stop();
       const closing = services;
       services = undefined;
       await Promise.all([closing?.nft.close(), closing?.rt.close()]);

@@ -252,7 +252,7 @@ export class ReconcileLoop {
         this.#report(differences, culprit);
         return differences.length;
       }
-      const drifted = this.#isDrift(digest, differences);
+      const drifted = this.#isDrift(digest, differences, problems);
       if (drifted && attempt === 1) this.#recordDrift(differences, culprit);
       if (differences.length > 0) {
         try {
@@ -269,10 +269,11 @@ export class ReconcileLoop {
   }
 
   /** The same was desired and in place before, so what differs now was changed from outside. */
-  #isDrift(digest: string, differences: readonly Difference[]): boolean {
+  #isDrift(digest: string, differences: readonly Difference[], problems: readonly Problem[]): boolean {
     if (!this.#settled || this.#applied?.digest !== digest) return false;
-    // What could not be done before and can be now (a parent interface came back) is no drift.
-    return differences.some(({ service_id }) => service_id === undefined || !this.#problems.has(service_id));
+    // What could not be done before and can be now (a parent interface came back) is no drift, nor what a problem brings.
+    const hindered = new Set([...this.#problems.keys(), ...problems.map(({ service_id }) => service_id)]);
+    return differences.some(({ service_id }) => service_id === undefined || !hindered.has(service_id));
   }
 
   #succeed(pass: {

@@ -1,6 +1,13 @@
 import type { ServiceId } from '../../events/brand.ts';
 import type { DesiredInterface } from '../../projections/desired/contract.ts';
-import { type Address, type Kernel, LINK_GROUP, type Link, type Route } from '../kernel/contract.ts';
+import {
+  type Address,
+  type AddressConflict,
+  type Kernel,
+  LINK_GROUP,
+  type Link,
+  type Route,
+} from '../kernel/contract.ts';
 import { canonicalCidr } from '../kernel/rt/cidr.ts';
 import type { Difference, Reconciler } from './contract.ts';
 import {
@@ -21,13 +28,14 @@ export interface NetworkOptions {
 }
 
 export interface NetworkDeps {
-  readonly kernel: Pick<Kernel, 'rt'>;
+  readonly kernel: Pick<Kernel, 'rt' | 'claims'>;
   readonly desired: () => readonly DesiredInterface[];
 }
 
 export interface ObservedNetwork {
   readonly links: readonly Link[];
   readonly addresses: readonly Address[];
+  readonly conflicts: readonly AddressConflict[];
   readonly defaultRoutes: readonly Route[];
   readonly sources: ObservedSources;
 }
@@ -65,7 +73,7 @@ export const createNetworkReconciler = (
   options: NetworkOptions,
   deps: NetworkDeps,
 ): Reconciler<readonly DesiredInterface[], ObservedNetwork, NetworkPlan> => {
-  const { rt } = deps.kernel;
+  const { rt, claims } = deps.kernel;
 
   async function observe(): Promise<ObservedNetwork> {
     const links = await rt.links();
@@ -78,6 +86,16 @@ export const createNetworkReconciler = (
     return {
       links,
       addresses,
+      conflicts: await claims.hold(
+        desired.flatMap((one) => {
+          const link = ours.find(({ name, mac }) => name === one.name && mac === one.mac);
+          const address = addressOf(one.ipv4_cidr);
+          return link === undefined || address === undefined
+            ? []
+            : [{ linkIndex: link.index, mac: one.mac, address }];
+        }),
+        new Set(links.flatMap(({ mac }) => mac ?? [])),
+      ),
       sources: await observeSources(rt, desired),
       defaultRoutes: routes.filter(
         (route) => route.destination === '0.0.0.0/0' || route.destination === '::/0',
@@ -117,6 +135,7 @@ export const createNetworkReconciler = (
       await addSources(rt, plan.sources.add);
     },
     async cleanup(scope) {
+      await claims.hold([], new Set());
       if (scope === 'shutdown') return;
       await removeSources(rt, await allSources(rt));
       for (const link of await rt.links()) if (isOurs(link)) await rt.deleteLink(link.index);
@@ -126,6 +145,9 @@ export const createNetworkReconciler = (
 
 const cidrsOf = ({ ipv4_cidr, ipv6_cidr }: DesiredInterface): readonly string[] =>
   [ipv4_cidr, ipv6_cidr].filter((cidr) => cidr !== null).map((cidr) => canonicalCidr(cidr));
+
+/** Of a CIDR, without its length. */
+const addressOf = (cidr: string | null): string | undefined => cidr?.split('/')[0];
 
 /** Pure. What cannot be done for a service is a problem of that service, and no other waits for it. */
 export function planNetwork(
@@ -143,14 +165,18 @@ export function planNetwork(
   const kept: { readonly one: DesiredInterface; readonly link: Link }[] = [];
   /** The device stays, and its addresses become what is desired. */
   function keep(one: DesiredInterface, link: Link): void {
-    kept.push({ one, link });
-    planAddresses(one, link, observed.addresses, steps, differences);
+    const conflict = observed.conflicts.find(({ linkIndex }) => linkIndex === link.index);
+    // As the kernel does with IPv6: an address that another host had before is not used. One that we had is kept.
+    const usable = conflict?.before === true ? { ...one, ipv4_cidr: null } : one;
+    kept.push({ one: usable, link });
+    planAddresses(usable, link, observed.addresses, steps, differences);
+    const contested = (cidr: string | null, other: string): Problem => ({
+      service_id: one.service_id,
+      reason: `another host${other} on the network of ${one.name} has the address ${cidr} (duplicate address detection): give the service another`,
+    });
+    if (conflict !== undefined) problems.push(contested(one.ipv4_cidr, ` (${conflict.other})`));
     for (const address of observed.addresses)
-      if (address.linkIndex === link.index && address.duplicate)
-        problems.push({
-          service_id: one.service_id,
-          reason: `another host on the network of ${one.name} has the address ${address.cidr} (duplicate address detection): give the service another`,
-        });
+      if (address.linkIndex === link.index && address.duplicate) problems.push(contested(address.cidr, ''));
   }
 
   for (const one of desired) {

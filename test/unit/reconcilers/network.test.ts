@@ -121,6 +121,34 @@ t.test('without a parent interface it says which is missing', async (t) => {
   t.equal(reconciler.name, 'network');
 });
 
+t.test(
+  'an IPv4 address of another host: not used if it was there before, kept if it came later',
+  async (t) => {
+    const { kernel, pass } = await setup([wanted(1)]);
+    const cidrs = async () => (await kernel.rt.addresses()).map(({ cidr }) => cidr);
+    await pass();
+    kernel.contest('10.5.0.1', '02:00:00:00:0a:0a', true);
+    const before = await pass();
+    t.match(before.problems, [
+      {
+        service_id: serviceId(1),
+        reason: /another host \(02:00:00:00:0a:0a\).* has the address 10\.5\.0\.1\/24/,
+      },
+    ]);
+    t.strictSame(await cidrs(), []);
+    t.strictSame((await pass()).differences, []);
+    kernel.contest('10.5.0.1', undefined);
+    t.strictSame((await pass()).problems, []);
+    t.strictSame(await cidrs(), ['10.5.0.1/24'], 'back once nobody else has it');
+    kernel.contest('10.5.0.1', '02:00:00:00:0a:0a', false);
+    const later = await pass();
+    t.match(later.problems, [{ reason: /02:00:00:00:0a:0a/ }]);
+    t.strictSame(later.differences, [], 'what was ours is defended');
+    kernel.contest('10.5.0.1', '02:00:00:00:01:00', true);
+    t.strictSame((await pass()).problems, [], 'an answer of another device of this host is none');
+  },
+);
+
 t.test('a shutdown leaves interfaces, an uninstall takes ours and only ours', async (t) => {
   const { pass, reconciler, links } = await setup([wanted(1)]);
   await pass();
