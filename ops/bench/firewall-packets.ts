@@ -2,10 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Test } from 'tap';
-import { deriveClasses } from '../../projections/desired/firewall.ts';
-import { RouteMaps, toSet } from '../../src/reconcilers/firewall/route-maps.ts';
-import { compileRuleset } from '../../src/reconcilers/firewall/ruleset.ts';
-import { desiredOf, LISTEN_PORT, makeLab, routeViews, WORLD } from '../../test/kernel/reconcilers/lab.ts';
+import { makeLab } from '../../test/kernel/reconcilers/lab.ts';
+import { swapUnderLoad } from '../../test/kernel/reconcilers/swaps.ts';
 import { compileTool } from '../lab/build-tools.ts';
 import { destination, makeBench } from './firewall-host.ts';
 import { median, quantile, spread } from './statistics.ts';
@@ -113,63 +111,16 @@ export async function lookupRows(rounds: number): Promise<void> {
   }
 }
 
-const SWAPS = 1_000;
-const CONNECTIONS = 10_000;
-const AT_ONCE = 8;
-
 /** Every connection has to be taken by the engine; one that reaches the server itself has bypassed it. */
 export async function swapRow(): Promise<void> {
   const undo: (() => unknown)[] = [];
   const scope = { teardown: (work: () => unknown) => void undo.push(work) };
   const lab = await makeLab(scope as unknown as Test);
   try {
-    await lab.startEngine();
-    const routes = Array.from({ length: 2_000 }, (_, n) => ({
-      service: 1,
-      source: null,
-      dest: `172.${16 + (n >> 8)}.${n & 255}.0/24`,
-    }));
-    const desired = { ...desiredOf(routes), classes: deriveClasses([routeViews(routes)]) };
-    const maps = new RouteMaps();
-    maps.follow(desired, undefined);
-    const [frame] = compileRuleset(desired, { listenPort: LISTEN_PORT, owned: false });
-    if (frame === undefined) throw new Error('no table');
-    const table = { ...frame, sets: [...frame.sets, ...Array.from(maps.maps.values(), toSet)] };
-    const { pass } = (await import('../../test/kernel/reconcilers/lab.ts')).firewallOf(lab);
-    await pass(desired);
-
-    let swaps = 0;
-    const times: number[] = [];
-    const swapping = (async () => {
-      while (swaps < SWAPS) {
-        const began = performance.now();
-        await lab.kernel.nft.replaceTable(table);
-        times.push(performance.now() - began);
-        swaps += 1;
-      }
-    })();
-    const outcomes = new Map<string, number>();
-    let made = 0;
-    const connect = async (): Promise<void> => {
-      while (made < CONNECTIONS || swaps < SWAPS) {
-        made += 1;
-        const answer = await lab.ask(
-          lab.client,
-          WORLD.ipv4.client,
-          `172.${16 + (made % 7)}.${made % 256}.${1 + (made % 250)}`,
-        );
-        const outcome = answer.startsWith('service 1 of ')
-          ? 'taken'
-          : answer === 'direct'
-            ? 'bypassed'
-            : answer;
-        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-      }
-    };
-    await Promise.all([swapping, ...Array.from({ length: AT_ONCE }, connect)]);
+    const { swaps, connections, outcomes, times } = await swapUnderLoad(lab, 1_000, 10_000);
     console.log(
-      `${swaps} swaps of a table of 2,000 routes (median ${median(times).toFixed(1)} ms, p95 ${quantile(times, 0.95).toFixed(1)}, ${spread(times)}) ` +
-        `during ${made} new connections: ${[...outcomes].map(([what, count]) => `${count} ${what}`).join(', ')}`,
+      `${swaps} swaps of a table of 3,000 routes (median ${median(times).toFixed(1)} ms, p95 ${quantile(times, 0.95).toFixed(1)}, ${spread(times)}) ` +
+        `during ${connections} new connections: ${[...outcomes].map(([what, count]) => `${count} ${what}`).join(', ')}`,
     );
   } finally {
     for (const work of undo.reverse()) await work();
