@@ -79,6 +79,7 @@ export function createReconciliation(settings: Settings, deps: ReconciliationDep
                 changes: (since) => desire.firewallChanges(since),
                 serviceName: (id) => nameOfService(views, id),
                 memory: log.meta,
+                pause: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
               },
             ),
           ),

@@ -25,6 +25,7 @@ import {
 import { explainRefusal } from './firewall/refusal.ts';
 import { type MapChanges, NOTHING, RouteMaps, toSet } from './firewall/route-maps.ts';
 import { canonicalFrame, compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
+import { swapTable } from './firewall/swap.ts';
 import {
   applySysctls,
   type ObservedSysctls,
@@ -49,6 +50,8 @@ export interface FirewallDeps {
   /** What people call a service. */
   readonly serviceName: (id: string) => string;
   readonly memory: SysctlMemory;
+  /** Waits that many milliseconds; not at all by default. */
+  readonly pause?: (ms: number) => Promise<void>;
 }
 
 export interface ObservedFirewall {
@@ -76,7 +79,7 @@ export function createFirewallReconciler(
   options: FirewallOptions,
   deps: FirewallDeps,
 ): Reconciler<DesiredFirewall, ObservedFirewall, FirewallPlan> {
-  const { kernel, memory } = deps;
+  const { kernel, memory, pause = async () => undefined } = deps;
   const maps = new RouteMaps();
   let families: readonly IpFamily[] | undefined;
   let owned: boolean | undefined;
@@ -186,8 +189,10 @@ export function createFirewallReconciler(
         if (!(error instanceof KernelError) || error.code === 'ESTALE') throw error;
       }
     }
+    if (step.kind === 'replace' && !step.over)
+      return (await kernel.nft.replaceTable(step.table, lock)).generation;
     const table = step.kind === 'replace' ? step.table : filled(step.table, maps);
-    return (await kernel.nft.replaceTable(table, lock)).generation;
+    return (await swapTable(kernel.nft, table, pause, lock)).generation;
   }
 
   async function applyTables(plan: FirewallPlan): Promise<void> {

@@ -18,7 +18,8 @@ import { INTERFACES, type TableFrame } from './ruleset.ts';
 export type TableStep =
   | { readonly kind: 'none' }
   | { readonly kind: 'remove'; readonly table: TableId }
-  | { readonly kind: 'replace'; readonly table: NftTable }
+  /** `over`: there is a table in its place. */
+  | { readonly kind: 'replace'; readonly table: NftTable; readonly over: boolean }
   | { readonly kind: 'change'; readonly table: NftTable; readonly changes: readonly NftChange[] };
 
 type TableId = Pick<NftTable, 'family' | 'name'>;
@@ -89,7 +90,7 @@ export function compareTables(
         };
   if (held === undefined)
     return {
-      step: { kind: 'replace', table: wholeTable(desired, maps) },
+      step: { kind: 'replace', table: wholeTable(desired, maps), over: false },
       differences: [{ item, desired: 'present', observed: null }],
     };
 
@@ -101,7 +102,7 @@ export function compareTables(
   if (compareMaps(maps, held, since, differences, steps, names)) whole = true;
   if (differences.length === 0) return { step: { kind: 'none' }, differences };
   if (whole || steps.elements > Math.max(100, maps.size * REPLACE_SHARE))
-    return { step: { kind: 'replace', table: wholeTable(desired, maps) }, differences };
+    return { step: { kind: 'replace', table: wholeTable(desired, maps), over: true }, differences };
   // A change names the types of the sets it touches; their elements are none of its business.
   const shapes = Array.from(maps.maps.values(), (map) => ({ ...map, elements: [] }));
   const sets = [...desired.sets, ...shapes];

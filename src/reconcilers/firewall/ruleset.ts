@@ -112,6 +112,7 @@ export function compileRuleset(
       outputChain,
       ...selectChains(classes, notToSelf),
       applyChain(options.listenPort),
+      ...secondLook,
     ],
   };
   if (refused.length === 0) return [main];
@@ -282,13 +283,32 @@ function applyChain(listenPort: number): NftChain {
   };
 }
 
+/** Chains behind ours that are empty but while a table takes another's place (swap.ts), with those they repeat. */
+export const SECOND_LOOK: ReadonlyMap<string, string> = new Map([
+  ['prerouting_again', 'prerouting'],
+  ['input_again', 'input'],
+  ['output_again', 'output'],
+]);
+const taken: NftRule = { comment: 'taken by the engine', expressions: [...matchKind(MARK.service), accept] };
+/** What the first look has decided, by the chain that did. */
+export const DECIDED: ReadonlyMap<string, readonly NftRule[]> = new Map([
+  [
+    'prerouting',
+    [taken, { comment: 'a flow of our sockets', expressions: [...matchKind(MARK.divert), accept] }],
+  ],
+  ['output', [taken]],
+]);
+const secondLook: readonly NftChain[] = [
+  { name: 'prerouting_again', base: base('filter', 'prerouting', PRIORITY + 1), rules: [] },
+  { name: 'input_again', base: base('filter', 'input', PRIORITY + 1), rules: [] },
+  { name: 'output_again', base: base('route', 'output', PRIORITY + 1), rules: [] },
+];
+
 export const REFUSED = 'refused';
+/** Behind the second look: what that takes is not refused. */
+const GUARD_PRIORITY = PRIORITY + 2;
 
 function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): readonly NftChain[] {
-  const taken: NftRule = {
-    comment: 'taken by the engine',
-    expressions: [...matchKind(MARK.service), accept],
-  };
   const decide: readonly NftRule[] = [
     { comment: 'refuse', expressions: [loadMeta('mark'), lookupSet(REFUSED), rejectWithReset()] },
     { comment: 'direct', expressions: [...matchKind(MARK.service), ...setMark(0), accept] },
@@ -296,7 +316,7 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
   return [
     {
       name: 'prerouting',
-      base: base('filter', 'prerouting', PRIORITY + 1),
+      base: base('filter', 'prerouting', GUARD_PRIORITY),
       rules: [
         onlyTcp,
         onlySyn,
@@ -309,7 +329,7 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
     },
     {
       name: 'output',
-      base: base('filter', 'output', PRIORITY + 1),
+      base: base('filter', 'output', GUARD_PRIORITY),
       rules: [
         onlyTcp,
         onlySyn,

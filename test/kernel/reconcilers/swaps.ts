@@ -1,7 +1,9 @@
 /** Whole tables replaced while connections are made through them; for the test and the bench. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { deriveClasses } from '../../../projections/desired/firewall.ts';
 import { RouteMaps, toSet } from '../../../src/reconcilers/firewall/route-maps.ts';
 import { compileRuleset } from '../../../src/reconcilers/firewall/ruleset.ts';
+import { swapTable } from '../../../src/reconcilers/firewall/swap.ts';
 import { desiredOf, firewallOf, type Lab, LISTEN_PORT, routeViews, WORLD } from './lab.ts';
 
 /** Enough for a commit to leave on the thread pool, so that packets meet it half way. */
@@ -48,7 +50,7 @@ export async function swapUnderLoad(lab: Lab, swaps: number, connections: number
         continue;
       }
       const began = performance.now();
-      await lab.kernel.nft.replaceTable(table);
+      await swapTable(lab.kernel.nft, table, sleep);
       times.push(performance.now() - began);
     }
   };
