@@ -17,8 +17,11 @@ import {
   type NftTable,
   type Rtnetlink,
 } from './contract.ts';
+import { createFakeMessages, type FakeMessages } from './messages.fake.ts';
 import { canonicalTable } from './nft/canonical.ts';
 import { modelChange, modelCompare, modelReplace } from './nft/model.ts';
+import { addChanges } from './nft/steps.ts';
+import { Transaction } from './nft/transaction.ts';
 import { createFakeNetwork } from './rt/rtnetlink.fake.ts';
 import { sysctlPath } from './sysctl.ts';
 
@@ -42,6 +45,8 @@ export interface FakeKernel extends Kernel {
   };
   /** Lets the next `times` calls (1) of an operation fail with this error before they do anything. */
   failNext(operation: KernelOperation, error: KernelError, times?: number): void;
+  /** What this process's sockets sent, to refuse single messages; `failNext` refuses whole operations before the first. */
+  readonly messages: Pick<FakeMessages, 'sent' | 'refuse'>;
   /** As if notices had been lost. */
   loseNotices(subsystem: KernelNotice['subsystem']): void;
   addDevice(device: Partial<Omit<Link, 'index'>> & { readonly name: string }): Link;
@@ -95,6 +100,7 @@ interface Held {
 export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   const tables = new Map<string, Held>();
   const network = createFakeNetwork();
+  const messages = createFakeMessages();
   const parameters = new Map(Object.entries({ ...SYSCTL, ...options.sysctl }));
   const listeners = new Set<(notice: KernelNotice) => void>();
   const failures = new Map<KernelOperation, { error: KernelError; times: number }>();
@@ -126,6 +132,23 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   function nftOf(who: Owner): Nft {
     const subject = (family: string, name: string) => `transaction on table ${family} ${name}`;
     const key = (family: string, name: string) => `${family} ${name}`;
+    /** What one process's requests send; the other's are none of ours. */
+    const send = (request: string): void => {
+      if (who === 'self') messages.message(request);
+    };
+    const transact = (
+      { family, name }: Pick<NftTable, 'family' | 'name'>,
+      build: (transaction: Transaction) => void,
+    ): void => {
+      if (who !== 'self') return;
+      const transaction = new Transaction(family, name);
+      build(transaction);
+      if (!transaction.isEmpty)
+        messages.datagram(transaction.encode({ generation: undefined, acknowledge: 'end' }));
+    };
+    const list = (name: string): void => {
+      for (const part of ['generation', `table ${name}`, 'sets', 'chains', 'rules']) send(`read ${part}`);
+    };
 
     const isOursSince = (since: number): boolean =>
       since <= generation && lastCommit[who === 'self' ? 'other' : 'self'] <= since;
@@ -150,14 +173,26 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     }
 
     return {
-      generation: async () => generation,
-      isOursSince: async (since) => isOursSince(since),
+      generation: async () => {
+        send('read generation');
+        return generation;
+      },
+      isOursSince: async (since) => {
+        send('read generation');
+        return isOursSince(since);
+      },
       listTables: async () =>
         [...tables.values()].map(({ table }) => ({ family: table.family, name: table.name })),
-      readTable: async (family, name) => ({ generation, table: tables.get(key(family, name))?.table }),
+      readTable: async (family, name) => {
+        list(name);
+        return { generation, table: tables.get(key(family, name))?.table };
+      },
 
       compareTable: async (family, name, expected) => {
         const table = tables.get(key(family, name))?.table;
+        list(name);
+        for (const set of table?.sets ?? []) send(`read elements of set ${set.name}`);
+        send('read generation');
         return table === undefined
           ? { generation, table, deviations: [] }
           : { generation, ...modelCompare(table, expected) };
@@ -168,6 +203,11 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
         checkLock(table.family, table.name, lock?.generation);
         checkOwner(tables.get(key(table.family, table.name)), `delete table ${table.name}`);
         const next = modelReplace(table);
+        transact(table, (transaction) => {
+          transaction.destroyTable();
+          transaction.addTable(table);
+          transaction.addContents(table);
+        });
         tables.set(key(table.family, table.name), {
           table: next,
           owner: next.owned === true ? who : undefined,
@@ -175,7 +215,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
         return committed(true);
       },
 
-      changeTable: async ({ family, name }, changes, lock) => {
+      changeTable: async ({ family, name, sets }, changes, lock) => {
         checkLock(family, name, lock?.generation);
         if (changes.length === 0) return { generation };
         const held = tables.get(key(family, name));
@@ -184,12 +224,14 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
         }
         checkOwner(held, subject(family, name));
         const outcome = modelChange(held.table, changes);
+        transact({ family, name }, (transaction) => addChanges(transaction, sets, changes));
         tables.set(key(family, name), { ...held, table: outcome.table });
         return committed(outcome.changed);
       },
 
       deleteTable: async (family, name) => {
         checkOwner(tables.get(key(family, name)), `delete table ${name}`);
+        transact({ family, name }, (transaction) => transaction.destroyTable());
         return committed(tables.delete(key(family, name)));
       },
     };
@@ -235,7 +277,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   const ownRt = network.as((subsystem) => {
     if (subsystem === 'link')
       notify({ subsystem, own: false, pid: undefined, program: undefined, overrun: false });
-  });
+  }, messages.message);
 
   return {
     nft: guarded('nft', nftOf('self'), enter),
@@ -245,6 +287,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     resets,
     other,
     calls,
+    messages,
 
     start: async () => {
       started = true;

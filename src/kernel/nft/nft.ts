@@ -1,13 +1,6 @@
 /** Reading and committing nf_tables, with the generation id as optimistic lock. */
 import type { NativeAddon } from '../../native/addon.ts';
-import {
-  KernelError,
-  type Nft,
-  type NftChange,
-  type NftCommit,
-  type NftSet,
-  type NftTable,
-} from '../contract.ts';
+import { KernelError, type Nft, type NftCommit, type NftTable } from '../contract.ts';
 import { refusal } from '../netlink/error-text.ts';
 import { type NetlinkSocket, openNetlinkSocket } from '../netlink/socket.ts';
 import { IPPROTO_TCP, matchL4Protocol, tproxyTo } from './expressions.ts';
@@ -20,6 +13,7 @@ import {
   readTables,
   tableExists,
 } from './snapshot.ts';
+import { addChanges } from './steps.ts';
 import { type TableFamily, Transaction } from './transaction.ts';
 
 /** Commits without a generation of the caller's are repeated when another program was faster. */
@@ -162,38 +156,6 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
       await socket.close();
     },
   };
-}
-
-function addChanges(transaction: Transaction, sets: readonly NftSet[], changes: readonly NftChange[]): void {
-  const known = new Map(sets.map((set) => [set.name, set]));
-  const find = (name: string): NftSet => {
-    const set = known.get(name);
-    if (set === undefined)
-      throw new KernelError('ENOENT', 2, `set ${name}`, 'not among the sets of the table given');
-    return set;
-  };
-  for (const change of changes) {
-    switch (change.kind) {
-      case 'add-elements':
-        transaction.addElements(find(change.set), change.elements);
-        break;
-      case 'delete-elements':
-        transaction.deleteElements(find(change.set), change.elements);
-        break;
-      case 'add-set':
-        known.set(change.set.name, change.set);
-        transaction.addSet(change.set);
-        transaction.addElements(change.set, change.set.elements);
-        break;
-      case 'delete-set':
-        transaction.deleteSet(change.set);
-        break;
-      case 'replace-rules':
-        transaction.flushChain(change.chain);
-        transaction.addRules(change.chain, change.rules);
-        break;
-    }
-  }
 }
 
 /** A table that exists only in rehearsals. */

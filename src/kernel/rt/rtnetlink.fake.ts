@@ -25,8 +25,11 @@ const IPV6_METRIC = 1024;
 const LONGEST_NAME = 15;
 
 export interface FakeNetwork {
-  /** The network through one process's sockets; `changed` hears each subsystem it changes. */
-  as(changed: (subsystem: KernelNotice['subsystem']) => void): Rtnetlink;
+  /**
+   * The network through one process's sockets; `changed` hears each subsystem it changes, `message` each message it sends, and
+   * may refuse it by throwing.
+   */
+  as(changed: (subsystem: KernelNotice['subsystem']) => void, message?: (subject: string) => void): Rtnetlink;
   /** Plugs in a device, up and with carrier unless told otherwise. */
   addDevice(device: Partial<Omit<Link, 'index'>> & { readonly name: string }): Link;
 }
@@ -86,7 +89,10 @@ export function createFakeNetwork(): FakeNetwork {
     return items.length < before;
   }
 
-  function as(changed: (subsystem: KernelNotice['subsystem']) => void): Rtnetlink {
+  function as(
+    changed: (subsystem: KernelNotice['subsystem']) => void,
+    message: (subject: string) => void = () => undefined,
+  ): Rtnetlink {
     function deleteLink(index: number): void {
       const children = links.filter((link) => link.kind === 'macvlan' && link.parentIndex === index);
       for (const child of children) deleteLink(child.index);
@@ -96,22 +102,32 @@ export function createFakeNetwork(): FakeNetwork {
     }
 
     return {
-      links: async () => [...links],
-      addresses: async (linkIndex) =>
-        addresses.filter((address) => linkIndex === undefined || address.linkIndex === linkIndex),
-      routes: async (filter = {}) =>
-        routes.filter(
+      links: async () => {
+        message('list links');
+        return [...links];
+      },
+      addresses: async (linkIndex) => {
+        message('list addresses');
+        return addresses.filter((address) => linkIndex === undefined || address.linkIndex === linkIndex);
+      },
+      routes: async (filter = {}) => {
+        for (const family of families(filter.family)) message(`list routes of ${family}`);
+        return routes.filter(
           (route) =>
             (filter.family === undefined || route.family === filter.family) &&
             (filter.table === undefined || route.table === filter.table),
-        ),
-      rules: async (family) =>
-        rules
+        );
+      },
+      rules: async (family) => {
+        for (const each of families(family)) message(`list rules of ${each}`);
+        return rules
           .filter((rule) => family === undefined || rule.family === family)
-          .sort((a, b) => a.family.localeCompare(b.family) || a.priority - b.priority),
+          .sort((a, b) => a.family.localeCompare(b.family) || a.priority - b.priority);
+      },
 
       createMacvlan: async (request) => {
         const subject = `create interface ${request.name} on device ${request.parentIndex}`;
+        message(subject);
         if (request.name === '' || request.name.length > LONGEST_NAME) {
           throw new KernelError('ERANGE', 34, subject, 'the name must have 1 to 15 characters');
         }
@@ -128,13 +144,25 @@ export function createFakeNetwork(): FakeNetwork {
           mtu: request.mtu ?? parent.mtu,
           up: false,
           carrier: false,
-          alias: request.alias,
+          alias: undefined,
           group: LINK_GROUP,
         });
         changed('link');
-        return made;
+        message('list links');
+        try {
+          // The kernel ignores an alias in a creation.
+          message(`change device ${made.index}`);
+        } catch (error) {
+          message(`delete device ${made.index}`);
+          deleteLink(made.index);
+          throw error;
+        }
+        const named = { ...made, alias: request.alias };
+        links.splice(links.indexOf(made), 1, named);
+        return named;
       },
       setLink: async (index, wanted) => {
+        message(`change device ${index}`);
         const link = linkAt(index, `change device ${index}`);
         const next: Link = {
           ...link,
@@ -145,10 +173,14 @@ export function createFakeNetwork(): FakeNetwork {
         links.splice(links.indexOf(link), 1, next);
         changed('link');
       },
-      deleteLink: async (index) => deleteLink(index),
+      deleteLink: async (index) => {
+        message(`delete device ${index}`);
+        deleteLink(index);
+      },
 
       addAddress: async (linkIndex, cidr) => {
         const { family } = parseCidr(cidr);
+        message(`add address ${cidr} to device ${linkIndex}`);
         linkAt(linkIndex, `add address ${cidr} to device ${linkIndex}`);
         const text = canonicalCidr(cidr);
         if (addresses.some((address) => address.linkIndex === linkIndex && address.cidr === text)) return;
@@ -163,6 +195,7 @@ export function createFakeNetwork(): FakeNetwork {
         changed('address');
       },
       deleteAddress: async (linkIndex, cidr) => {
+        message(`delete address ${cidr} from device ${linkIndex}`);
         const text = canonicalCidr(cidr);
         if (removeWhere(addresses, (each) => each.linkIndex === linkIndex && each.cidr === text))
           changed('address');
@@ -170,6 +203,7 @@ export function createFakeNetwork(): FakeNetwork {
 
       addRoute: async (request) => {
         const subject = `add route ${request.destination} to table ${request.table}`;
+        message(subject);
         if (request.oif !== undefined) linkAt(request.oif, subject);
         const route = routeOf(request);
         const rival = routes.find(
@@ -192,17 +226,20 @@ export function createFakeNetwork(): FakeNetwork {
         changed('route');
       },
       deleteRoute: async (request) => {
+        message(`delete route ${request.destination} from table ${request.table}`);
         const gone = (route: Route) => route.protocol === ARCTIC_PROTOCOL && isSameRoute(route, request);
         if (removeWhere(routes, gone)) changed('route');
       },
 
       addRule: async (request) => {
+        message(`add rule ${request.priority} to table ${request.table}`);
         const rule = ruleOf(request);
         if (rules.some((each) => isSameRule(each, rule))) return;
         rules.push(rule);
         changed('rule');
       },
       deleteRule: async (request) => {
+        message(`delete rule ${request.priority} to table ${request.table}`);
         const rule = ruleOf(request);
         if (removeWhere(rules, (each) => isSameRule(each, rule))) changed('rule');
       },
@@ -211,6 +248,9 @@ export function createFakeNetwork(): FakeNetwork {
 
   return { as, addDevice };
 }
+
+const families = (one: IpFamily | undefined): readonly IpFamily[] =>
+  one === undefined ? ['ipv4', 'ipv6'] : [one];
 
 function bare(family: IpFamily): PolicyRule {
   return {

@@ -1,16 +1,9 @@
 /** Each errno at each request to the kernel: it is told, and got over by the next pass that meets none. */
 import t from 'tap';
-import { createProjections } from '../../../projections/runner.ts';
-import { KernelError, type KernelFeatures } from '../../../src/kernel/contract.ts';
-import { createFakeKernel, type KernelOperation } from '../../../src/kernel/kernel.fake.ts';
-import { canonicalTable } from '../../../src/kernel/nft/canonical.ts';
-import { createFirewallReconciler } from '../../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
-import { passable } from '../../../src/reconcilers/pass.ts';
-import { History, id, peer } from '../projections/history.ts';
-import { MemoryLog } from '../projections/memory-log.ts';
-import { makeRunner } from './harness.ts';
-import { VirtualClock } from './virtual-clock.ts';
+import { KernelError } from '../../../src/kernel/contract.ts';
+import type { KernelOperation } from '../../../src/kernel/kernel.fake.ts';
+import { id, peer } from '../projections/history.ts';
+import { ERRNOS, held, makeHost } from './fake-host.ts';
 
 const OPERATIONS: readonly KernelOperation[] = [
   'features',
@@ -30,87 +23,8 @@ const OPERATIONS: readonly KernelOperation[] = [
   'sysctl.read',
   'sysctl.write',
 ];
-const ERRNOS = [
-  ['EPERM', 1],
-  ['ENOENT', 2],
-  ['EINTR', 4],
-  ['EAGAIN', 11],
-  ['ENOMEM', 12],
-  ['EBUSY', 16],
-  ['EEXIST', 17],
-  ['EINVAL', 22],
-  ['ENFILE', 23],
-  ['ENOSPC', 28],
-  ['EOPNOTSUPP', 95],
-  ['ENOBUFS', 105],
-  ['ESTALE', 116],
-  ['EUNKNOWN', 0],
-] as const;
-
-async function make(features: Partial<KernelFeatures> = {}) {
-  const kernel = createFakeKernel({ sysctl: { 'net.ipv4.tcp_fwmark_accept': '0' }, features });
-  await kernel.start();
-  kernel.addDevice({ name: 'lan0', up: true, carrier: true, mac: '02:00:00:00:00:99' });
-  const log = new MemoryLog();
-  const history = new History();
-  const projections = createProjections({ localPeer: peer(1) }, { log, clock: new VirtualClock() });
-  projections.start();
-  const memory = new Map<string, string>();
-  const runner = makeRunner([
-    {
-      passable: passable(
-        createNetworkReconciler(
-          { parentInterface: 'lan0' },
-          { kernel, desired: () => projections.desired('interfaces') },
-        ),
-      ),
-      digest: () => projections.desiredDigest('interfaces'),
-      wakesOn: ['interfaces'],
-      watches: ['link', 'address', 'rule', 'route'],
-    },
-    {
-      passable: passable(
-        createFirewallReconciler(
-          { listenPort: () => 17_000, firewallOwner: true },
-          {
-            kernel,
-            desired: () => projections.desired('firewall'),
-            changes: (since) => projections.firewallChanges(since),
-            serviceName: (service) => projections.views.services.get(service as never)?.name ?? service,
-            memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-          },
-        ),
-      ),
-      digest: () => projections.desiredDigest('firewall'),
-      wakesOn: ['firewall'],
-      watches: ['nftables', 'rule', 'route', 'sysctl'],
-    },
-  ]);
-  history.member(1);
-  history.member(2);
-  const service = history.service(peer(1), 1, peer(1), peer(2), {
-    name: 'sydney-london',
-    requires_interface: true,
-    desired_ipv4_cidr: '10.77.0.1/24',
-  });
-  history.route(peer(1), 17, service, null, '10.9.0.0/16' as never, { number: 17 });
-  const append = (): void => log.append(history.events.slice(log.events.length));
-  append();
-  projections.bus.on('changed', (name) => runner.changed(name));
-  return { kernel, history, service, append, runner };
-}
-
-async function held(kernel: Awaited<ReturnType<typeof make>>['kernel']): Promise<string> {
-  const { table } = await kernel.nft.readTable('inet', 'arctic');
-  const links = (await kernel.rt.links()).map(({ name, up }) => [name, up]);
-  const addresses = (await kernel.rt.addresses()).map(({ cidr }) => cidr);
-  const rules = (await kernel.rt.rules()).map(({ priority, table: to, fwmark }) => [priority, to, fwmark]);
-  const mark = await kernel.sysctl.read('net.ipv4.tcp_fwmark_accept');
-  return JSON.stringify([table && canonicalTable(table), links, addresses.sort(), rules.sort(), mark]);
-}
-
 t.test('each errno at each request', async (t) => {
-  const quiet = await make();
+  const quiet = await makeHost();
   await quiet.runner.reconcilers.start();
   await quiet.runner.clock.advance(1_000);
   t.ok(quiet.runner.reconcilers.status().every(({ state }) => state === 'applied'));
@@ -124,7 +38,7 @@ t.test('each errno at each request', async (t) => {
   let told = 0;
   for (const operation of OPERATIONS)
     for (const [code, errno] of ERRNOS) {
-      const { kernel, runner, history, service, append } = await make();
+      const { kernel, runner, history, service, append } = await makeHost();
       const refusal = (): KernelError =>
         new KernelError(code, errno, `request ${operation}`, 'says the kernel');
       kernel.failNext(operation, refusal(), 2);
@@ -155,7 +69,7 @@ t.test('each errno at each request', async (t) => {
 });
 
 t.test('a refused element is told as the route it is', async (t) => {
-  const { kernel, runner, history, service, append } = await make();
+  const { kernel, runner, history, service, append } = await makeHost();
   await runner.reconcilers.start();
   await runner.clock.advance(1_000);
   const text = 'add element 0a0a0000 -> 01000041 of set m4_d16';
@@ -178,7 +92,7 @@ t.test('a refused element is told as the route it is', async (t) => {
 });
 
 t.test('an older kernel: no owner flag, no DESTROY, no acknowledgement at the end', async (t) => {
-  const { kernel, runner } = await make({
+  const { kernel, runner } = await makeHost({
     nftOwner: false,
     nftPersist: false,
     nftDestroy: false,
