@@ -1,6 +1,6 @@
 /**
  * What the rest of Arctic may ask of the Linux kernel. Two implementations stand behind this contract:
- * `kernel.ts` (netlink) and `kernel.fake.ts` (memory); `test/kernel/compliance.ts` holds both to one suite.
+ * `kernel.ts` (netlink) and `kernel.fake.ts` (memory); `test/kernel/compliance/` holds both to one suite.
  * Values are plain data; register contents follow the kernel (addresses and ports big-endian, marks host-endian).
  */
 

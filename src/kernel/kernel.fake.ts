@@ -1,6 +1,6 @@
 /**
  * A kernel in memory for tests without root: the same refusals, generations and notices as the real one (both are held
- * to `test/kernel/compliance.ts`), a second process to make drift with, and failures on demand.
+ * to `test/kernel/compliance/`), a second process to make drift with, and failures on demand.
  */
 import {
   type AddressClaim,

@@ -3,7 +3,8 @@ import t from 'tap';
 import { createFakeKernel } from '../../src/kernel/kernel.fake.ts';
 import { createKernel } from '../../src/kernel/kernel.ts';
 import { elementText } from '../../src/kernel/nft/elements.ts';
-import { exampleTable, kernelCompliance } from './compliance.ts';
+import { exampleTable } from './compliance/example-table.ts';
+import { kernelCompliance } from './compliance/kernel.ts';
 import { makeNetns, mayMakeNamespaces } from './netns.ts';
 
 t.test('the fake kernel', async (t) => {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { createKernel } from '../../src/kernel/kernel.ts';
 import { canonicalTable } from '../../src/kernel/nft/canonical.ts';
-import { exampleTable, routeElements } from './compliance.ts';
+import { exampleTable, routeElements } from './compliance/example-table.ts';
 import { makeNetns } from './netns.ts';
 
 const MEDDLING: readonly (readonly [what: string, command: string])[] = [

@@ -8,7 +8,7 @@ import { createKernel } from '../../src/kernel/kernel.ts';
 import { canonicalTable } from '../../src/kernel/nft/canonical.ts';
 import { findAddon, loadAddon, type NativeAddon } from '../../src/native/addon.ts';
 import { hostInt, writeHost16, writeHost32 } from '../../src/native/byte-order.ts';
-import { exampleTable, routeElements } from './compliance.ts';
+import { exampleTable, routeElements } from './compliance/example-table.ts';
 import { makeNetns, type Netns } from './netns.ts';
 
 const addon = loadAddon();
