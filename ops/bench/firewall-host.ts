@@ -1,15 +1,14 @@
 /** A host with nothing but a kernel, projections and the two reconcilers that write to it. */
+
 import { systemClock } from '../../events/clock.ts';
 import { createProjections } from '../../projections/runner.ts';
 import type { Kernel, Nft } from '../../src/kernel/contract.ts';
 import { createKernel } from '../../src/kernel/kernel.ts';
-import { createFirewallReconciler } from '../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../src/reconcilers/network.ts';
-import { passable } from '../../src/reconcilers/pass.ts';
-import { createReconcilers } from '../../src/reconcilers/runner.ts';
+import type { createReconcilers } from '../../src/reconcilers/runner.ts';
 import { makeNetns, type Netns } from '../../test/kernel/netns.ts';
 import { History, peer } from '../../test/unit/projections/history.ts';
 import { MemoryLog } from '../../test/unit/projections/memory-log.ts';
+import { createKernelReconcilers } from '../../test/unit/reconcilers/kernel-reconcilers.ts';
 
 /** Routes in ten classes by destination, /15 to /24: what `nft` 1.0.6 can parse as well (no masked concatenations). */
 export const destination = (n: number): string => {
@@ -57,55 +56,7 @@ export async function makeBench(owned: boolean, routes: number, withInterface = 
     { log, clock: systemClock },
   );
   projections.start();
-  const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-  const memory = new Map<string, string>();
-  const reconcilers = createReconcilers(
-    {},
-    {
-      clock: systemClock,
-      random: { fraction: () => 0.5 },
-      logger: { child: () => silent },
-      caughtUp: () => true,
-      bootstrapped: () => true,
-      position: () => projections.position,
-      record: () => undefined,
-      onProjectionChanged: (listener) => {
-        projections.bus.on('changed', listener);
-        return () => projections.bus.off('changed', listener);
-      },
-      watchKernel: (listener) => kernel.watch(listener),
-      reconcilers: [
-        {
-          passable: passable(
-            createNetworkReconciler(
-              { parentInterface: 'lan0' },
-              { kernel, desired: () => projections.desired('interfaces') },
-            ),
-          ),
-          digest: () => projections.desiredDigest('interfaces'),
-          wakesOn: ['interfaces'],
-          watches: ['link', 'address'],
-        },
-        {
-          passable: passable(
-            createFirewallReconciler(
-              { listenPort: () => 17_000, firewallOwner: owned },
-              {
-                kernel,
-                desired: () => projections.desired('firewall'),
-                changes: (since) => projections.firewallChanges(since),
-                serviceName: (id) => id,
-                memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-              },
-            ),
-          ),
-          digest: () => projections.desiredDigest('firewall'),
-          wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route'],
-        },
-      ],
-    },
-  );
+  const reconcilers = createKernelReconcilers({ kernel, projections, owned });
   history.member(1);
   history.member(2);
   const service = history.service(

@@ -1,17 +1,15 @@
 /** The whole inner loop on the real kernel: log, projections, runner, rules; and what others do to them. */
+
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../events/clock.ts';
 import type { AnyNewEvent } from '../../../events/envelope.ts';
 import { createProjections } from '../../../projections/runner.ts';
 import { type Kernel, KernelError } from '../../../src/kernel/contract.ts';
-import { createFirewallReconciler } from '../../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
-import { passable } from '../../../src/reconcilers/pass.ts';
-import { createReconcilers } from '../../../src/reconcilers/runner.ts';
 import { History, peer } from '../../unit/projections/history.ts';
 import { MemoryLog } from '../../unit/projections/memory-log.ts';
+import { createKernelReconcilers } from '../../unit/reconcilers/kernel-reconcilers.ts';
 import { mayMakeNamespaces } from '../netns.ts';
-import { desiredOf, firewallOf, type Lab, LISTEN_PORT, makeLab, type RouteSpec } from './lab.ts';
+import { desiredOf, firewallOf, type Lab, makeLab, type RouteSpec } from './lab.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root, to make network namespaces');
 
@@ -30,55 +28,11 @@ async function running(t: Test, lab: Lab) {
   const projections = createProjections({ localPeer: peer(1) }, { log, clock: systemClock });
   projections.start();
   t.teardown(() => projections.stop());
-  const memory = new Map<string, string>();
-  const { kernel } = lab;
-  const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-  const reconcilers = createReconcilers(
-    {},
-    {
-      clock: systemClock,
-      random: { fraction: () => 0.5 },
-      logger: { child: () => silent },
-      caughtUp: () => projections.caughtUp,
-      bootstrapped: () => projections.views.cluster().cluster_id !== undefined,
-      position: () => projections.position,
-      record: (events) => void recorded.push(...events),
-      onProjectionChanged: (listener) => {
-        projections.bus.on('changed', listener);
-        return () => projections.bus.off('changed', listener);
-      },
-      watchKernel: (listener) => kernel.watch(listener),
-      reconcilers: [
-        {
-          passable: passable(
-            createNetworkReconciler(
-              { parentInterface: 'lan0' },
-              { kernel, desired: () => projections.desired('interfaces') },
-            ),
-          ),
-          digest: () => projections.desiredDigest('interfaces'),
-          wakesOn: ['interfaces'],
-          watches: ['link', 'address'],
-        },
-        {
-          passable: passable(
-            createFirewallReconciler(
-              { listenPort: () => LISTEN_PORT },
-              {
-                kernel,
-                desired: () => projections.desired('firewall'),
-                serviceName: (id) => id,
-                memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-              },
-            ),
-          ),
-          digest: () => projections.desiredDigest('firewall'),
-          wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route', 'sysctl'],
-        },
-      ],
-    },
-  );
+  const reconcilers = createKernelReconcilers({
+    kernel: lab.kernel,
+    projections,
+    record: (events) => void recorded.push(...events),
+  });
   await reconcilers.start();
   t.teardown(() => reconcilers.stop());
   /** Appends what the history has more than the log. */

@@ -2,6 +2,7 @@
  * Random sequences of changes, foreign changes and restarts against the real kernel: each ends in what is desired, as an
  * independent reader (`nft -j`, `ip -j`) sees it. ARCTIC_SEQUENCES=1000 plays more of them.
  */
+
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../events/clock.ts';
@@ -10,12 +11,9 @@ import { deriveOne } from '../../../projections/desired/derive.ts';
 import { createProjections, type Projections } from '../../../projections/runner.ts';
 import { type Kernel, KernelError } from '../../../src/kernel/contract.ts';
 import { createKernel } from '../../../src/kernel/kernel.ts';
-import { createFirewallReconciler } from '../../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
-import { passable } from '../../../src/reconcilers/pass.ts';
-import { createReconcilers } from '../../../src/reconcilers/runner.ts';
 import { foldOf, History, id, peer } from '../../unit/projections/history.ts';
 import { MemoryLog } from '../../unit/projections/memory-log.ts';
+import { createKernelReconcilers } from '../../unit/reconcilers/kernel-reconcilers.ts';
 import { makeNetns, mayMakeNamespaces, type Netns } from '../netns.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root, to make network namespaces');
@@ -93,55 +91,7 @@ async function startAgent(netns: Netns, history: History, owned: boolean): Promi
   log.append(history.events);
   const projections = createProjections({ localPeer: peer(1) }, { log, clock: systemClock });
   projections.start();
-  const memory = new Map<string, string>();
-  const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-  const reconcilers = createReconcilers(
-    {},
-    {
-      clock: systemClock,
-      random: { fraction: () => 0 },
-      logger: { child: () => silent },
-      caughtUp: () => true,
-      bootstrapped: () => true,
-      position: () => projections.position,
-      record: () => undefined,
-      onProjectionChanged: (listener) => {
-        projections.bus.on('changed', listener);
-        return () => projections.bus.off('changed', listener);
-      },
-      watchKernel: (listener) => kernel.watch(listener),
-      reconcilers: [
-        {
-          passable: passable(
-            createNetworkReconciler(
-              { parentInterface: 'lan0' },
-              { kernel, desired: () => projections.desired('interfaces') },
-            ),
-          ),
-          digest: () => projections.desiredDigest('interfaces'),
-          wakesOn: ['interfaces'],
-          watches: ['link', 'address', 'rule', 'route'],
-        },
-        {
-          passable: passable(
-            createFirewallReconciler(
-              { listenPort: () => 17_000, firewallOwner: owned },
-              {
-                kernel,
-                desired: () => projections.desired('firewall'),
-                changes: (since) => projections.firewallChanges(since),
-                serviceName: (service) => service,
-                memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-              },
-            ),
-          ),
-          digest: () => projections.desiredDigest('firewall'),
-          wakesOn: ['firewall'],
-          watches: ['nftables', 'rule', 'route'],
-        },
-      ],
-    },
-  );
+  const reconcilers = createKernelReconcilers({ kernel, projections, owned });
   await reconcilers.start();
   return {
     projections,

@@ -1,14 +1,13 @@
 /** A host with a fake kernel, projections and the reconcilers that write to it, and everything they made there. */
+
 import { createProjections } from '../../../projections/runner.ts';
 import type { KernelFeatures } from '../../../src/kernel/contract.ts';
 import { createFakeKernel, type FakeKernel } from '../../../src/kernel/kernel.fake.ts';
 import { canonicalTable } from '../../../src/kernel/nft/canonical.ts';
-import { createFirewallReconciler } from '../../../src/reconcilers/firewall.ts';
-import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
-import { passable } from '../../../src/reconcilers/pass.ts';
 import { History, peer } from '../projections/history.ts';
 import { MemoryLog } from '../projections/memory-log.ts';
 import { makeRunner } from './harness.ts';
+import { kernelReconcilers } from './kernel-reconcilers.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** Errnos a request may be refused with, ESTALE and EUNKNOWN being our own words. */
@@ -38,37 +37,14 @@ export async function makeHost(features: Partial<KernelFeatures> = {}) {
   const history = new History();
   const projections = createProjections({ localPeer: peer(1) }, { log, clock: new VirtualClock() });
   projections.start();
-  const memory = new Map<string, string>();
-  const runner = makeRunner([
-    {
-      passable: passable(
-        createNetworkReconciler(
-          { parentInterface: 'lan0' },
-          { kernel, desired: () => projections.desired('interfaces') },
-        ),
-      ),
-      digest: () => projections.desiredDigest('interfaces'),
-      wakesOn: ['interfaces'],
-      watches: ['link', 'address', 'rule', 'route'],
-    },
-    {
-      passable: passable(
-        createFirewallReconciler(
-          { listenPort: () => 17_000, firewallOwner: true },
-          {
-            kernel,
-            desired: () => projections.desired('firewall'),
-            changes: (since) => projections.firewallChanges(since),
-            serviceName: (service) => projections.views.services.get(service as never)?.name ?? service,
-            memory: { get: (key) => memory.get(key), set: (key, value) => void memory.set(key, value) },
-          },
-        ),
-      ),
-      digest: () => projections.desiredDigest('firewall'),
-      wakesOn: ['firewall'],
-      watches: ['nftables', 'rule', 'route', 'sysctl'],
-    },
-  ]);
+  const runner = makeRunner(
+    kernelReconcilers({
+      kernel,
+      projections,
+      owned: true,
+      serviceName: (service) => projections.views.services.get(service as never)?.name ?? service,
+    }),
+  );
   history.member(1);
   history.member(2);
   const service = history.service(peer(1), 1, peer(1), peer(2), {
