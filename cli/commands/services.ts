@@ -74,6 +74,24 @@ function carriedBy(row: Row): readonly (readonly [string, string])[] {
   return [['Carried By', `${show(now, 'transport')}: ${show(now, 'reason')}`]];
 }
 
+/** Only the two ends have one, and only once a packet of a service may need it. */
+function tunnelTo(row: Row): readonly (readonly [string, string])[] {
+  const tunnel = row['tunnel'];
+  if (!isRow(tunnel)) return [];
+  const age = Number(tunnel['handshake_age_ms'] ?? Number.NaN);
+  const parts = [
+    Number.isNaN(age) ? 'no handshake yet' : `handshake ${Math.round(age / 1000)} s ago`,
+    show(tunnel, 'aead'),
+    `${show(tunnel, 'bytes_sent')} B sent`,
+    `${show(tunnel, 'bytes_received')} B received`,
+    `${show(tunnel, 'datagrams_lost')} datagrams lost`,
+  ];
+  return [
+    ['Tunnel', `${show(tunnel, 'device')} to ${show(tunnel, 'endpoint')}, MTU ${show(tunnel, 'mtu')}`],
+    ['Tunnel State', parts.join(', ')],
+  ];
+}
+
 /** Settings, what the agent made of them, one line a reconciler, and the routes. */
 function describe(row: Row, names: Names, output: Output): string {
   const withName = (field: string) => {
@@ -88,6 +106,7 @@ function describe(row: Row, names: Names, output: Output): string {
     ['Target', withName('target_peer_id')],
     ['Transport', show(row, 'transport_type')],
     ...carriedBy(row),
+    ...tunnelTo(row),
     ['Transparent', yesNo(row, 'fully_transparent')],
     ['Bandwidth', limit > 0 ? `${limit} Mbit/s (bandwidth_limit_mbps)` : 'unlimited'],
     ['On Failure', show(row, 'on_failure')],

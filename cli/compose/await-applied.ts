@@ -50,6 +50,7 @@ const configOf = (row: Row): string => {
   const {
     status: _status,
     carried_by: _carriedBy,
+    tunnel: _tunnel,
     interface_ipv4_cidr: _v4,
     interface_ipv6_cidr: _v6,
     ...config

@@ -59,6 +59,10 @@ export interface Contender {
   readonly address: string;
   /** Whose CPU time counts. */
   readonly pids: readonly number[];
+  /** The far end's address on the bare wire below the tunnel, where it can be reached. */
+  readonly wire?: string;
+  /** 99th percentile of the event loop delay, ms, of the worse end since the last call. */
+  readonly loopDelay?: () => Promise<number>;
 }
 
 type StartPeer = (pair: Pair) => Promise<Contender>;

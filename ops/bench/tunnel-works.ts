@@ -3,6 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Netns } from '../../test/kernel/netns.ts';
+import { startIdleLoop } from './idle-loop.ts';
 import type { Contender } from './tunnel-peers.ts';
 
 const run = promisify(execFile);
@@ -23,10 +24,14 @@ export interface Measure {
     readonly arctic: Readonly<Record<string, number>>;
     readonly 'arctic-aegis'?: Readonly<Record<string, number>>;
   };
+  /** What our own figure has to reach, whoever else was measured. */
+  readonly own?: number;
 }
 
 export interface Work {
   readonly name: string;
+  /** All works of a part, three rounds of 3 s, take at most seven minutes. */
+  readonly part: 'throughput' | 'latency' | 'loss' | 'overload';
   /** All when undefined. */
   readonly contenders?: readonly string[];
   readonly run: (contender: Contender, tool: string, seconds: number) => Promise<Outcome>;
@@ -126,7 +131,7 @@ export async function lossFreeRate(contender: Contender, tool: string, bytes: nu
   return low;
 }
 
-/** Ordinary `iperf3 -u`, default socket buffers, at half the loss-free rate: percent lost. */
+/** Ordinary `iperf3 -u`, default socket buffers, at half the loss-free rate, there and over the bare wire: percent lost. */
 async function ordinaryLoss(
   contender: Contender,
   tool: string,
@@ -135,8 +140,13 @@ async function ordinaryLoss(
 ): Promise<Outcome> {
   const rate = (await lossFreeRate(contender, tool, bytes)) / 2;
   const bits = String(Math.round(rate * bytes * 8));
-  const { sum } = await iperf(contender, seconds, '-u', '-b', bits, '-l', String(bytes));
-  return { loss: (100 * sum.lost_packets) / Math.max(1, sum.packets), rate: rate / 1000 };
+  const lost = async (address: string): Promise<number> => {
+    const { sum } = await iperf({ ...contender, address }, seconds, '-u', '-b', bits, '-l', String(bytes));
+    return (100 * sum.lost_packets) / Math.max(1, sum.packets);
+  };
+  const loss = await lost(contender.address);
+  const wire = contender.wire === undefined ? loss : await lost(contender.wire);
+  return { loss, wire, excess: loss - wire, rate: rate / 1000 };
 }
 
 const packetsPerSecond =
@@ -146,20 +156,43 @@ const packetsPerSecond =
     return { kpps: delivered / 1000, offered: offered / 1000, delay: p50_us };
   };
 
-/** From the lowest of the loss-free rate to four times what comes through: the least delivered past the first overload. */
+const residentMebibytes = (pids: readonly number[]): number =>
+  pids.reduce((sum, pid) => {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return sum + Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024;
+  }, 0);
+
+/** From just below what comes through to three times as much: the least delivered past it, and the memory both ends took. */
 async function overload(contender: Contender, tool: string, seconds: number): Promise<Outcome> {
+  const before = residentMebibytes(contender.pids);
   const most = (await flood(contender, tool, 1372, seconds)).delivered;
   const rates: number[] = [];
   for (const times of [0.9, 1.2, 1.6, 2.2, 3])
     rates.push((await flood(contender, tool, 1372, seconds, most * times)).delivered);
-  return { kept: Math.min(...rates.slice(1)) / Math.max(...rates) };
+  const memory = residentMebibytes(contender.pids) - before;
+  return { kept: Math.min(...rates.slice(1)) / (rates[0] ?? Number.NaN), memory };
+}
+
+/** The event loops of both ends beside that of an idle process, while TCP fills the tunnel. */
+async function loopUnderLoad(contender: Contender, _tool: string, seconds: number): Promise<Outcome> {
+  const idle = await startIdleLoop();
+  try {
+    await Promise.all([idle.take(), contender.loopDelay?.()]);
+    await iperf(contender, seconds);
+    const [beside, ours] = await Promise.all([idle.take(), contender.loopDelay?.()]);
+    return { ours: ours ?? Number.NaN, idle: beside, ratio: (ours ?? Number.NaN) / beside };
+  } finally {
+    idle.stop();
+  }
 }
 
 const WIREGUARD = 'wireguard-go';
+export const OURS = ['arctic', 'arctic-aegis'] as const;
 
 export const WORKS: readonly Work[] = [
   {
     name: 'tcp',
+    part: 'throughput',
     async run(contender, _tool, seconds) {
       const before = cpuSeconds(contender.pids);
       const { sum_received } = await iperf(contender, seconds);
@@ -189,6 +222,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: '64 B',
+    part: 'throughput',
     run: packetsPerSecond(64),
     measures: [
       {
@@ -202,6 +236,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: '1372 B',
+    part: 'throughput',
     run: packetsPerSecond(1372),
     measures: [
       {
@@ -218,6 +253,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: 'round trip at rest',
+    part: 'latency',
     async run(contender, tool, seconds) {
       const { p50_us, p99_us } = await echo(contender, tool, seconds, 1_000);
       return { p50: p50_us, p99: p99_us };
@@ -234,6 +270,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: 'round trip under TCP load',
+    part: 'latency',
     async run(contender, tool, seconds) {
       const load = iperf(contender, seconds + 1);
       const { p50_us, p99_us } = await echo(contender, tool, seconds, 1_000);
@@ -245,28 +282,46 @@ export const WORKS: readonly Work[] = [
       { figure: 'p50', unit: 'us', digits: 0, better: 'less', bars: { arctic: {} } },
     ],
   },
+  ...[64, 1372].map(
+    (bytes): Work => ({
+      name: `iperf3 -u ${bytes} B`,
+      part: 'loss',
+      contenders: OURS,
+      run: (contender, tool, seconds) => ordinaryLoss(contender, tool, bytes, seconds),
+      measures: [
+        { figure: 'loss', unit: '%', digits: 3, better: 'less', bars: { arctic: {} } },
+        { figure: 'wire', unit: '%', digits: 3, better: 'less', bars: { arctic: {} } },
+        { figure: 'excess', unit: '%', digits: 3, better: 'less', bars: { arctic: {} }, own: 0.1 },
+        { figure: 'rate', unit: 'kpps', digits: 0, better: 'more', bars: { arctic: {} } },
+      ],
+    }),
+  ),
   {
-    name: 'iperf3 -u, 64 B',
-    contenders: ['veth', 'arctic', 'arctic-aegis'],
-    run: (contender, tool, seconds) => ordinaryLoss(contender, tool, 64, seconds),
-    measures: [
-      { figure: 'loss', unit: '%', digits: 3, better: 'less', bars: { arctic: {} } },
-      { figure: 'rate', unit: 'kpps', digits: 0, better: 'more', bars: { arctic: {} } },
-    ],
-  },
-  {
-    name: 'iperf3 -u, 1372 B',
-    contenders: ['veth', 'arctic', 'arctic-aegis'],
-    run: (contender, tool, seconds) => ordinaryLoss(contender, tool, 1372, seconds),
-    measures: [
-      { figure: 'loss', unit: '%', digits: 3, better: 'less', bars: { arctic: {} } },
-      { figure: 'rate', unit: 'kpps', digits: 0, better: 'more', bars: { arctic: {} } },
-    ],
-  },
-  {
-    name: 'overload, 1372 B',
-    contenders: ['veth', 'arctic', 'arctic-aegis', WIREGUARD, 'nebula'],
+    name: 'overload 1372 B',
+    part: 'overload',
+    contenders: ['veth', ...OURS, WIREGUARD],
     run: overload,
-    measures: [{ figure: 'kept', unit: 'of the most', digits: 2, better: 'more', bars: { arctic: {} } }],
+    measures: [
+      {
+        figure: 'kept',
+        unit: 'of what came before',
+        digits: 2,
+        better: 'more',
+        bars: { arctic: {} },
+        own: 0.95,
+      },
+      { figure: 'memory', unit: 'MiB', digits: 1, better: 'less', bars: { arctic: {} }, own: 32 },
+    ],
+  },
+  {
+    name: 'event loop under TCP load',
+    part: 'loss',
+    contenders: OURS,
+    run: loopUnderLoad,
+    measures: [
+      { figure: 'ours', unit: 'ms, p99', digits: 2, better: 'less', bars: { arctic: {} } },
+      { figure: 'idle', unit: 'ms, p99', digits: 2, better: 'less', bars: { arctic: {} } },
+      { figure: 'ratio', unit: 'to idle', digits: 2, better: 'less', bars: { arctic: {} }, own: 1.5 },
+    ],
   },
 ];

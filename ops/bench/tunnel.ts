@@ -3,7 +3,10 @@
  * visits every candidate with every work; prints Markdown: medians, raw values in the order they were measured, Arctic's ratios
  * (medians of the ratios of a round) and their bars.
  *
- *   node --import=tsx ops/bench/tunnel.ts [--quick] [--rounds=3] [--seconds=3] [--only=tcp,64 B] [--by=arctic,nebula]
+ *   node --import=tsx ops/bench/tunnel.ts [--quick] [--rounds=3] [--seconds=3] [--part=throughput] [--only=tcp,64 B]
+ *     [--by=arctic,nebula]
+ *
+ * The parts are throughput, latency, loss and overload; each takes at most seven minutes.
  *
  * Needs root. Installs iperf3, wireguard-go, Nebula, OpenVPN, tinc and fastd with apt-get when they are missing.
  */
@@ -19,13 +22,14 @@ import { compileTool } from '../lab/build-tools.ts';
 import { describeMachine } from './machine.ts';
 import { median } from './statistics.ts';
 import { awaitContender, type Contender, installPeers, PEERS } from './tunnel-peers.ts';
-import { type Measure, type Outcome, serveLoad, WORKS, type Work } from './tunnel-works.ts';
+import { type Measure, OURS, type Outcome, serveLoad, WORKS, type Work } from './tunnel-works.ts';
 
 const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    part: { type: 'string' },
     only: { type: 'string' },
     by: { type: 'string' },
   },
@@ -34,10 +38,10 @@ const ROUNDS = Number(options.rounds ?? (options.quick ? 1 : 3));
 const SECONDS = Number(options.seconds ?? (options.quick ? 1.5 : 3));
 if (!Number.isInteger(ROUNDS) || ROUNDS < 1) throw new Error('--rounds takes a whole number from 1');
 if (!(SECONDS > 0)) throw new Error('--seconds takes a number above 0');
-const OURS = ['arctic', 'arctic-aegis'] as const;
 const chosen = (list: string | undefined, name: string): boolean =>
   list === undefined || list.split(',').some((one) => one.trim() === name);
-const works = WORKS.filter(({ name }) => chosen(options.only, name));
+const works = WORKS.filter(({ name, part }) => chosen(options.only, name) && chosen(options.part, part));
+if (works.length === 0) throw new Error('no work is of that name or part');
 
 const children: ChildProcess[] = [];
 const teardowns: (() => unknown)[] = [];
@@ -61,7 +65,14 @@ async function contenders(tool: string): Promise<readonly Contender[]> {
     if (!chosen(options.by, name)) continue;
     const lab = await makeLab(onEnd, { aegis: { a: name === 'arctic-aegis', b: true } });
     const pids = [lab.hosts.a.child.pid ?? 0, lab.hosts.b.child.pid ?? 0];
-    made.push({ name, from: lab.spaces.a, to: lab.spaces.b, address: INSIDE.b.v4, pids });
+    const loopDelay = async (): Promise<number> => {
+      const both = await Promise.all(
+        [lab.hosts.a, lab.hosts.b].map((host) => host.call({ verb: 'loopDelay' })),
+      );
+      return Math.max(...both.map(Number));
+    };
+    const { a: from, b: to } = lab.spaces;
+    made.push({ name, from, to, address: INSIDE.b.v4, pids, wire: '10.9.0.2', loopDelay });
     children.push(...serveLoad(lab.spaces.b, tool));
   }
   for (const [name, start] of Object.entries(PEERS)) {
@@ -99,13 +110,20 @@ function verdict(measure: Measure, ours: (typeof OURS)[number], other: string, v
   return `${measure.better === 'more' ? '>=' : '<='} ${bar} ${met ? 'met' : 'missed'}`;
 }
 
+function ownVerdict({ better, own }: Measure, value: number): string {
+  if (own === undefined) return '';
+  const met = better === 'more' ? value >= own : value <= own;
+  return `${better === 'more' ? '>=' : '<='} ${own} ${met ? 'met' : 'missed'}`;
+}
+
 function print(work: Work, results: Results): void {
   for (const measure of work.measures)
     for (const [name, outcomes] of results) {
       if (measure.figure === 'cpu' && name === 'veth') continue;
       const raw = figures(measure, outcomes);
       const compared = OURS.filter((ours) => results.has(ours)).map((ours) => {
-        if (OURS.some((one) => one === name)) return ' | ';
+        if (OURS.some((one) => one === name))
+          return name === ours ? ` | ${ownVerdict(measure, median(raw))}` : ' | ';
         const value = ratio(measure, results, ours, name);
         return `${value.toFixed(2)} | ${verdict(measure, ours, name, value)}`;
       });

@@ -5,6 +5,9 @@ import { forkedReason, isMember, setAsideReason } from '../commands/peers.ts';
 import { interfaceNameOf } from '../commands/services.ts';
 import type { Finding } from '../health/contract.ts';
 import { type ApiContext, isoTime } from './context.ts';
+import type { TunnelSide } from './ports.ts';
+
+type TunnelsNow = ReturnType<TunnelSide['stats']>['peers'];
 
 /** Resources as SPEC section 4 has them: what the log says, joined with what this host observes. */
 export function peerResource(context: ApiContext, peer: PeerView) {
@@ -67,7 +70,12 @@ export function peerStatus(context: ApiContext, peer: PeerView) {
   };
 }
 
-export function serviceResource(context: ApiContext, service: ServiceView) {
+/** `tunnels`: read once where many services are shown. */
+export function serviceResource(
+  context: ApiContext,
+  service: ServiceView,
+  tunnels: TunnelsNow = context.tunnels.stats().peers,
+) {
   const routes = context.views.routes.ofService(service.id);
   const status = context.reconcilers.serviceStatus(service.id);
   const hasInterface = service.requires_interface;
@@ -95,6 +103,7 @@ export function serviceResource(context: ApiContext, service: ServiceView) {
     updated_at: service.updated_at,
     version: service.version,
     carried_by: carriedBy(context, service.id),
+    tunnel: tunnelTo(context, service, tunnels),
     status,
   };
 }
@@ -108,6 +117,28 @@ function carriedBy(context: ApiContext, id: ServiceView['id']) {
     reason,
     round_trip_ms: roundTripMs === null ? null : Math.round(roundTripMs * 10) / 10,
     loss_percent: loss === null ? null : Math.round(loss * 1_000) / 10,
+  };
+}
+
+/** Null on hosts that are neither end, and where no tunnel stands. */
+function tunnelTo({ identity }: ApiContext, service: ServiceView, tunnels: TunnelsNow) {
+  const { source_peer_id: source, target_peer_id: target } = service;
+  if (identity.peerId !== source && identity.peerId !== target) return null;
+  const far = identity.peerId === source ? target : source;
+  const tunnel = tunnels.find(({ peerId }) => peerId === far);
+  if (tunnel === undefined) return null;
+  return {
+    peer_id: far,
+    device: tunnel.device,
+    endpoint: tunnel.endpoint,
+    aead: tunnel.aead,
+    mtu: tunnel.mtu,
+    handshake_age_ms: tunnel.handshakeAgeMs,
+    heard_ago_ms: tunnel.heardAgoMs,
+    bytes_sent: tunnel.sent.bytes,
+    bytes_received: tunnel.received.bytes,
+    datagrams_received: tunnel.received.datagrams,
+    datagrams_lost: tunnel.lost,
   };
 }
 

@@ -51,7 +51,8 @@ export function serviceRoutes(app: App, context: ApiContext): void {
         hlc: one.created_hlc,
         id: one.id,
       }));
-      return { services: items.map((service) => serviceResource(context, service)), next_cursor };
+      const tunnels = context.tunnels.stats().peers;
+      return { services: items.map((service) => serviceResource(context, service, tunnels)), next_cursor };
     },
   );
 

@@ -21,6 +21,24 @@ const CarriedBy = Type.Object(
   },
   strict,
 );
+const Count = Type.Integer({ minimum: 0 });
+/** The IP tunnel to the other end, as the peer that is asked has it; all services with that end share it. */
+const TunnelTo = Type.Object(
+  {
+    peer_id: PeerIdField,
+    device: Type.String({ maxLength: 15 }),
+    endpoint: Nullable(Type.String({ description: 'Where the peer was last heard from, or is expected.' })),
+    aead: Type.String(),
+    mtu: Count,
+    handshake_age_ms: Nullable(Type.Number({ minimum: 0 })),
+    heard_ago_ms: Nullable(Type.Number({ minimum: 0 })),
+    bytes_sent: Count,
+    bytes_received: Count,
+    datagrams_received: Count,
+    datagrams_lost: Type.Integer({ minimum: 0, description: 'Of those the peer sent.' }),
+  },
+  strict,
+);
 export const Service = Type.Object(
   {
     id: ServiceIdField,
@@ -43,6 +61,7 @@ export const Service = Type.Object(
     updated_at: Time,
     version: Version,
     carried_by: Nullable(CarriedBy),
+    tunnel: Nullable(TunnelTo),
     status: Type.Object(
       { network: ReconcileState, firewall: ReconcileState, tproxy: ReconcileState, iptun: ReconcileState },
       strict,

@@ -22,7 +22,7 @@ void WriteLittle(uint8_t* p, uint64_t value, int bytes) {
 void WriteHeader(const DatagramHeader& header, uint8_t* to) {
   to[0] = static_cast<uint8_t>(header.aead);
   to[1] = kVersion;
-  to[2] = header.can;
+  to[2] = header.flags;
   to[3] = 0;
   WriteLittle(to + 4, header.index, 4);
   WriteLittle(to + 8, header.counter, 8);
@@ -32,7 +32,7 @@ bool ReadHeader(const uint8_t* bytes, size_t length, DatagramHeader* header) {
   if (length < kOverhead || bytes[1] != kVersion || bytes[3] != 0) return false;
   if (bytes[0] < 1 || bytes[0] > kAeads) return false;
   header->aead = static_cast<Aead>(bytes[0]);
-  header->can = bytes[2];
+  header->flags = bytes[2];
   header->index = static_cast<uint32_t>(ReadLittle(bytes + 4, 4));
   header->counter = ReadLittle(bytes + 8, 8);
   return true;

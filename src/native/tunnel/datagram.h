@@ -1,13 +1,14 @@
 // The tunnel's datagrams.
 //
 //    0      1      2        4                 8                          16
-//    | type | ver  |can|zero| receiver index  | counter u64 LE           |   16 bytes, all additional data
+//    | type | ver |flags|zero| receiver index | counter u64 LE           |   16 bytes, all additional data
 //    | AEAD ciphertext: records ...                                      |
 //    | tag 16                                                            |
 //    record: | length u16 LE | flags u8 | zero u8 | IP packet (length bytes) |
 //
-// The type names the AEAD. `can` is what the sender opens beside the two that everyone does: bit 0 AEGIS-128L; the others are for
-// those who know them. It is authenticated, so nobody on the way can take a better choice away. A datagram without records keeps an endpoint alive.
+// The type names the AEAD. Flags: bit 0, the sender opens AEGIS-128L beside the two that everyone does; bit 1, the packets are of
+// flows that send little and may be delivered before what came earlier; the others are for those who know them. All is authenticated,
+// so nobody on the way can take a better choice away. A datagram without records keeps an endpoint alive.
 #pragma once
 
 #include <sys/uio.h>
@@ -30,10 +31,11 @@ constexpr uint8_t kRecordNeedsCsum = 1;
 constexpr size_t kMaxDatagram = 65507;
 
 constexpr uint8_t kCanAegis = 1;
+constexpr uint8_t kOvertakes = 2;
 
 struct DatagramHeader {
   Aead aead;
-  uint8_t can;
+  uint8_t flags;
   uint32_t index;
   uint64_t counter;
 };
@@ -41,6 +43,10 @@ struct DatagramHeader {
 void WriteHeader(const DatagramHeader& header, uint8_t* to);
 // False when this is no datagram of ours.
 bool ReadHeader(const uint8_t* bytes, size_t length, DatagramHeader* header);
+// Whether a datagram says so, before it is known to be genuine: at worst the order of work changes.
+inline bool MayOvertake(const uint8_t* bytes, size_t length) {
+  return length >= kOverhead && bytes[1] == kVersion && (bytes[2] & kOvertakes) != 0;
+}
 
 // Fills datagrams with records, one after the other in one arena, so that a run of equal lengths is one UDP_SEGMENT send.
 class Packer {

@@ -4,6 +4,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "clock.h"
 #include "loop.h"
 
@@ -72,7 +74,7 @@ size_t WriteControl(Control* control, const sockaddr_in6& to, uint8_t tos, size_
 }  // namespace
 
 Egress::Egress(int socket, bool aegis)
-    : socket_(socket), aegis_(aegis), frame_(sizeof(VnetHeader) + kMaxPacket + 1) {
+    : socket_(socket), aegis_(aegis) {
   int domain = 0;
   socklen_t length = sizeof domain;
   getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length);
@@ -131,6 +133,7 @@ void Egress::Run() {
     Adopt();
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), Timeout());
     if (count < 0 && errno != EINTR) return;
+    const size_t budget = std::max(kMostBytes, kMostVisit / static_cast<size_t>(std::max(count, 1)));
     bool woken = false;
     for (int i = 0; i < count; ++i) {
       const uint32_t index = events[i].data.u32;
@@ -141,7 +144,7 @@ void Egress::Run() {
       }
       const PeerEntry& entry = table_->peers[index];
       if ((events[i].events & EPOLLIN) != 0) {
-        Visit(entry);
+        Visit(entry, budget);
       } else {
         // The device is gone; whoever took it away gives us another.
         epoll_ctl(epoll_, EPOLL_CTL_DEL, entry.tun->fd(), nullptr);
@@ -165,32 +168,58 @@ void Egress::Run() {
   }
 }
 
-void Egress::Visit(const PeerEntry& entry) {
+void Egress::Visit(const PeerEntry& entry, size_t budget) {
   packer_.Start(entry.most_text);
-  size_t bytes = 0;
-  for (int frames = 0; frames < kMostFrames && bytes < kMostBytes; ++frames) {
-    const ssize_t got = read(entry.tun->fd(), frame_.data(), frame_.size());
+  for (bool more = true;;) {
+    if (more) more = Fill(entry, &budget);
+    if (waiting_.empty()) return;
+    size_t bytes = 0;
+    for (int frames = 0; frames < kMostFrames && bytes < kMostBytes && !waiting_.empty(); ++frames) {
+      bytes += waiting_.front_length();
+      Frame(entry, waiting_.front(), waiting_.front_length(), false);
+      waiting_.Pop();
+    }
+    Flush(entry);
+  }
+}
+
+bool Egress::Fill(const PeerEntry& entry, size_t* budget) {
+  const uint64_t now = MonotonicNanoseconds();
+  bool more = false;
+  while (uint8_t* frame = waiting_.Room()) {
+    more = *budget > 0;
+    if (!more) break;
+    const ssize_t got = read(entry.tun->fd(), frame, FrameQueue::kRoom);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) {
         epoll_ctl(epoll_, EPOLL_CTL_DEL, entry.tun->fd(), nullptr);
         Add(entry.peer->totals.tun_faults, 1);
       }
+      more = false;
       break;
     }
-    if (static_cast<size_t>(got) <= sizeof(VnetHeader)) continue;
-    bytes += static_cast<size_t>(got);
-    Frame(entry, static_cast<size_t>(got) - sizeof(VnetHeader));
+    const size_t length = static_cast<size_t>(got);
+    if (length <= sizeof(VnetHeader)) continue;
+    *budget -= std::min(*budget, length);
+    Packet packet;
+    const uint8_t* bytes = frame + sizeof(VnetHeader);
+    if (entry.limits.empty() && ParsePacket(bytes, length - sizeof(VnetHeader), &packet) &&
+        flows_.MayOvertake(entry.peer->id, packet, bytes, length - sizeof(VnetHeader), now))
+      Frame(entry, frame, length, true);
+    else
+      waiting_.Push(length);
   }
-  Flush(entry);
+  Flush(entry, true);
+  return more;
 }
 
-void Egress::Frame(const PeerEntry& entry, size_t length) {
+void Egress::Frame(const PeerEntry& entry, uint8_t* frame, size_t length, bool overtakes) {
   Totals& totals = entry.peer->totals;
   VnetHeader header;
-  memcpy(&header, frame_.data(), sizeof header);
+  memcpy(&header, frame, sizeof header);
   Segmenter segments;
-  if (!segments.Load(header, frame_.data() + sizeof header, length)) {
+  if (!segments.Load(header, frame + sizeof header, length - sizeof header)) {
     Add(totals.dropped_unready, 1);
     return;
   }
@@ -220,7 +249,7 @@ void Egress::Frame(const PeerEntry& entry, size_t length) {
     }
     uint8_t* to = packer_.Append(segment.length, segment.needs_csum, tos);
     if (to == nullptr) {
-      Flush(entry);
+      Flush(entry, overtakes);
       to = packer_.Append(segment.length, segment.needs_csum, tos);
     }
     if (to == nullptr) {
@@ -251,7 +280,7 @@ void Egress::Shape(const PeerEntry& entry, uint64_t now) {
   }
 }
 
-void Egress::Flush(const PeerEntry& entry) {
+void Egress::Flush(const PeerEntry& entry, bool overtakes) {
   const auto& datagrams = packer_.datagrams();
   if (datagrams.empty()) return;
   Totals& totals = entry.peer->totals;
@@ -268,12 +297,12 @@ void Egress::Flush(const PeerEntry& entry) {
   const bool aegis = aegis_ && key->aegis.ok() && entry.peer->opens_aegis.load(std::memory_order_relaxed);
   const Aead aead = aegis ? Aead::kAegis128L : key->aead;
   Cipher& cipher = aegis ? key->aegis : key->cipher;
-  const uint8_t can = aegis_ ? kCanAegis : 0;
+  const uint8_t flags = static_cast<uint8_t>((aegis_ ? kCanAegis : 0) | (overtakes ? kOvertakes : 0));
   bool sealed = true;
   for (const Packer::Datagram& datagram : datagrams) {
     uint8_t* at = packer_.at(datagram.offset);
     next += 1;
-    WriteHeader({aead, can, key->index, next}, at);
+    WriteHeader({aead, flags, key->index, next}, at);
     sealed = cipher.Seal(NonceOf(aead, next), at, kHeaderLength, at + kHeaderLength, datagram.text) && sealed;
     bytes += datagram.text + kOverhead;
   }

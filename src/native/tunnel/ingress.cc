@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include <algorithm>
+
 #include "loop.h"
 
 #ifndef UDP_GRO
@@ -48,54 +50,102 @@ sockaddr_in6 Mapped(const sockaddr_in6& from) {
 }  // namespace
 
 Ingress::Ingress(int socket, bool aegis, SocketTotals* totals)
-    : socket_(socket), aegis_(aegis), totals_(totals), buffers_(static_cast<size_t>(kBatch) * kBuffer) {}
+    : socket_(socket), aegis_(aegis), totals_(totals), buffers_(kSlots * kBuffer) {
+  for (size_t slot = kSlots; slot-- > 0;) free_.push_back(slot);
+}
 
 void Ingress::Run() {
-  mmsghdr messages[kBatch];
-  iovec parts[kBatch];
-  sockaddr_in6 names[kBatch];
-  alignas(cmsghdr) uint8_t controls[kBatch][kControl];
   pollfd watched[2] = {{socket_, POLLIN, 0}, {slot.fd(), POLLIN, 0}};
   while (!slot.stopped()) {
     if (poll(watched, 2, -1) < 0 && errno != EINTR) return;
     if ((watched[1].revents & POLLIN) != 0) slot.Drain();
     slot.Take(&table_);
     if ((watched[0].revents & (POLLIN | POLLERR)) == 0) continue;
-    for (;;) {
-      for (int i = 0; i < kBatch; ++i) {
-        parts[i] = {buffers_.data() + static_cast<size_t>(i) * kBuffer, kBuffer};
-        memset(&messages[i], 0, sizeof messages[i]);
-        memset(&names[i], 0, sizeof names[i]);
-        messages[i].msg_hdr.msg_name = &names[i];
-        messages[i].msg_hdr.msg_namelen = sizeof names[i];
-        messages[i].msg_hdr.msg_iov = &parts[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
-        messages[i].msg_hdr.msg_control = controls[i];
-        messages[i].msg_hdr.msg_controllen = kControl;
-      }
-      const int count = recvmmsg(socket_, messages, kBatch, MSG_DONTWAIT, nullptr);
-      if (count <= 0) break;
-      for (int i = 0; i < count; ++i) {
-        if ((messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
-          Add(totals_->foreign, 1);
-          continue;
-        }
-        const size_t length = messages[i].msg_len;
-        uint8_t tos = 0;
-        size_t segment = length;
-        ReadControl(&messages[i].msg_hdr, &tos, &segment);
-        const sockaddr_in6 from = Mapped(names[i]);
-        uint8_t* bytes = static_cast<uint8_t*>(parts[i].iov_base);
-        for (size_t at = 0; at < length; at += segment)
-          Datagram(bytes + at, length - at < segment ? length - at : segment, tos, from);
-      }
-      // The buffers are used again.
-      unpacker_.Flush();
-      if (slot.Take(&table_)) entry_ = nullptr;
-      if (count < kBatch || slot.stopped()) break;
-    }
-    entry_ = nullptr;
+    do {
+      Receive();
+      Work();
+      entry_ = nullptr;
+      slot.Take(&table_);
+    } while (!waiting_.empty() && !slot.stopped());
   }
+}
+
+void Ingress::Receive() {
+  mmsghdr headers[kBatch];
+  iovec parts[kBatch];
+  sockaddr_in6 names[kBatch];
+  alignas(cmsghdr) uint8_t controls[kBatch][kControl];
+  size_t overtaken = 0;
+  while (!free_.empty() && overtaken < kMostOvertaking) {
+    const size_t room = std::min(kBatch, free_.size());
+    for (size_t i = 0; i < room; ++i) {
+      parts[i] = {buffers_.data() + free_[free_.size() - 1 - i] * kBuffer, kBuffer};
+      memset(&headers[i], 0, sizeof headers[i]);
+      memset(&names[i], 0, sizeof names[i]);
+      headers[i].msg_hdr.msg_name = &names[i];
+      headers[i].msg_hdr.msg_namelen = sizeof names[i];
+      headers[i].msg_hdr.msg_iov = &parts[i];
+      headers[i].msg_hdr.msg_iovlen = 1;
+      headers[i].msg_hdr.msg_control = controls[i];
+      headers[i].msg_hdr.msg_controllen = kControl;
+    }
+    const int got = recvmmsg(socket_, headers, static_cast<unsigned>(room), MSG_DONTWAIT, nullptr);
+    if (got <= 0) return;
+    const size_t count = static_cast<size_t>(got);
+    size_t taken[kBatch];
+    for (size_t i = 0; i < count; ++i) {
+      taken[i] = free_.back();
+      free_.pop_back();
+    }
+    for (size_t i = 0; i < count; ++i) {
+      Message& message = messages_[taken[i]];
+      message = {headers[i].msg_len, headers[i].msg_len, 0, Mapped(names[i])};
+      ReadControl(&headers[i].msg_hdr, &message.tos, &message.segment);
+      if ((headers[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+        Add(totals_->foreign, 1);
+        free_.push_back(taken[i]);
+        continue;
+      }
+      const size_t left = Datagrams(taken[i], true);
+      if (left > 0) {
+        waiting_.push_back(taken[i]);
+      } else {
+        overtaken += 1;
+        // Its buffer is used again.
+        unpacker_.Flush();
+        free_.push_back(taken[i]);
+      }
+    }
+    unpacker_.Flush();
+    if (count < room) return;
+  }
+}
+
+void Ingress::Work() {
+  size_t bytes = 0;
+  for (size_t done = 0; done < kBatch && bytes < kMostBytes && !waiting_.empty(); ++done) {
+    const size_t at = waiting_.front();
+    waiting_.pop_front();
+    bytes += messages_[at].length;
+    Datagrams(at, false);
+    // Nothing is written there before Flush.
+    free_.push_back(at);
+  }
+  unpacker_.Flush();
+}
+
+size_t Ingress::Datagrams(size_t at, bool overtaking) {
+  const Message& message = messages_[at];
+  uint8_t* bytes = buffers_.data() + at * kBuffer;
+  size_t others = 0;
+  for (size_t i = 0; i < message.length; i += message.segment) {
+    const size_t length = std::min(message.segment, message.length - i);
+    if (MayOvertake(bytes + i, length) == overtaking)
+      Datagram(bytes + i, length, message.tos, message.from);
+    else
+      others += 1;
+  }
+  return others;
 }
 
 void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from) {
@@ -138,7 +188,7 @@ void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockadd
     Add(totals.received_wire_bytes, length);
     // The peer is where its newest datagram came from, and can what that says.
     if (newest) {
-      entry.peer->opens_aegis.store((header.can & kCanAegis) != 0, std::memory_order_relaxed);
+      entry.peer->opens_aegis.store((header.flags & kCanAegis) != 0, std::memory_order_relaxed);
       sockaddr_in6 known;
       if (!entry.peer->endpoint(&known) || known.sin6_port != from.sin6_port ||
           memcmp(&known.sin6_addr, &from.sin6_addr, sizeof known.sin6_addr) != 0)

@@ -3,13 +3,16 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "datagram.h"
+#include "flows.h"
 #include "table.h"
 
 namespace arctic::tunnel {
@@ -55,16 +58,20 @@ class Egress {
   TableSlot slot;
 
  private:
-  // What one visit to a TUN device takes: enough for a full UDP_SEGMENT send, little enough to be fair to the other peers.
+  // What is sent between two looks at the device: enough for a full UDP_SEGMENT send, little enough that small flows hardly wait.
   static constexpr int kMostFrames = 128;
   static constexpr size_t kMostBytes = 60 * 1024;
+  // What one visit takes when no other peer has anything to send.
+  static constexpr size_t kMostVisit = 1024 * 1024;
 
   void Adopt();
-  void Visit(const PeerEntry& entry);
-  void Frame(const PeerEntry& entry, size_t length);
+  // Sends what the device has, up to `budget` bytes of it.
+  void Visit(const PeerEntry& entry, size_t budget);
+  // Reads until nothing is there or `budget` is used up; what may overtake is sent at once. False when nothing more was there.
+  bool Fill(const PeerEntry& entry, size_t* budget);
+  void Frame(const PeerEntry& entry, uint8_t* frame, size_t length, bool overtakes);
   void Shape(const PeerEntry& entry, uint64_t now);
-  void Append(const PeerEntry& entry, const uint8_t* packet, size_t length, bool needs_csum, uint8_t tos);
-  void Flush(const PeerEntry& entry);
+  void Flush(const PeerEntry& entry, bool overtakes = false);
   void SendRuns(const PeerEntry& entry, const sockaddr_in6& endpoint);
   void SendSingly(const PeerEntry& entry, const sockaddr_in6& endpoint, size_t first, size_t count);
   int Timeout() const;
@@ -77,7 +84,8 @@ class Egress {
   std::shared_ptr<const Table> table_;
   // Places of the peers that have limits.
   std::vector<uint32_t> limited_;
-  std::vector<uint8_t> frame_;
+  FrameQueue waiting_;
+  Flows flows_;
   Packer packer_;
 };
 
@@ -88,9 +96,28 @@ class Ingress : private Receiver {
   TableSlot slot;
 
  private:
-  static constexpr int kBatch = 8;
+  static constexpr size_t kBatch = 8;
   static constexpr size_t kBuffer = 65536;
+  // Messages that wait for those that may overtake them.
+  static constexpr size_t kSlots = 32;
+  // What is delivered between two looks at the socket.
+  static constexpr size_t kMostBytes = 60 * 1024;
+  // Overtaking messages taken at a time, so that they cannot keep the others waiting for good.
+  static constexpr size_t kMostOvertaking = 16;
 
+  // One or more datagrams of one sender, of `segment` bytes each but the last.
+  struct Message {
+    size_t length, segment;
+    uint8_t tos;
+    sockaddr_in6 from;
+  };
+
+  // Takes what the socket has while there is room, and delivers what may overtake.
+  void Receive();
+  // Delivers of what waits.
+  void Work();
+  // Delivers the datagrams of one kind; answers how many are of the other.
+  size_t Datagrams(size_t slot, bool overtaking);
   void Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from);
   bool MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) override;
   void Deliver(const iovec* parts, int count, size_t packets, size_t bytes) override;
@@ -102,6 +129,10 @@ class Ingress : private Receiver {
   const PeerEntry* entry_ = nullptr;
   Unpacker unpacker_{this};
   std::vector<uint8_t> buffers_;
+  std::array<Message, kSlots> messages_{};
+  // The slots that are free, and those that wait in the order of their arrival.
+  std::vector<size_t> free_;
+  std::deque<size_t> waiting_;
 };
 
 // Both threads over one bound UDP socket, of which it holds its own descriptor.

@@ -2,6 +2,7 @@
 
 import type { ServiceId } from '../../../events/brand.ts';
 import { systemClock } from '../../../events/clock.ts';
+import { watchLoop } from '../../../ops/bench/idle-loop.ts';
 import { MARK } from '../../../projections/desired/contract.ts';
 import type { TunnelConfig, TunnelEngine } from '../../../src/engines/iptun/contract.ts';
 import { createTunnelEngine } from '../../../src/engines/iptun/engine.ts';
@@ -30,6 +31,8 @@ export type HostCall =
   | { readonly verb: 'stats' }
   | { readonly verb: 'devices' }
   | { readonly verb: 'usage' }
+  /** 99th percentile of the event loop delay since the last call, ms. */
+  | { readonly verb: 'loopDelay' }
   /** One pass of the reconciler, answered with what differed. */
   | {
       readonly verb: 'reconcile';
@@ -48,6 +51,7 @@ export interface HostReply {
   readonly error?: string;
 }
 
+const takeLoopDelay = watchLoop();
 const addon = loadAddon();
 const kernel = createKernel({ addon });
 const sessions = new Map<
@@ -149,6 +153,8 @@ async function answer(call: HostCall): Promise<unknown> {
       return engine?.stats();
     case 'devices':
       return [...(engine?.devices() ?? [])];
+    case 'loopDelay':
+      return takeLoopDelay();
     case 'usage':
       return process.resourceUsage();
     case 'reconcile': {

@@ -49,6 +49,31 @@ t.test('traffic tells how each tunnel stands', async (t) => {
   });
 });
 
+t.test('a service tells how the tunnel to its other end stands', async (t) => {
+  let far = '';
+  const { admin, admit, send } = createHarness(t, {
+    tunnels: { stats: () => ({ peers: [{ ...tunnel, peerId: far }] }) },
+  });
+  const token = await admin();
+  far = admit('exit');
+  const { id } = (await send('POST', '/v1/services', { token, body: { name: 'one', target_peer_id: far } }))
+    .body;
+  const shown = {
+    peer_id: far,
+    device: 'arctun00001',
+    endpoint: '192.0.2.7:51840',
+    handshake_age_ms: 12_000,
+    bytes_sent: 600,
+    bytes_received: 900,
+    datagrams_received: 6,
+    datagrams_lost: 1,
+  };
+  t.match((await send('GET', `/v1/services/${id}`, { token })).body, { tunnel: shown });
+  t.match((await send('GET', '/v1/services', { token })).body, { services: [{ tunnel: shown }] });
+  far = 'peer_other';
+  t.equal((await send('GET', `/v1/services/${id}`, { token })).body.tunnel, null, 'no tunnel to it stands');
+});
+
 t.test('traffic names services and sides; what the fallback does not measure is null', async (t) => {
   let service = '';
   const { admin, send, admit } = createHarness(t, {
