@@ -11,6 +11,7 @@
 
 #include "../../src/native/tunnel/aegis128l.h"
 #include "../../src/native/tunnel/datagram.h"
+#include "../../src/native/tunnel/flows.h"
 #include "../../src/native/tunnel/policy.h"
 #include "../../src/native/tunnel/replay.h"
 #include "../../src/native/tunnel/table.h"
@@ -346,6 +347,29 @@ void FuzzSnapshot() {
   free(exact);
 }
 
+// A flow that sends little goes first; one that fills queues does not, until all it had under way has arrived.
+void Overtaking() {
+  Flows flows;
+  uint8_t small[100] = {0x45}, large[1400] = {0x45};
+  for (auto* bytes : {small, large}) bytes[9] = kUdp, bytes[12] = 10, bytes[16] = 10;
+  Write16(small + 2, sizeof small), Write16(large + 2, sizeof large);
+  Write16(large + 20, 7);
+  Packet call, bulk;
+  Require(ParsePacket(small, sizeof small, &call) && ParsePacket(large, sizeof large, &bulk), "packets");
+  constexpr uint64_t kMs = 1'000'000;
+  uint64_t now = 1'000 * kMs;
+  bool overtakes = true;
+  for (int i = 0; i < 1000; ++i, now += kMs / 10) {
+    const bool next = flows.MayOvertake(1, bulk, large, sizeof large, now);
+    Require(overtakes || !next, "a flow that is large stays large");
+    overtakes = next;
+    if (i % 10 == 0) Require(flows.MayOvertake(1, call, small, sizeof small, now), "a call is not held up");
+  }
+  Require(!overtakes, "112 Mbit/s are much");
+  Require(!flows.MayOvertake(1, bulk, large, sizeof large, now + 10 * kMs), "what it sent may be under way");
+  Require(flows.MayOvertake(1, bulk, large, sizeof large, now + 200 * kMs), "it is small again");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -353,6 +377,7 @@ int main(int argc, char** argv) {
   randomness.seed(argc > 2 ? strtoull(argv[2], nullptr, 10) : 1);
   Aeads();
   Replays();
+  Overtaking();
   for (int i = 0; i < 20; ++i) {
     const std::vector<uint8_t> text = PackSome(nullptr);
     printf("text ");

@@ -1,13 +1,16 @@
 // libFuzzer's entry to what the tunnel's core is given by others. The first byte of the input chooses:
 //   0  records of a decrypted datagram      1  a frame of the TUN device, its virtio_net_hdr first
 //   2  a snapshot of the configuration      3  a policy
+//   4  lengths of frames that wait, and when one is taken
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <deque>
 #include <vector>
 
 #include "../../src/native/tunnel/datagram.h"
+#include "../../src/native/tunnel/flows.h"
 #include "../../src/native/tunnel/policy.h"
 #include "../../src/native/tunnel/table.h"
 
@@ -94,6 +97,37 @@ void Rules(const uint8_t* bytes, size_t length) {
   policy->MayArrive(packet, packet_bytes, sizeof packet_bytes);
 }
 
+// Frames come out as they went in, whatever their lengths and however many wait.
+void Waiting(const uint8_t* bytes, size_t length) {
+  static FrameQueue queue;
+  while (!queue.empty()) queue.Pop();
+  std::deque<std::pair<size_t, uint8_t>> wanted;
+  const auto take = [&] {
+    const auto [frame, mark] = wanted.front();
+    Require(queue.front_length() == frame, "length");
+    Require(queue.front()[0] == mark && queue.front()[frame - 1] == mark, "bytes");
+    queue.Pop();
+    wanted.pop_front();
+  };
+  for (size_t i = 0; i + 3 <= length; i += 3) {
+    const size_t frame = 1 + (size_t{bytes[i]} << 8 | bytes[i + 1]) % (FrameQueue::kRoom - 1);
+    uint8_t* room = queue.Room();
+    if (room != nullptr) {
+      const uint8_t mark = static_cast<uint8_t>(i);
+      // What is read may be as long as the room, whatever is kept of it.
+      room[FrameQueue::kRoom - 1] = mark;
+      room[0] = room[frame - 1] = mark;
+      queue.Push(frame);
+      wanted.emplace_back(frame, mark);
+    } else {
+      Require(!wanted.empty(), "an empty queue has room");
+    }
+    for (int n = bytes[i + 2] & 3; n > 0 && !wanted.empty(); --n) take();
+  }
+  while (!wanted.empty()) take();
+  Require(queue.empty(), "nothing is left");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -102,11 +136,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // A copy of exactly that size, so that a read past its end is seen.
   auto* bytes = static_cast<uint8_t*>(malloc(length == 0 ? 1 : length));
   memcpy(bytes, data + 1, length);
-  switch (data[0] & 3) {
+  switch (data[0] % 5) {
     case 0: Records(bytes, length); break;
     case 1: Frame(bytes, length); break;
     case 2: Snapshot(bytes, length); break;
-    default: Rules(bytes, length);
+    case 3: Rules(bytes, length); break;
+    default: Waiting(bytes, length);
   }
   free(bytes);
   return 0;

@@ -117,8 +117,10 @@ function seeds(): readonly Buffer[] {
   ]);
   const policy = Buffer.alloc(16);
   policy.writeUInt32LE(1, 0);
-  return [encodeRecords(records), Buffer.concat([header, tcpPacket(0, 1_000)]), snapshot, policy].map(
-    (bytes, kind) => Buffer.concat([Buffer.of(kind), bytes]),
+  const lengths = Buffer.from(Array.from({ length: 300 }, (_, index) => (index * 37) & 0xff));
+  const frame = Buffer.concat([header, tcpPacket(0, 1_000)]);
+  return [encodeRecords(records), frame, snapshot, policy, lengths].map((bytes, kind) =>
+    Buffer.concat([Buffer.of(kind), bytes]),
   );
 }
 
