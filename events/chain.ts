@@ -9,6 +9,7 @@ export const GENESIS_HASH = '0'.repeat(64);
 
 /** Keeps a signature over a transaction from standing for anything else this key signs. */
 const TRANSACTION_DOMAIN = Buffer.from('arctic/event-transaction/v1\0', 'latin1');
+const HASH_BYTES = 32;
 
 /** The end of one chain: what the next event of it must link to. */
 export interface ChainHead {
@@ -28,15 +29,21 @@ export const hashOf = (event: AnyEvent): string =>
   hashPreimage(eventPreimage(event, canonicalJson(event.data)));
 
 /** Base64 signature over the last hash of a transaction; by the chain it covers every event before it. */
-export const signTransaction = (signer: Signer, lastHash: string): string =>
-  Buffer.from(signer.sign(transactionMessage(lastHash))).toString('base64');
+export function signTransaction(signer: Signer, lastHash: string): string {
+  const { buffer, byteOffset, byteLength } = signer.sign(transactionMessage(lastHash));
+  return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+}
 
 export const verifyTransaction = (key: KeyObject, lastHash: string, signature: string): boolean =>
   verify(key, transactionMessage(lastHash), Buffer.from(signature, 'base64'));
 
 /** The signed bytes, for those who verify with another implementation. */
-export const transactionMessage = (lastHash: string): Uint8Array =>
-  Buffer.concat([TRANSACTION_DOMAIN, Buffer.from(lastHash, 'hex')]);
+export function transactionMessage(lastHash: string): Uint8Array {
+  const message = Buffer.alloc(TRANSACTION_DOMAIN.length + HASH_BYTES);
+  TRANSACTION_DOMAIN.copy(message);
+  message.write(lastHash, TRANSACTION_DOMAIN.length, 'hex');
+  return message;
+}
 
 /** What is wrong with an event, in words that follow "event N of ORIGIN: "; undefined when it links. */
 export function linkFault(head: ChainHead, event: Omit<HashedFields, 'actor'>): string | undefined {

@@ -42,7 +42,8 @@ export function draftEvent(
     hash: GENESIS_HASH,
     signature: null,
   } as unknown as AnyEvent;
-  const wrong = [...draftFaults(unhashed), ...dataFaults(event.type, version, unhashed.data, dataText)];
+  const misfit = draftFaults(unhashed);
+  const wrong = misfit.length > 0 ? misfit : dataFaults(event.type, version, unhashed.data, dataText);
   if (wrong.length > 0) {
     const [first] = wrong;
     throw new ArcticError(
@@ -54,5 +55,7 @@ export function draftEvent(
   const body = eventPreimage(unhashed, dataText);
   const hash = hashPreimage(body);
   const { origin, seq } = unhashed;
-  return { event: { ...unhashed, hash }, body, head: { origin, stream, seq, hash, hlc: at.hlc } };
+  // Still nobody else's.
+  Object.assign(unhashed, { hash });
+  return { event: unhashed, body, head: { origin, stream, seq, hash, hlc: at.hlc } };
 }

@@ -55,16 +55,24 @@ const keyOf = (event: AnyEvent): KeyRow => [
 ];
 
 export interface KeyWriter {
-  /** Call `write` in the transaction that stores these events, and `done` once it is durable. */
-  stage(events: readonly AnyEvent[]): { write(): void; done(): void };
+  /** Whether these events make the batch full: then call `write` in the transaction that stores them. */
+  due(count: number): boolean;
+  /** Writes the entries of all that have none yet, and of these. */
+  write(events: readonly AnyEvent[]): void;
+  /** Call when the transaction is durable, with the same events and whether `write` was part of it. */
+  done(events: readonly AnyEvent[], written: boolean): void;
 }
 
-/** Keeps the entries of a log that is open for writing; catches up first where they are far behind. */
-export function createKeyWriter(db: Database.Database, queries: RowQueries): KeyWriter {
+/**
+ * Keeps the entries of a log that is open for writing; catches up first where they are far behind. `alongside` runs in the
+ * transactions of that.
+ */
+export function createKeyWriter(
+  db: Database.Database,
+  queries: RowQueries,
+  alongside: () => void,
+): KeyWriter {
   const insert = db.prepare(INSERT_KEY);
-  const insertAll = (keys: readonly KeyRow[]): void => {
-    for (const key of keys) insert.run(key);
-  };
   const after = (position: number): KeyRow[] =>
     queries
       .all<EventRow>(
@@ -76,21 +84,21 @@ export function createKeyWriter(db: Database.Database, queries: RowQueries): Key
   let pending = after(keysEnd(queries));
   while (pending.length >= KEYS_BATCH) {
     const keys = pending;
-    db.transaction(() => insertAll(keys)).immediate();
+    db.transaction(() => {
+      for (const key of keys) insert.run(key);
+      alongside();
+    }).immediate();
     pending = after(keysEnd(queries));
   }
   return {
-    stage(events) {
-      const keys = pending.concat(events.map(keyOf));
-      const full = keys.length >= KEYS_BATCH;
-      return {
-        write: () => {
-          if (full) insertAll(keys);
-        },
-        done: () => {
-          pending = full ? [] : keys;
-        },
-      };
+    due: (count) => pending.length + count >= KEYS_BATCH,
+    write(events) {
+      for (const key of pending) insert.run(key);
+      for (const event of events) insert.run(keyOf(event));
+    },
+    done(events, written) {
+      if (written) pending = [];
+      else for (const event of events) pending.push(keyOf(event));
     },
   };
 }

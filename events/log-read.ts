@@ -1,7 +1,15 @@
-import type { EventId, Hlc, PeerId, Position } from './brand.ts';
+import type { EventId, PeerId, Position } from './brand.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
-import type { LogReader, PageOptions, ReadFilter, Snapshot, VersionVector } from './log-contract.ts';
+import type {
+  LogReader,
+  PageOptions,
+  PinnedChain,
+  ReadFilter,
+  Snapshot,
+  VersionVector,
+} from './log-contract.ts';
 import { damaged } from './log-errors.ts';
+import { readHeads } from './log-heads.ts';
 import { countOf, type KeyTerm, lookUp } from './log-keys.ts';
 import { COLUMNS, type EventRow, eventAsWritten, eventOf, isIntact } from './log-rows.ts';
 import type { RowQueries } from './row-queries.ts';
@@ -93,19 +101,7 @@ export function createReads(queries: RowQueries, path: string): Reads {
   return {
     pages,
     rows,
-    chains: () =>
-      queries
-        .all<[PeerId, Stream, number, string, Hlc, string]>(
-          'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads ORDER BY origin, stream',
-        )
-        .map(([origin, stream, seq, hash, hlc, publicKey]) => ({
-          origin,
-          stream,
-          seq,
-          hash,
-          hlc,
-          publicKey,
-        })),
+    chains: () => readHeads(queries),
     read(filter) {
       if (filter.limit === undefined) return [...pages(filter)].flat();
       const [page = []] = pages(filter);
@@ -128,15 +124,7 @@ export function createReads(queries: RowQueries, path: string): Reads {
         from += rows.length;
       }
     },
-    versionVector() {
-      const vector: Record<PeerId, number> = {};
-      for (const [origin, seq] of queries.all<[PeerId, number]>(
-        "SELECT origin, seq FROM chain_heads WHERE stream = 'config'",
-      )) {
-        vector[origin] = seq;
-      }
-      return vector satisfies VersionVector;
-    },
+    versionVector: () => vectorOf(readHeads(queries)),
     entityVersion(entity) {
       // Without what a forked origin signed from the fork on: it counts nowhere, and so not in the views' versions.
       const terms: readonly KeyTerm[] = [
@@ -157,6 +145,12 @@ export function createReads(queries: RowQueries, path: string): Reads {
     latestSnapshot,
   };
 }
+
+export const vectorOf = (chains: Iterable<PinnedChain>): VersionVector => {
+  const vector: Record<PeerId, number> = {};
+  for (const { origin, stream, seq } of chains) if (stream === 'config') vector[origin] = seq;
+  return vector;
+};
 
 /** Conditions for events of one chain, by sequence number. */
 export const chainTerms = (origin: PeerId, stream: Stream, test: string, seq: number): readonly KeyTerm[] => [

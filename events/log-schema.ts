@@ -20,15 +20,20 @@ import { liftFormat, readFormatOne } from './log-migrate.ts';
 /** 'ARCT', in the header of the file: `file arctic.db` names it, and we know our own from other databases. */
 const APPLICATION_ID = 0x41524354;
 /** Goes up with every change of the tables; an agent refuses a database with a higher one. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 const OWNER_ONLY = 0o600;
 /** Waits this long for a reader's checkpoint or an online backup, ms. */
 const BUSY_TIMEOUT_MS = 5_000;
 /**
- * Pages (4 KiB) in the -wal file before they are moved into the database. An append dirties two or three, mostly the same
- * ones again, so the default of 1,000 would move them, with two more syncs, every 400 appends. 16 MiB are recovered in 20 ms.
+ * Pages (4 KiB) in the -wal file before they are moved into the database. An append dirties one or two, mostly the same
+ * ones again, so the default of 1,000 would move them, with two more syncs, every 600 appends. 16 MiB are recovered in 20 ms.
  */
-const CHECKPOINT_PAGES = 4_000;
+export const CHECKPOINT_PAGES = 4_000;
+/** A page in the -wal file with its header, and how many a transaction may go past the limit before they are moved. */
+const FRAME_BYTES = 4_096 + 24;
+const FRAMES_OVER = 64;
+/** What the -wal file grows to when no reader holds it up, bytes. */
+export const WAL_BYTES = 32 + (CHECKPOINT_PAGES + FRAMES_OVER) * FRAME_BYTES;
 /** A -wal file that a slow reader let grow is cut back to this, bytes. */
 const WAL_BYTES_KEPT = 64 * 2 ** 20;
 
@@ -38,7 +43,8 @@ const WAL_BYTES_KEPT = 64 * 2 ** 20;
  * honest behaviour, and refusing a second one would let a peer block another's history by copying its ids.
  * `recorded_at_ms` is this host's wall clock at the append; `checksum` is CRC-32 over the row as stored, so that a
  * damaged sector is noticed by every read, not only by verification. Neither is part of the event.
- * `chain_heads.public_key` (base64) is the key that was pinned when the first event of that origin came in.
+ * `chain_heads` (log-heads.ts) lags behind by what has no keys yet; its `public_key` (base64) is the key that was pinned when
+ * the first event of that origin came in.
  */
 const TABLES = `
 CREATE TABLE events (
@@ -104,7 +110,7 @@ export function openDatabase(path: string, birth: () => Birth): Database.Databas
     db.pragma('trusted_schema = OFF');
     db.pragma('cell_size_check = ON');
     if (format === undefined) create(db, birth());
-    else if (format < SCHEMA_VERSION) liftFormat(db, SCHEMA_VERSION);
+    else if (format < SCHEMA_VERSION) liftFormat(db, format, SCHEMA_VERSION);
     db.exec(CHECKPOINT_TABLE);
     return db;
   } catch (error) {
@@ -121,7 +127,7 @@ export function openDatabaseReadOnly(path: string): Database.Database {
     db = openForReading(path);
     const format = formatOf(path, db);
     if (format === undefined) throw new LogError('foreign', path, `${path} is empty: it holds no event log`);
-    if (format < SCHEMA_VERSION) readFormatOne(db);
+    if (format === 1) readFormatOne(db);
     return db;
   } catch (error) {
     db?.close();

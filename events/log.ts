@@ -11,15 +11,17 @@ import { ArcticError } from './errors.ts';
 import { createHlc, ZERO_HLC } from './hlc.ts';
 import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
 import { CHECKPOINTS_KEPT, createCheckpointReads } from './log-checkpoints.ts';
-import type { AppendContext, Log, LogReader, ReceiveOutcome, Snapshot } from './log-contract.ts';
-import { draftEvent } from './log-draft.ts';
+import type { AppendContext, Log, LogReader, PinnedChain, ReceiveOutcome, Snapshot } from './log-contract.ts';
+import { type Draft, draftEvent } from './log-draft.ts';
 import { LogError, logError } from './log-errors.ts';
-import { createKeyWriter, lookUp } from './log-keys.ts';
+import { chainKey } from './log-heads.ts';
+import { lookUp } from './log-keys.ts';
 import { lockLog } from './log-lock.ts';
-import { chainTerms, createReads } from './log-read.ts';
+import { chainTerms, createReads, vectorOf } from './log-read.ts';
 import { examineBatch } from './log-receive.ts';
-import { type EventRow, eventAsWritten, eventOf, INSERT_EVENT, rowOf } from './log-rows.ts';
+import { eventAsWritten, eventOf, rowOf } from './log-rows.ts';
 import { openDatabase, openDatabaseReadOnly } from './log-schema.ts';
+import { createStore } from './log-store.ts';
 import { createSubscribers } from './log-subscribers.ts';
 import { createRowQueries, type RowQueries } from './row-queries.ts';
 import { expectSound, type Scope, startChecksPages } from './verify.ts';
@@ -110,18 +112,10 @@ interface Opened {
   readonly lock: { release(): void };
 }
 
-/** A chain head with the key pinned for its origin. */
-type PinnedHead = ChainHead & { readonly publicKey: string };
-
 function createLog(opened: Opened, deps: LogDeps): Log {
   const { db, queries, path, origin, ids } = opened;
   const reads = createReads(queries, path);
   const subscribers = createSubscribers(reads.pages, deps.onError);
-  const insertEvent = db.prepare(INSERT_EVENT);
-  const putHead = db.prepare(
-    'INSERT INTO chain_heads (origin, stream, seq, hash, hlc, public_key) VALUES (?, ?, ?, ?, ?, ?) ' +
-      'ON CONFLICT (origin, stream) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, hlc = excluded.hlc',
-  );
   const putKey = db.prepare(
     'INSERT INTO idempotency (key, first_position, last_position, created_at_ms) VALUES (?, ?, ?, ?)',
   );
@@ -146,32 +140,19 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       `(SELECT size FROM checkpoints WHERE origin = ? ORDER BY size DESC LIMIT ${CHECKPOINTS_KEPT})`,
   );
 
-  const heads = new Map<string, PinnedHead>();
-  for (const head of storedHeads(queries)) heads.set(chainKey(head.origin, head.stream), head);
-  let position: number = headPosition(queries);
-  const hlc = createHlc({ last: newest([...heads.values()].map((head) => head.hlc)) }, deps);
-  const keys = new Map<string, KeyObject>();
   let closed = false;
-
   const expectOpen = (): void => {
     if (closed)
       throw new ArcticError('UNAVAILABLE', `the event log ${path} is closed; the agent is stopping`);
   };
-
-  // Made once: better-sqlite3 builds four functions for each.
-  const transaction = db.transaction((run: () => void) => run());
-  /** Runs in one durable transaction, or not at all; whatever SQLite refuses becomes a sentence. */
+  const store = createStore(db, queries, path);
   const durably = (run: () => void): void => {
     expectOpen();
-    try {
-      transaction.immediate(run);
-    } catch (error) {
-      throw logError(path, 'write to', error);
-    }
+    store.durably(run);
   };
-
-  const headOf = (of: PeerId, stream: Stream, publicKey: string): PinnedHead =>
-    heads.get(chainKey(of, stream)) ?? {
+  /** The head of a chain; before its first event one that leads to it. */
+  const headOf = (of: PeerId, stream: Stream, publicKey: string): PinnedChain =>
+    store.heads.get(chainKey(of, stream)) ?? {
       origin: of,
       stream,
       seq: 0,
@@ -179,29 +160,8 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       hlc: ZERO_HLC,
       publicKey,
     };
-
-  const keyWriter = createKeyWriter(db, queries);
-
-  /** Writes rows and the heads they lead to. The caches follow only after the commit. */
-  const store = (
-    events: readonly AnyEvent[],
-    rows: readonly EventRow[],
-    changed: readonly PinnedHead[],
-    alsoWrite: () => void,
-  ): void => {
-    const keys = keyWriter.stage(events);
-    durably(() => {
-      for (const row of rows) insertEvent.run(row);
-      keys.write();
-      for (const head of changed) {
-        putHead.run(head.origin, head.stream, head.seq, head.hash, head.hlc, head.publicKey);
-      }
-      alsoWrite();
-    });
-    keys.done();
-    for (const head of changed) heads.set(chainKey(head.origin, head.stream), head);
-    position += rows.length;
-  };
+  const hlc = createHlc({ last: newest([...store.heads.values()].map((head) => head.hlc)) }, deps);
+  const keys = new Map<string, KeyObject>();
 
   const recall = (idempotencyKey: string): readonly AnyEvent[] | undefined => {
     const span = queries.get<[Position, Position]>(
@@ -219,9 +179,9 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       const earlier = recall(context.idempotencyKey);
       if (earlier !== undefined) return earlier;
     }
-    const given = events.flatMap((event) => (event.id === undefined ? [] : [event.id]));
-    if (given.length === 0) return undefined;
-    const known = given
+    if (events.every((event) => event.id === undefined)) return undefined;
+    const known = events
+      .flatMap(({ id }) => (id === undefined ? [] : [id]))
       .flatMap((id) =>
         lookUp(queries, {
           terms: [
@@ -255,9 +215,11 @@ function createLog(opened: Opened, deps: LogDeps): Log {
   return {
     origin,
     get head() {
-      return position as Position;
+      return store.position as Position;
     },
     ...reads,
+    chains: () => [...store.heads.values()].sort(byChain),
+    versionVector: () => vectorOf(store.heads.values()),
 
     recall,
     append(events, context) {
@@ -274,32 +236,33 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       expectVersion(context);
 
       const now = deps.clock.now();
-      const staged = new Map<Stream, PinnedHead>();
-      const drafts = events.map((event, index) => {
+      const staged = new Map<Stream, { head: PinnedChain; last: Draft }>();
+      const drafts: Draft[] = [];
+      for (const event of events) {
+        const { stream } = CATALOGUE[event.type];
         const draft = draftEvent(event, context, {
           id: event.id ?? newEventId(ids),
-          position: (position + 1 + index) as Position,
+          position: (store.position + 1 + drafts.length) as Position,
           hlc: hlc.tick(),
-          head: staged.get(streamOfNew(event)) ?? headOf(origin, streamOfNew(event), opened.publicKey),
+          head: staged.get(stream)?.head ?? headOf(origin, stream, opened.publicKey),
         });
-        staged.set(draft.event.stream, { ...draft.head, publicKey: opened.publicKey });
-        return draft;
-      });
-      for (const head of staged.values()) {
-        const last = drafts.findLast((draft) => draft.event.stream === head.stream);
-        if (last !== undefined)
-          last.event = { ...last.event, signature: signTransaction(deps.signer, head.hash) };
+        drafts.push(draft);
+        staged.set(stream, { head: { ...draft.head, publicKey: opened.publicKey }, last: draft });
       }
+      for (const { head, last } of staged.values())
+        last.event = { ...last.event, signature: signTransaction(deps.signer, head.hash) };
       const appended = drafts.map((draft) => draft.event);
-      store(
+      const { idempotencyKey } = context;
+      store.put(
         appended,
         drafts.map((draft) => rowOf(draft.event, draft.body, now)),
-        [...staged.values()],
-        () => {
-          if (context.idempotencyKey === undefined) return;
-          forgetKeys.run(now - IDEMPOTENCY_TTL_MS);
-          putKey.run(context.idempotencyKey, appended[0]?.position, appended.at(-1)?.position, now);
-        },
+        [...staged.values()].map(({ head }) => head),
+        idempotencyKey === undefined
+          ? undefined
+          : () => {
+              forgetKeys.run(now - IDEMPOTENCY_TTL_MS);
+              putKey.run(idempotencyKey, appended[0]?.position, appended.at(-1)?.position, now);
+            },
       );
       subscribers.publish(appended);
       return appended;
@@ -339,7 +302,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       const now = deps.clock.now();
       const rows = outcome.events.map((event, index) =>
         rowOf(
-          { ...event, position: (position + 1 + index) as Position },
+          { ...event, position: (store.position + 1 + index) as Position },
           eventPreimage(event, canonicalJson(event.data)),
           now,
         ),
@@ -348,19 +311,16 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       const last = events.at(-1);
       if (last !== undefined) {
         const { seq, hash } = last;
-        store(
-          events,
-          rows,
-          [{ origin: from, stream: 'config', seq, hash, hlc: last.hlc, publicKey: pinned }],
-          () => {},
-        );
+        store.put(events, rows, [
+          { origin: from, stream: 'config', seq, hash, hlc: last.hlc, publicKey: pinned },
+        ]);
         hlc.observe(last.hlc);
         subscribers.publish(events);
       }
       return { kind: 'appended', events, duplicates: outcome.duplicates, ignored: outcome.ignored };
     },
 
-    subscribe: (listener) => subscribers.add(position as Position, listener),
+    subscribe: (listener) => subscribers.add(store.position as Position, listener),
     subscribeFrom: (after, listener) => subscribers.follow(after, listener),
     meta: {
       get: (key) => queries.get<[string]>('SELECT value FROM meta WHERE key = ?', key)?.[0],
@@ -386,6 +346,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       if (closed) return;
       closed = true;
       subscribers.clear();
+      store.settle();
       db.close();
       opened.lock.release();
     },
@@ -395,9 +356,8 @@ function createLog(opened: Opened, deps: LogDeps): Log {
 /** Fixed width, so the text order is the order of time. */
 const newest = (times: readonly Hlc[]): Hlc => [...times].sort().at(-1) ?? ZERO_HLC;
 
-const chainKey = (origin: PeerId, stream: Stream): string => `${origin}/${stream}`;
-
-const streamOfNew = (event: AnyNewEvent): Stream => CATALOGUE[event.type].stream;
+const byChain = (a: ChainHead, b: ChainHead): number =>
+  chainKey(a.origin, a.stream) < chainKey(b.origin, b.stream) ? -1 : 1;
 
 function ownOrigin(queries: RowQueries, path: string): PeerId {
   const origin = queries.get<[string]>("SELECT value FROM meta WHERE key = 'peer_id'")?.[0];
@@ -431,10 +391,3 @@ function expectIdentity(queries: RowQueries, options: LogOptions, origin: PeerId
 
 const headPosition = (queries: RowQueries): Position =>
   (queries.get<[number | null]>('SELECT max(position) FROM events')?.[0] ?? 0) as Position;
-
-const storedHeads = (queries: RowQueries): readonly PinnedHead[] =>
-  queries
-    .all<[PeerId, Stream, number, string, Hlc, string]>(
-      'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads',
-    )
-    .map(([origin, stream, seq, hash, hlc, publicKey]) => ({ origin, stream, seq, hash, hlc, publicKey }));

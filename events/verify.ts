@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { statSync } from 'node:fs';
-import type { EventId, Hlc, PeerId } from './brand.ts';
+import type { EventId, PeerId } from './brand.ts';
 import { type ChainHead, GENESIS_HASH, hashPreimage, linkFault, verifyTransaction } from './chain.ts';
 import { publicKeyObject } from './ed25519.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
@@ -8,7 +8,8 @@ import { ZERO_HLC } from './hlc.ts';
 import { createCheckpointReads } from './log-checkpoints.ts';
 import type { StoredCheckpoint } from './log-contract.ts';
 import { damaged, logError } from './log-errors.ts';
-import { createKeyChecks, type KeyChecks, lookUp } from './log-keys.ts';
+import { chainKey, readHeads } from './log-heads.ts';
+import { createKeyChecks, type KeyChecks, keysEnd, lookUp } from './log-keys.ts';
 import { chainTerms, PAGE_SIZE } from './log-read.ts';
 import { COLUMNS, type EventRow, eventAsWritten, isIntact } from './log-rows.ts';
 import { openDatabaseReadOnly } from './log-schema.ts';
@@ -119,7 +120,9 @@ function verifyAll(queries: RowQueries, path: string, onProgress?: (position: nu
     onProgress?.(after);
     if (rows.length < size) break;
   }
-  return result(endFault(seen, pinned) ?? trees.cutOff(seen) ?? structureFault(queries));
+  return result(
+    endFault(seen, pinned) ?? keysFault(queries, events) ?? trees.cutOff(seen) ?? structureFault(queries),
+  );
 }
 
 /** SQLite's own check of pages and constraints, and of indexes if not quick; says nothing of which event, so it comes last. */
@@ -215,27 +218,43 @@ function verifyTail(queries: RowQueries, path: string): LogFault | undefined {
   const before = (event: AnyEvent): Seen => eventBefore(queries, event);
   let due = rows[0]?.[0] ?? 1;
   if (rows.length < TAIL_EVENTS && due !== 1) return fileFault('the event at position 1 is missing', 1);
+  const ends = new Map<string, EventRow>();
   for (const row of rows) {
     if (row[0] !== due) return fileFault(`the event at position ${due} is missing`, due);
     due += 1;
     const fault = rowFault(row, seen, { pinned, signatures: false, before });
     if (fault !== undefined) return fault;
+    const { origin, stream } = eventAsWritten(row);
+    ends.set(chainKey(origin, stream), row);
   }
   for (const [key, chain] of pinned) {
-    const [row] = lookUp(queries, {
-      terms: chainTerms(chain.origin, chain.stream, '<= ?', Number.MAX_SAFE_INTEGER),
-      order: 'seq',
-      reverse: true,
-      limit: 1,
-    });
+    const row = ends.get(key) ?? newestOf(queries, chain);
     if (row === undefined) return fileFault(`the ${chain.stream} events of ${chain.origin} are missing`);
     const end = new Map<string, Seen>();
     const fault = rowFault(row, end, { pinned, signatures: true, before });
     if (fault !== undefined) return fault;
     seen.set(key, end.get(key) ?? emptyChain(chain));
   }
-  return endFault(seen, pinned) ?? checkpointFault(queries, path, seen, pinned);
+  return (
+    endFault(seen, pinned) ??
+    keysFault(queries, rows.at(-1)?.[0] ?? 0) ??
+    checkpointFault(queries, path, seen, pinned)
+  );
 }
+
+/** Events appended below entries of none would never get any. */
+const keysFault = (queries: RowQueries, newest: number): LogFault | undefined =>
+  keysEnd(queries) > newest
+    ? fileFault(`the keys events are looked up by reach past the newest event, ${newest}`)
+    : undefined;
+
+const newestOf = (queries: RowQueries, { origin, stream }: ChainHead): EventRow | undefined =>
+  lookUp(queries, {
+    terms: chainTerms(origin, stream, '<= ?', Number.MAX_SAFE_INTEGER),
+    order: 'seq',
+    reverse: true,
+    limit: 1,
+  })[0];
 
 /** The checkpoints' own signatures, and that none reaches past the end. Their roots need every event. */
 function checkpointFault(
@@ -361,17 +380,13 @@ function eventBefore(queries: RowQueries, event: AnyEvent): Seen {
   return row === undefined ? emptyChain(event) : seenOf(eventAsWritten(row));
 }
 
-function readChains(queries: RowQueries): Chains {
-  const rows = queries.all<[PeerId, Stream, number, string, Hlc, string]>(
-    'SELECT origin, stream, seq, hash, hlc, public_key FROM chain_heads ORDER BY origin, stream',
+const readChains = (queries: RowQueries): Chains =>
+  new Map(
+    readHeads(queries).map((chain) => [
+      chainKey(chain.origin, chain.stream),
+      { ...chain, key: acceptableKey(chain.publicKey) },
+    ]),
   );
-  return new Map(
-    rows.map(([origin, stream, seq, hash, hlc, publicKey]) => {
-      const chain = { origin, stream, seq, hash, hlc, publicKey, key: acceptableKey(publicKey) };
-      return [`${origin}/${stream}`, chain];
-    }),
-  );
-}
 
 function acceptableKey(base64: string): KeyObject | undefined {
   try {

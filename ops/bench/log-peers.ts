@@ -3,36 +3,57 @@
  * which is installed into a directory of its own for the run and is no dependency of the product.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import Database from 'better-sqlite3';
+import { CHECKPOINT_PAGES, WAL_BYTES } from '../../events/log-schema.ts';
 
 /** The newest pair of which both halves were published with one version number. */
 const EMMETT_VERSION = '0.38.5';
 const INSTALL_LIMIT_MS = 10 * 60_000;
 const ATTEMPTS = 5;
 
+/** A row of the log but for its position: when, checksum, body, hash, signature. */
+export type BareRow = readonly [number, number, string, string, string];
+
 export interface BareTable {
-  insert(body: string): void;
-  insertMany(bodies: readonly string[]): void;
+  insert(row: BareRow): void;
+  insertMany(rows: readonly BareRow[]): void;
   close(): void;
 }
 
-/** One table, no index, one prepared insert, the pragmas of the log: what SQLite itself takes for a durable row. */
+/**
+ * The log's own table alone, with one prepared insert, the log's pragmas, and its -wal file laid out as the log's is: what
+ * SQLite itself takes for a durable row.
+ */
 export function openBare(path: string): BareTable {
   const db = new Database(path);
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
-  db.exec('CREATE TABLE events (position INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT');
-  const insert = db.prepare('INSERT INTO events (body) VALUES (?)');
-  const insertMany = db.transaction((bodies: readonly string[]) => {
-    for (const body of bodies) insert.run(body);
+  db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
+  db.pragma('foreign_keys = ON');
+  db.pragma('trusted_schema = OFF');
+  db.pragma('cell_size_check = ON');
+  db.exec(
+    'CREATE TABLE events (position INTEGER PRIMARY KEY, recorded_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, ' +
+      'body TEXT NOT NULL, hash TEXT NOT NULL, signature TEXT) STRICT',
+  );
+  const wal = openSync(`${path}-wal`, 'r+');
+  const { size } = fstatSync(wal);
+  writeSync(wal, Buffer.alloc(WAL_BYTES - size), 0, WAL_BYTES - size, size);
+  fsyncSync(wal);
+  closeSync(wal);
+  const insert = db.prepare(
+    'INSERT INTO events (recorded_at_ms, checksum, body, hash, signature) VALUES (?, ?, ?, ?, ?)',
+  );
+  const insertMany = db.transaction((rows: readonly BareRow[]) => {
+    for (const row of rows) insert.run(row);
   });
   return {
-    insert: (body) => void insert.run(body),
-    insertMany: (bodies) => insertMany.immediate(bodies),
+    insert: (row) => void insert.run(row),
+    insertMany: (rows) => insertMany.immediate(rows),
     close: () => db.close(),
   };
 }

@@ -19,7 +19,7 @@ import type { AppendContext, Log } from '../../events/log-contract.ts';
 import { verifyLog } from '../../events/verify.ts';
 import { foldAll } from '../../projections/replay.ts';
 import { createProjections } from '../../projections/runner.ts';
-import { openBare, openEmmett } from './log-peers.ts';
+import { type BareRow, openBare, openEmmett } from './log-peers.ts';
 import { describeMachine } from './machine.ts';
 import { spread } from './statistics.ts';
 
@@ -40,6 +40,8 @@ const SINGLES = 400;
 const BLOCK = 40;
 const BATCH = 100;
 const BATCHES = 20;
+/** Of `route.added` and `route.updated` as `change` makes them, between the two. */
+const BODY_CHARACTERS = 600;
 /** Rows the folded view ends with. */
 const ROUTES = 10_000;
 
@@ -81,8 +83,14 @@ const open = (path: string, verify: 'tail' | 'none' = 'tail'): Log =>
     },
   );
 
-/** A body as long as those the log writes, with its hash and signature, so that the bare row carries the same bytes. */
-const bareBody = (n: number): string => String(n).padEnd(700, 'x');
+/** As long as what the log writes for `change`, column by column. */
+const bareRow = (n: number): BareRow => [
+  1_795_000_000_000 + n,
+  3_000_000_000 + n,
+  String(n).padEnd(BODY_CHARACTERS, 'x'),
+  String(n).padEnd(64, '0'),
+  String(n).padEnd(88, 'A'),
+];
 
 /**
  * Seconds that each of several works took, in turn with the others: in blocks, so that each runs on warm caches as it would
@@ -143,7 +151,7 @@ try {
   for (let round = -1; round < ROUNDS; round += 1) {
     const seconds = await inTurn(SINGLES, {
       arctic: () => void log.append(next(1), OPERATOR),
-      bare: (n) => bare.insert(bareBody(n)),
+      bare: (n) => bare.insert(bareRow(n)),
       emmett: (n) =>
         typeof emmett === 'string' ? undefined : emmett.append(`route-${round}-${n}`, change(n).data),
     });
@@ -173,7 +181,7 @@ try {
   for (let round = -1; round < ROUNDS; round += 1) {
     const seconds = await inTurn(BATCHES, {
       arctic: () => void log.append(next(BATCH), OPERATOR),
-      bare: () => bare.insertMany(Array.from({ length: BATCH }, (_, i) => bareBody(i))),
+      bare: () => bare.insertMany(Array.from({ length: BATCH }, (_, i) => bareRow(i))),
     });
     if (round < 0) continue;
     many.arctic.push((BATCHES * BATCH) / seconds.arctic);

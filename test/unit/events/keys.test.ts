@@ -139,7 +139,7 @@ t.test('a log of format 1 is read as it is, and lifted when an agent opens it', 
   lifted.close();
   t.equal(verifyLog({ path }).fault, undefined);
   const after = new Database(path, { readonly: true });
-  t.equal(after.pragma('user_version', { simple: true }), 2);
+  t.equal(after.pragma('user_version', { simple: true }), 3);
   t.same(after.prepare("SELECT name FROM pragma_table_xinfo('events')").pluck().all(), [
     'position',
     'recorded_at_ms',
