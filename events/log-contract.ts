@@ -105,7 +105,7 @@ export interface LogReader {
   get(id: EventId): AnyEvent | undefined;
   /** In order of position; all that fit the filter unless it has a limit. */
   read(filter: ReadFilter): readonly AnyEvent[];
-  /** Pages of `filter.limit` (default 512), read as they are asked for, so memory stays constant and writers are not held up. */
+  /** Pages of `filter.limit` (default 256), read as they are asked for, so memory stays constant and writers are not held up. */
   pages(filter: ReadFilter, options?: PageOptions): IterableIterator<readonly AnyEvent[]>;
   /**
    * The same in pages of rows as they are stored: position, recorded at (ms), checksum, hashed bytes, hash, signature. What
