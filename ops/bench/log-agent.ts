@@ -46,7 +46,7 @@ interface Subject {
   readonly cluster: TestCluster;
   readonly member: Member;
   readonly service: string;
-  readonly routes: readonly { readonly id: number; readonly key: string }[];
+  readonly routes: readonly number[];
   agent: LabAgent;
   token: string;
 }
@@ -69,12 +69,12 @@ async function prepare(): Promise<Subject> {
   if (added.status !== 201) throw new Error(`${added.status} ${added.text}`);
   await target.agent.stop();
   const listed = await agent.request('GET', `/v1/services/${service}/routes?limit=${ROUTES}`, { token });
-  const { items } = listed.json<{ items: { id: number; key: string }[] }>();
-  return { cluster, member, service, routes: items, agent, token };
+  const routes = listed.json<{ routes: { id: number }[] }>().routes.map(({ id }) => id);
+  return { cluster, member, service, routes, agent, token };
 }
 
 /** Appends to the log of an agent that is stopped, with its own key, until it has as many events. */
-function fill({ agent, service, routes }: Subject): void {
+function fill({ agent, service }: Subject): void {
   const signer = readPeerKey(join(agent.dataDir, 'peer.key'));
   if (signer === undefined) throw new Error('the agent has no key');
   const log = openLog(
@@ -89,13 +89,14 @@ function fill({ agent, service, routes }: Subject): void {
     },
   );
   const context = { actor: { kind: 'system', id: null, address: null }, correlationId: 'bench' } as const;
+  const entities = log.read({ types: ['route.added'] }).map(({ entity }) => entity);
   try {
     while (log.head < EVENTS) {
       const from = log.head;
       log.append(
         Array.from({ length: Math.min(A_TRANSACTION, EVENTS - from) }, (_, i) => ({
           type: 'route.updated' as const,
-          entity: routes[(from + i) % routes.length]?.key ?? '',
+          entity: entities[(from + i) % entities.length] ?? '',
           data: { service_id: service as never, priority: (from + i) % 60_000 },
         })),
         context,
@@ -123,8 +124,8 @@ async function start(subject: Subject): Promise<{ readonly livez: number; readon
 }
 
 async function change({ agent, token, service, routes }: Subject, n: number): Promise<void> {
-  const id = routes[n % routes.length]?.id;
-  const answer = await agent.request('PATCH', `/v1/services/${service}/routes/${id}`, {
+  const id = routes[n % routes.length];
+  const answer = await agent.request('PUT', `/v1/services/${service}/routes/${id}`, {
     token,
     body: { priority: 1 + ((n * 7) % 60_000) },
   });
