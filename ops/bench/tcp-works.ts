@@ -12,11 +12,15 @@ export interface Measure {
   readonly better: 'more' | 'less';
   /** Bars of Arctic's ratio by contender. */
   readonly bars: Readonly<Record<string, number>>;
+  /** Bar of Arctic's own figure, at least. */
+  readonly least?: number;
   /** Compare with all that ran, or only with those that have a bar. */
   readonly proxiesOnly?: boolean;
 }
 
 export interface Work {
+  /** What `--rows` calls it, behind its scene's. */
+  readonly key: string;
   readonly name: string;
   /** All of the lab's when undefined. */
   readonly contenders?: readonly string[];
@@ -25,6 +29,7 @@ export interface Work {
 }
 
 export interface Scene {
+  readonly key: string;
   readonly name: string;
   readonly link?: LinkOptions;
   readonly peers: readonly PeerName[];
@@ -53,28 +58,34 @@ const latency = (name: string, bars: Measure['bars']): Measure => ({
   bars,
 });
 
+const CPU_BARS = { haproxy: 0.6, 'haproxy-64k': 0.75, nginx: 0.6, shadowsocks: 0.55, kcptun: 0.05 };
+
 function clean(seconds: number): Scene {
   return {
+    key: 'clean',
     name: 'clean link',
-    peers: ['haproxy', 'haproxy-64k', 'nginx', 'shadowsocks'],
+    peers: ['haproxy', 'haproxy-64k', 'nginx', 'shadowsocks', 'kcptun'],
     works: [
       {
+        key: '1-flow',
         name: 'bulk, 1 flow',
         run: (lab, one) => lab.load(one, 'down', 1, seconds),
         measures: [
-          throughput({ haproxy: 1.7, 'haproxy-64k': 1.3, nginx: 1.9, shadowsocks: 1.8 }),
-          cpu({ haproxy: 0.6, 'haproxy-64k': 0.75, nginx: 0.6, shadowsocks: 0.55 }),
+          throughput({ haproxy: 1.7, 'haproxy-64k': 1.3, nginx: 1.9, shadowsocks: 1.8, kcptun: 40 }),
+          cpu(CPU_BARS),
         ],
       },
       {
+        key: '16-flows',
         name: 'bulk, 16 flows',
         run: (lab, one) => lab.load(one, 'down', 16, seconds),
         measures: [
-          throughput({ haproxy: 1.6, 'haproxy-64k': 1.25, nginx: 1.8, shadowsocks: 1.8 }),
-          cpu({ haproxy: 0.6, 'haproxy-64k': 0.75, nginx: 0.6, shadowsocks: 0.55 }),
+          throughput({ haproxy: 1.6, 'haproxy-64k': 1.25, nginx: 1.8, shadowsocks: 1.8, kcptun: 35 }),
+          cpu(CPU_BARS),
         ],
       },
       {
+        key: 'connections',
         name: 'new connections, 16 at a time',
         run: (lab, one) => lab.load(one, 'crr', 16, seconds, 64, 64),
         measures: [
@@ -84,12 +95,13 @@ function clean(seconds: number): Scene {
             digits: 0,
             read: ({ operations }) => operations,
             better: 'more',
-            bars: { haproxy: 5, 'haproxy-64k': 5, nginx: 3.5, shadowsocks: 1.5 },
+            bars: { haproxy: 5, 'haproxy-64k': 5, nginx: 3.5, shadowsocks: 1.5, kcptun: 2.5 },
           },
           { ...CPU, unit: 'ms each', read: (one) => one.cpuPerOperation, bars: {} },
         ],
       },
       {
+        key: 'ping-pong',
         name: 'ping-pong of 64 bytes',
         run: (lab, one) => lab.load(one, 'rr', 1, seconds, 64, 64),
         measures: [latency('p50', { haproxy: 1.1 })],
@@ -102,16 +114,19 @@ interface EmulatedBars {
   readonly direct: number;
   readonly 'direct-bbr': number;
   readonly 'haproxy-bbr'?: number;
+  readonly kcptun?: number;
 }
 
 function emulated(delay: number, loss: number, bars: EmulatedBars, further: readonly Work[] = []): Scene {
   return {
+    key: `${delay}ms-${loss}`,
     name: `200 Mbit/s, ${delay} ms, ${loss} % loss`,
     // The emulator delays one way; loss is in both directions.
     link: { rateMbit: 200, delayMs: delay / 2, lossPercent: loss, queueMs: 50 },
-    peers: ['haproxy-bbr'],
+    peers: ['haproxy-bbr', ...(bars.kcptun === undefined ? [] : (['kcptun'] as const))],
     works: [
       {
+        key: 'first-4s',
         name: 'first 4 s of one flow',
         run: (lab, one) => lab.load(one, 'down', 1, 4),
         measures: [throughput({ ...bars }), cpu({})],
@@ -122,6 +137,7 @@ function emulated(delay: number, loss: number, bars: EmulatedBars, further: read
 }
 
 const fetching = (label: string, bytes: number, count: number, bar: number): Work => ({
+  key: label.replace(' ', ''),
   name: `new connection and ${label}`,
   run: (lab, one) => lab.load(one, 'get', bytes, count),
   measures: [latency('p50', { direct: bar })],
@@ -129,28 +145,32 @@ const fetching = (label: string, bytes: number, count: number, bar: number): Wor
 
 /** The line carries 1,448 bytes of every 1,500: 193 Mbit/s of payload. */
 const STEADY: Work = {
+  key: 'steady',
   name: 'steady state, 6 s after 3 s',
   contenders: ['direct-bbr', 'haproxy-bbr', 'arctic'],
   run: (lab, one) => lab.load(one, 'down', 1, 9, 3),
-  measures: [throughput({})],
+  measures: [{ ...throughput({}), least: 183 }],
 };
 
-const FAIRNESS: Work = {
-  name: '16 flows at once, 8 s',
+const fairness = (flows: number): Work => ({
+  key: `${flows}-flows`,
+  name: `${flows} flows at once, 8 s`,
   contenders: ['direct-bbr', 'haproxy-bbr', 'arctic'],
-  run: (lab, one) => lab.load(one, 'down', 16, 8),
+  run: (lab, one) => lab.load(one, 'down', flows, 8),
   measures: [
     throughput({}),
     {
+      // 8 s of Mbit/s are as many MB.
       name: 'slowest flow by its fair share',
       unit: '',
       digits: 2,
-      read: ({ mbit, least }) => (least * 16) / mbit,
+      read: ({ mbit, least }) => (least * flows) / mbit,
       better: 'more',
       bars: {},
+      least: 0.5,
     },
   ],
-};
+});
 
 /** Everything, or with `quick` the main rows only, about four minutes at one round. */
 export function scenes(quick: boolean): readonly Scene[] {
@@ -158,10 +178,10 @@ export function scenes(quick: boolean): readonly Scene[] {
     fetching('64 KB', 65_536, quick ? 5 : 10, 0.4),
     fetching('1 MB', 1_048_576, quick ? 3 : 5, 0.15),
   ];
-  const further = quick ? fetches : [...fetches, STEADY, FAIRNESS];
+  const further = quick ? fetches : [...fetches, STEADY, fairness(4), fairness(16)];
   return [
     clean(quick ? 2 : 4),
-    emulated(100, 1, { direct: 25, 'direct-bbr': 2, 'haproxy-bbr': 1.9 }, further),
+    emulated(100, 1, { direct: 25, 'direct-bbr': 2, 'haproxy-bbr': 1.9, kcptun: 1.4 }, further),
     emulated(100, 0.1, { direct: 4, 'direct-bbr': 1.6 }),
     emulated(50, 1, { direct: 40, 'direct-bbr': 1.1 }),
   ];

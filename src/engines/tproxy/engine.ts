@@ -26,7 +26,11 @@ export function createTproxyEngine(
   if (relay.addon !== undefined) {
     return createNativeRelay(options, { ...deps, addon, relay: relay.addon });
   }
-  deps.logger.warn({ reason: relay.reason }, 'the TCP engine falls back to TypeScript and is slower');
+  deps.logger.warn(
+    { reason: relay.reason },
+    'the TCP engine falls back to TypeScript: slower, without KCP, without bounds for one service or one peer, without ' +
+      'idle time-outs, and without figures of paths and of how long connections take to open',
+  );
   return createTypescriptRelay(options, {
     ...deps,
     sockets: createTransparentSockets(addon, options.sockets),

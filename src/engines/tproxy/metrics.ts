@@ -1,4 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
+import { registerKcpMetrics } from '../kcp/metrics.ts';
 import { type FlowCounters, type FlowDetail, OPEN_BOUNDS, type TproxyEngine } from './contract.ts';
 
 const SIDES = ['entry', 'exit'] as const;
@@ -42,6 +43,7 @@ export function registerTproxyMetrics(
   engine: Pick<TproxyEngine, 'stats'>,
   serviceName: (id: string) => string,
 ): void {
+  registerKcpMetrics(registry, engine);
   const registers = [registry];
   for (const [suffix, help, read] of FLOWS) {
     new Gauge({
