@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
-import { corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './relay/build.ts';
+import { ASSOCIATIONS, corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './relay/build.ts';
 
 const seconds = process.env['FUZZ_SECONDS'] ?? '10';
 const seed = process.env['FUZZ_SEED'] ?? '1';
@@ -21,6 +21,7 @@ function finds(t: Test, program: string, argv: readonly string[]): void {
 
 const TARGETS = [
   ['decode', DECODERS],
+  ['kcp', ASSOCIATIONS],
   ['link', RELAY],
 ] as const;
 

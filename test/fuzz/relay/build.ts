@@ -32,6 +32,12 @@ export const DECODERS = [
   ...['commands', 'frames', 'link_keys'].map((name) => join(NATIVE, 'relay', `${name}.cc`)),
   join(NATIVE, 'tunnel', 'aegis128l.cc'),
 ];
+/** Associations of KCP, without their sockets. */
+export const ASSOCIATIONS = [
+  ...below('kcp', ['endpoint.cc', 'endpoint_sockets.cc']),
+  ...['frames', 'link_keys'].map((name) => join(NATIVE, 'relay', `${name}.cc`)),
+  join(NATIVE, 'tunnel', 'aegis128l.cc'),
+];
 /** The whole relay. */
 export const RELAY = [
   ...below('relay', ['binding.cc']),

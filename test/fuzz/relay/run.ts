@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './build.ts';
+import { ASSOCIATIONS, corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './build.ts';
 
 const [seconds = '10', seed = '1'] = process.argv.slice(2);
 const libfuzzer = hasClang();
@@ -16,6 +16,7 @@ const found = mkdtempSync(join(tmpdir(), 'arctic-corpus-'));
 try {
   for (const [name, sources] of [
     ['decode', DECODERS],
+    ['kcp', ASSOCIATIONS],
     ['link', RELAY],
   ] as const) {
     if (libfuzzer) {
