@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ASSOCIATIONS, corpusOf, createBuilder, DECODERS, hasClang, RELAY } from './relay/build.ts';
 
+t.setTimeout(3_600_000);
 const seconds = process.env['FUZZ_SECONDS'] ?? '10';
 const seed = process.env['FUZZ_SEED'] ?? '1';
 const builder = createBuilder();

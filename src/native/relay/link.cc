@@ -231,6 +231,8 @@ void Loop::Append(Link* link, FrameType type, const uint8_t* payload, size_t len
     return;
   }
   if (type != FrameType::kRekey && type != FrameType::kConfirm) RekeyIfDue(link);
+  // A loss among it ends BBR's search as well as any other.
+  if (type == FrameType::kPad) link->taught += length;
   const size_t at = link->out.size();
   link->out.resize(at + kHeaderLength + length + kTagLength);
   if (length > 0) memcpy(link->out.data() + at + kHeaderLength, payload, length);

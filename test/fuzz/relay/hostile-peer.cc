@@ -33,7 +33,7 @@ void Misbehave(uint16_t carriers, uint16_t server, uint16_t closed) {
   for (unsigned frames = rng() % 40; frames > 0; frames -= 1) {
     uint8_t bytes[256];
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(rng());
-    if (rng() % 2 == 0) Store32(bytes, flow);
+    if (rng() % 2 == 0) arctic::Store32(bytes, flow);
     bool sent = true;
     switch (rng() % 14) {
       case 0:
@@ -91,7 +91,7 @@ void BeHonest(uint16_t carriers, uint16_t server) {
   Require(link.SendOpen(1, server, "svc"), "OPEN");
   for (size_t at = 0; at < sent.size(); at += 20000) Require(link.Send(FrameType::kData, sent.data() + at, 20000), "DATA");
   uint8_t number[4];
-  Store32(number, 1);
+  arctic::Store32(number, 1);
   Require(link.Send(FrameType::kFinish, number, 4), "FINISH");
   for (;;) {
     FrameType type;
