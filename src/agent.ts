@@ -162,7 +162,14 @@ async function assemble(
 
   const connect = createMarkedConnector({ addon, mark: MARK.own, timeoutMs: 5_000 });
   const gossip = createGossip(
-    { heartbeatSeconds: settings.heartbeatSeconds },
+    {
+      heartbeatSeconds: settings.heartbeatSeconds,
+      dataPorts: [
+        { protocol: 'tcp', port: settings.tproxyPort },
+        { protocol: 'udp', port: settings.tproxyPort },
+        { protocol: 'udp', port: settings.tunnelPort },
+      ],
+    },
     {
       clock,
       random,

@@ -11,6 +11,7 @@ import { allowanceOf } from './allowance.ts';
 import type { Gossip } from './contract.ts';
 import type { GossipLog, HistoryMark, Profile, Report } from './machine/core.ts';
 import { once } from './machine/core.ts';
+import type { DataPort } from './machine/join.ts';
 import { createMachine } from './machine/machine.ts';
 import type { Sessions, TunnelKeys } from './sessions.ts';
 import { createHttpTransport, type HttpTransport } from './transport.ts';
@@ -20,6 +21,8 @@ export interface GossipOptions {
   readonly heartbeatSeconds: number;
   /** Limit of one handshake request, ms; 5 s unless a test cannot wait. */
   readonly handshakeTimeoutMs?: number;
+  /** Ports of the data planes, named to the operator beside one that is found closed. */
+  readonly dataPorts?: readonly DataPort[];
 }
 
 export interface GossipDeps {
@@ -41,6 +44,8 @@ export interface GossipDeps {
   readonly witness?: Witness;
   /** Kept beside the database (history-mark.ts). */
   readonly mark?: HistoryMark;
+  /** Protocol versions spoken; those of this release unless a test stands for another one. */
+  readonly protocols?: readonly number[];
   /** Another way to the peers than HTTP, in tests. */
   readonly transport?: HttpTransport;
 }
@@ -69,6 +74,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     {
       heartbeat: options.heartbeatSeconds * 1_000,
       ...(options.handshakeTimeoutMs === undefined ? {} : { handshakeTimeout: options.handshakeTimeoutMs }),
+      dataPorts: options.dataPorts ?? [],
     },
     {
       clock,
@@ -89,6 +95,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
       }),
       projectionDigest: deps.projectionDigest,
       report: deps.report,
+      ...(deps.protocols === undefined ? {} : { protocols: deps.protocols }),
       ...(deps.witness === undefined ? {} : { witness: deps.witness }),
       ...(deps.mark === undefined ? {} : { mark: deps.mark }),
     },

@@ -1,6 +1,7 @@
 /** Agents behind port-forwarding NAT: the router `core` holds their public addresses and lets only forwarded ports in. */
 import t from 'tap';
 import { createCluster, eventually, type Member } from './cluster.ts';
+import { operator } from './operator.ts';
 
 const PUBLIC = { north: '10.91.20.254', south: '10.91.21.254' } as const;
 
@@ -72,11 +73,21 @@ t.test(
       t.ok(seen?.endpoints.includes(`http://${PUBLIC.north}:8080`), 'the observed address is learned');
     });
 
+    await t.test('forwarded for the API, but not for the traffic', async (t) => {
+      const { stdout } = await operator(cluster, 0)('doctor', '--json');
+      const { findings } = JSON.parse(stdout) as { findings: { code: string; remedy: string }[] };
+      const carrier = findings.find(({ code }) => code === 'peer-carrier-closed');
+      t.match(carrier?.remedy, /Open TCP 61000 between the hosts, in both directions/);
+    });
+
     await t.test('nothing is forwarded to the one who joins', async (t) => {
       const answer = await add(west, `${PUBLIC.north}:8080`);
       t.equal(answer.status, 201, answer.text);
       const row = (await status(west)).find(({ id }) => id === north.identity.peer_id);
-      t.match(row?.reason, /only one direction works.*10\.91\.22\.1:8080.*TCP port 8080 in to this host/);
+      t.match(
+        row?.reason,
+        /only one direction works.*10\.91\.22\.1:8080.*TCP port 8080 in to this host.*TCP port 61000, UDP port 61000, and UDP port 51840 open in both directions/,
+      );
       await eventually('but what is written arrives', async () => {
         const peers = await status(west);
         return peers.length === 3;
@@ -89,7 +100,12 @@ t.test(
       t.match(answer.json(), {
         error: /^handshake failed: connection refused/,
         code: 'HANDSHAKE_FAILED',
-        details: [{ message: /TCP port 8080 has to be open there.*inbound/ }],
+        details: [
+          {
+            message:
+              /TCP port 8080 has to be open there.*inbound.*TCP port 61000, UDP port 61000, and UDP port 51840/,
+          },
+        ],
       });
     });
   },

@@ -23,6 +23,14 @@ export interface JoinDeps {
   readonly reverseLimit: number;
   /** Limit of one handshake request, ms. */
   readonly handshakeTimeout: number;
+  /** What the data planes need, for the operator who opens ports. */
+  readonly dataPorts: readonly DataPort[];
+}
+
+/** A port that agents reach each other by, beside the API's. */
+export interface DataPort {
+  readonly protocol: 'tcp' | 'udp';
+  readonly port: number;
 }
 
 /** Pause between two comparisons while both logs grow together, ms. */
@@ -67,8 +75,19 @@ export function admit(
   }
 }
 
+/** The ports beside the API's, in a sentence: whoever opens or forwards one of them had better do all at once. */
+const alsoNeeded = (ports: readonly DataPort[]): string =>
+  ports.length === 0
+    ? ''
+    : `; the traffic itself needs ${new Intl.ListFormat('en').format(ports.map(({ protocol, port }) => `${protocol.toUpperCase()} port ${port}`))} ` +
+      "open in both directions ('arctic doctor' tries them)";
+
 /** What to open when nothing came back from an address: port, protocol and direction. */
-function blockedWay(failure: HandshakeFailure, address: string): readonly ErrorDetail[] {
+function blockedWay(
+  failure: HandshakeFailure,
+  address: string,
+  dataPorts: readonly DataPort[],
+): readonly ErrorDetail[] {
   const port = /:(\d+)$/.exec(address)?.[1];
   const silent = NO_ANSWER.some((fault) => transportFailure(fault).text === failure.text);
   if (!silent || port === undefined) return [];
@@ -77,7 +96,7 @@ function blockedWay(failure: HandshakeFailure, address: string): readonly ErrorD
       pointer: '/address',
       message:
         `nothing answers at ${address}: TCP port ${port} has to be open there for connections from this host ` +
-        '(inbound; on a NAT, forwarded to the agent)',
+        `(inbound; on a NAT, forwarded to the agent)${alsoNeeded(dataPorts)}`,
     },
   ];
 }
@@ -102,7 +121,7 @@ export function join(
       },
     ]);
     report('warn', failure.text, { address, ...(peer === undefined ? {} : { peer }) });
-    done(toError(failure, blockedWay(failure, address)));
+    done(toError(failure, blockedWay(failure, address, deps.dataPorts)));
   };
 
   /** The operator named a member: one that was given up on is tried again. */
@@ -190,7 +209,8 @@ export function join(
         link.oneWay = true;
         link.reason =
           `only one direction works: this agent reaches the peer, but the peer's connections to this agent (${own}) do not arrive; ` +
-          `let TCP port ${port} in to this host (on a NAT, forward it), or set ADVERTISE_ADDRESS to an address that others reach`;
+          `let TCP port ${port} in to this host (on a NAT, forward it), or set ADVERTISE_ADDRESS to an address that others reach` +
+          alsoNeeded(deps.dataPorts);
         report('warn', link.reason, {
           peer: link.peer,
           address,

@@ -17,7 +17,7 @@ import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
 import { createExchange } from './exchange.ts';
 import { createForks } from './forks.ts';
 import { createHistory, lagOf } from './history.ts';
-import { join } from './join.ts';
+import { type DataPort, join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
 import { createOrphans } from './orphans.ts';
@@ -33,6 +33,8 @@ export interface MachineOptions {
   readonly handshakeTimeout?: number;
   /** Up to this many peers a change is pushed to everybody; default PUSH_ALL_LIMIT. */
   readonly pushAllLimit?: number;
+  /** What the data planes need beside the API, for messages about closed ports. */
+  readonly dataPorts?: readonly DataPort[];
   /** Starts in the middle of a quiet life instead of at a start: all peers are connected and agree (simulations of many). */
   readonly resumed?: boolean;
 }
@@ -266,6 +268,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
           running: () => running,
           holdReason,
           handshakeTimeout,
+          dataPorts: options.dataPorts ?? [],
           askBack: (link) => call(link, { kind: 'probe', target: identity.peerId }, () => {}),
           reverseLimit: 2 * requestTimeout(heartbeat),
         },

@@ -13,6 +13,7 @@ import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { createProjections, type Projections } from '../../../projections/runner.ts';
 import { createGossip, type GossipService } from '../../../src/gossip/gossip.ts';
+import { PROTOCOL } from '../../../src/gossip/parameters.ts';
 import {
   createLicenseRoot,
   issueLicense,
@@ -53,9 +54,12 @@ class Host {
   #server: Server | undefined;
   #port = 0;
 
-  constructor(name: string, of: License = license) {
+  readonly protocols: readonly number[] | undefined;
+
+  constructor(name: string, of: License = license, protocols?: readonly number[]) {
     this.name = name;
     this.license = of;
+    this.protocols = protocols;
   }
 
   async start(): Promise<void> {
@@ -114,6 +118,7 @@ class Host {
         },
         projectionDigest: () => projections.digest(),
         report: () => {},
+        ...(this.protocols === undefined ? {} : { protocols: this.protocols }),
       },
     );
     this.log = log;
@@ -233,6 +238,48 @@ t.test('two hosts join over HTTP; a third is introduced by gossip', async (t) =>
     });
   });
 });
+
+t.test(
+  'a cluster is upgraded host by host: agents of this protocol and the next one work in one',
+  async (t) => {
+    const next = [PROTOCOL + 1, PROTOCOL];
+    const old = new Host('old');
+    const upgraded = new Host('upgraded', license, next);
+    const another = new Host('another', license, next);
+    const tooNew = new Host('too-new', license, [PROTOCOL + 2, PROTOCOL + 1]);
+    const all = [old, upgraded, another];
+    for (const host of [...all, tooNew]) await host.start();
+    t.teardown(async () => {
+      for (const host of [...all, tooNew]) if (host.gossip !== undefined) await host.stop();
+    });
+    t.equal(
+      await upgraded.service.addPeer(old.address, undefined, CONTEXT),
+      old.peerId,
+      'the new one adds the old',
+    );
+    t.equal(
+      await old.service.addPeer(another.address, undefined, CONTEXT),
+      another.peerId,
+      'and the other way',
+    );
+    for (const host of all) host.write(`by-${host.name}`);
+    t.ok(await converged(all), 'what each of them writes is everywhere');
+
+    await old.stop();
+    upgraded.write('while-the-old-one-was-down');
+    await old.start();
+    t.ok(await converged(all), 'and a host that was down catches up');
+
+    for (const [from, to] of [
+      [old, tooNew],
+      [tooNew, old],
+    ] as const)
+      await t.rejects(from.service.addPeer(to.address, undefined, CONTEXT), {
+        code: 'HANDSHAKE_FAILED',
+        message: 'handshake failed: no common protocol version; upgrade the older agent',
+      });
+  },
+);
 
 t.test('the handshake failures of the troubleshooting page, over real sockets', async (t) => {
   const [a] = await hosts(t, 'd');

@@ -15,7 +15,9 @@ import {
   historyFiles,
   lifted,
   missingForms,
+  presentForms,
   readHistory,
+  recordedForms,
   SIGNERS,
 } from '../../../fixtures/histories/make.ts';
 import { PEER } from '../../../fixtures/histories/samples.ts';
@@ -29,6 +31,19 @@ const REMEDY = 'run: node --import=tsx fixtures/histories/make.ts';
 t.test('every event version ever written stands in a golden history', async (t) => {
   t.same([...missingForms()], [], REMEDY);
   t.same(Object.keys(golden), historyFiles(), REMEDY);
+});
+
+t.test('the schema of a version is what it was when the version came', async (t) => {
+  const recorded = recordedForms();
+  for (const [form, digest] of Object.entries(presentForms()))
+    t.equal(
+      recorded[form],
+      digest,
+      recorded[form] === undefined
+        ? REMEDY
+        : `${form}: agents of earlier releases refuse events that their schema of it does not allow, and with them all that ` +
+            'follows of their origin. Raise the version in the catalogue, lift the old one in upcast.ts',
+    );
 });
 
 t.test('each history still verifies, is still accepted, read and folded to what it meant', async (t) => {
