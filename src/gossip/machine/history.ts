@@ -6,6 +6,7 @@ import type { Batch, Vector } from '../messages.ts';
 import { PULL_BYTES, PULL_EVENTS, PUSH_ALL_LIMIT, RECENT_DIGESTS, RECENT_FOR } from '../parameters.ts';
 import type { MachineDeps } from './core.ts';
 import type { Forks } from './forks.ts';
+import { createRecentEvents, type RecentEvent, recentOf } from './recent-events.ts';
 import { type Tip, type Tips, TipTable } from './tips.ts';
 
 /** What came of events that were offered. */
@@ -91,7 +92,10 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
   const origins: PeerId[] = [];
   let sorted: readonly PeerId[] = [];
 
+  const recentEvents = createRecentEvents();
   const tipAt = (origin: PeerId, seq: number): Tip | undefined => {
+    const recent = recentEvents.get(origin, seq);
+    if (recent !== undefined) return { seq, hash: recent.hash };
     const event = log.range(origin, seq, 1)[0];
     return event?.seq === seq ? { seq, hash: event.hash } : undefined;
   };
@@ -159,6 +163,23 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     return key === undefined ? undefined : new Uint8Array(Buffer.from(key, 'base64'));
   };
 
+  /** What stands of an origin after a number, at most so many; what has just come in is not read again. */
+  function* standingAfter(origin: PeerId, after: number, most: number): Generator<RecentEvent> {
+    const last = Math.min(limitOf(origin), heads.get(origin)?.seq ?? 0);
+    if (after >= last) return;
+    const recent: RecentEvent[] = [];
+    for (let seq = after + 1; seq <= last && recent.length < most; seq += 1) {
+      const event = recentEvents.get(origin, seq);
+      if (event === undefined) break;
+      recent.push(event);
+    }
+    if (recent.length === Math.min(most, last - after)) {
+      yield* recent;
+      return;
+    }
+    for (const event of log.range(origin, after + 1, most)) if (event.seq <= last) yield recentOf(event);
+  }
+
   /** Whole answers towards the fork: the newest events first, then halves. */
   const nextQuestion = (search: Search): number => {
     const { common, differs, asked } = search;
@@ -215,17 +236,12 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
       let bytes = 0;
       for (const [origin, after] of wants) {
         if (events >= PULL_EVENTS || bytes >= PULL_BYTES) break;
-        const limit = limitOf(origin);
-        const range = log
-          .range(origin, after + 1, PULL_EVENTS - events)
-          .filter((event) => event.seq <= limit);
         const taken: Batch['events'] = [];
-        for (const event of range) {
-          const { position: _, ...travelling } = event;
-          taken.push(travelling as Batch['events'][number]);
-          bytes += JSON.stringify(travelling).length;
+        for (const { travelling, signed, size } of standingAfter(origin, after, PULL_EVENTS - events)) {
+          taken.push(travelling);
+          bytes += size;
           // Only a signature ends a batch: what follows it unsigned could not be verified.
-          if (bytes >= PULL_BYTES && event.signature !== null) break;
+          if (bytes >= PULL_BYTES && signed) break;
         }
         if (taken.length === 0) continue;
         events += taken.length;
@@ -236,6 +252,13 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
     apply(from, batch, granted = NONE) {
       const origin = batch.origin as PeerId;
       const events = batch.events as unknown as readonly AnyEvent[];
+      // In a burst an event comes from its author and from whoever was compared with meanwhile.
+      if (
+        events.length > 0 &&
+        events.every(({ seq, hash }) => recentEvents.get(origin, seq)?.hash === hash) &&
+        !searches.has(origin)
+      )
+        return { kind: 'appended', events: [], duplicates: events.length, ignored: 0 };
       const key = pinnedKey(origin);
       if (key === undefined) return { kind: 'unknown' };
       const last = events.at(-1);
@@ -287,7 +310,10 @@ export function createHistory(deps: MachineDeps, forks: Pick<Forks, 'endOf' | 'f
       }
       changedAt = deps.clock.monotonic();
       hold(config.map(({ origin, seq, hash }) => [origin, { seq, hash }] as const));
-      for (const event of config) past.at(-1)?.changed.add(event.origin);
+      for (const event of config) {
+        recentEvents.add(event);
+        past.at(-1)?.changed.add(event.origin);
+      }
       // A removal moves the end of another origin's history.
       for (const event of config)
         if (event.type.startsWith('peer.')) past.at(-1)?.changed.add(event.entity as PeerId);
