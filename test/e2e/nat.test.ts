@@ -73,12 +73,13 @@ t.test(
       t.ok(seen?.endpoints.includes(`http://${PUBLIC.north}:8080`), 'the observed address is learned');
     });
 
-    await t.test('forwarded for the API, but not for the traffic', async (t) => {
-      const { stdout } = await operator(cluster, 0)('doctor', '--json');
-      const { findings } = JSON.parse(stdout) as { findings: { code: string; remedy: string }[] };
-      const carrier = findings.find(({ code }) => code === 'peer-carrier-closed');
-      t.match(carrier?.remedy, /Open TCP 61000 between the hosts, in both directions/);
-    });
+    if (process.env['ARCTIC_LONG'] === '1')
+      await t.test('forwarded for the API, but not for the traffic', async (t) => {
+        const { stdout } = await operator(cluster, 0)('doctor', '--json');
+        const { findings } = JSON.parse(stdout) as { findings: { code: string; remedy: string }[] };
+        const carrier = findings.find(({ code }) => code === 'peer-carrier-closed');
+        t.match(carrier?.remedy, /Open TCP 61000 between the hosts, in both directions/);
+      });
 
     await t.test('nothing is forwarded to the one who joins', async (t) => {
       const answer = await add(west, `${PUBLIC.north}:8080`);
