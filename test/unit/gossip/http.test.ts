@@ -96,7 +96,15 @@ class Host {
       version: 'v1.4.0',
     });
     const gossip = createGossip(
-      { heartbeatSeconds: 1, handshakeTimeoutMs: 400 },
+      {
+        heartbeatSeconds: 1,
+        handshakeTimeoutMs: 400,
+        dataPorts: [
+          { protocol: 'tcp', port: 61_000 },
+          { protocol: 'udp', port: 61_000 },
+          { protocol: 'udp', port: 51_840 },
+        ],
+      },
       {
         clock: systemClock,
         random,
@@ -293,6 +301,14 @@ t.test('the handshake failures of the troubleshooting page, over real sockets', 
   await t.rejects(add(`127.0.0.1:${port}`), {
     code: 'HANDSHAKE_FAILED',
     message: 'handshake failed: connection refused',
+    details: [
+      {
+        message:
+          `nothing answers at 127.0.0.1:${port}: TCP port ${port} has to be open there for connections from this host (inbound; ` +
+          'on a NAT, forwarded to the agent); the traffic itself needs TCP port 61000, UDP port 61000, and UDP port 51840 open in ' +
+          "both directions ('arctic doctor' tries them)",
+      },
+    ],
   });
 
   const foreign = issueLicense(
