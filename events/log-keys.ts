@@ -172,8 +172,10 @@ export function countOf(queries: RowQueries, terms: readonly KeyTerm[]): number 
   const where = (name: (column: KeyColumn) => string): string =>
     terms.map(([column, test]) => `${name(column)} ${test}`).join(' AND ');
   return (
-    count(`SELECT count(*) FROM event_keys AS k WHERE ${where((column) => `k.${column}`)}`) +
-    count(`SELECT count(*) FROM events WHERE ${where(row)} AND position > ?`, end)
+    count(
+      `SELECT count(*) FROM event_keys AS k WHERE ${where((column) => `k.${column}`)} AND k.position <= ?`,
+      end,
+    ) + count(`SELECT count(*) FROM events WHERE ${where(row)} AND position > ?`, end)
   );
 }
 

@@ -87,7 +87,8 @@ export function openLogReader(options: { readonly path: string; readonly verify?
   try {
     const queries = createRowQueries(db, path);
     const origin = ownOrigin(queries, path);
-    expectSound(queries, path, options.verify ?? 'none');
+    // Of one moment, while an agent may be writing.
+    db.transaction(() => expectSound(queries, path, options.verify ?? 'none'))();
     return {
       origin,
       get head() {

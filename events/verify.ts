@@ -28,7 +28,7 @@ export type Scope = 'full' | 'tail' | 'none';
 
 const TAIL_EVENTS = 1_000;
 
-/** Verifies a log offline, in constant memory. Needs neither the agent nor any key: keys are pinned in the log. */
+/** Verifies a log, a running agent's too, in constant memory. Needs neither the agent nor any key: keys are pinned in the log. */
 export function verifyLog(options: {
   readonly path: string;
   /** Called after every page with the last position verified. */
@@ -36,6 +36,8 @@ export function verifyLog(options: {
 }): Verification {
   const db = openDatabaseReadOnly(options.path);
   try {
+    // Of one moment: beside a running agent the log grows meanwhile, and its chains would end elsewhere than they began to.
+    db.exec('BEGIN');
     return verifyAll(createRowQueries(db, options.path), options.path, options.onProgress);
   } catch (error) {
     throw logError(options.path, 'read', error);

@@ -42,6 +42,25 @@ t.test('a sound log verifies, in constant pages', async (t) => {
   t.same(progress, [60]);
 });
 
+t.test('a log that grows while it is verified is verified as it was', async (t) => {
+  const path = join(temporaryDirectory(t), 'arctic.db');
+  const log = openHost({ path });
+  for (let i = 0; i < 30; i += 1)
+    log.append(
+      Array.from({ length: 20 }, (_, k) => routeAdded(i * 20 + k + 1)),
+      operator,
+    );
+  const found = verifyLog({
+    path,
+    onProgress: () => {
+      for (let i = 1; i <= 40; i += 1) log.append([routeAdded(10_000 + i), agentStarted], operator);
+    },
+  });
+  t.match(found, { fault: undefined, events: 600, chains: { length: 1 } });
+  log.close();
+  t.equal(verifyLog({ path }).fault, undefined);
+});
+
 t.test('what an intruder with SQL does is found, with its position', async (t) => {
   const directory = temporaryDirectory(t);
   const path = madeLog(directory);
