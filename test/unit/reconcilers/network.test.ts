@@ -94,6 +94,25 @@ t.test('ours that nobody wants any more go; a renamed foreign one stays', async 
   t.strictSame(await links(), ['eth0', 'lo', 'svc_2', 'svc_9'].sort());
 });
 
+t.test(
+  'a device whose maker was killed before it set the alias is made anew; one of no group stays',
+  async (t) => {
+    const { kernel, pass, plan, state } = await setup([wanted(1)]);
+    kernel.addDevice({ name: 'svc_1', kind: 'macvlan', group: 4100 });
+    kernel.addDevice({ name: 'svc_3', kind: 'macvlan', group: 4100 });
+    kernel.addDevice({ name: 'svc_4', kind: 'macvlan' });
+    await pass();
+    const links = new Map((await kernel.rt.links()).map(({ name, alias }) => [name, alias]));
+    t.equal(links.get('svc_1'), `arctic:${serviceId(1)}`);
+    t.notOk(links.has('svc_3'), 'also when nobody wants it any more');
+    t.ok(links.has('svc_4'));
+    t.strictSame((await plan()).differences, []);
+    state.desired = [];
+    await pass();
+    t.ok((await kernel.rt.links()).some(({ name }) => name === 'svc_4'));
+  },
+);
+
 t.test('without a parent interface it says which is missing', async (t) => {
   const named = await setup([wanted(1)], 'eth7');
   t.match((await named.pass()).problems, [
