@@ -12,7 +12,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
+import { loadavg, setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -43,6 +43,8 @@ const chosen = (list: string | undefined, name: string): boolean =>
 const works = WORKS.filter(({ name, part }) => chosen(options.only, name) && chosen(options.part, part));
 if (works.length === 0) throw new Error('no work is of that name or part');
 
+// Everything measured goes before other work on the machine, alike for all; what is started inherits it.
+setPriority(-10);
 const children: ChildProcess[] = [];
 const teardowns: (() => unknown)[] = [];
 const scratch = mkdtempSync(join(tmpdir(), 'arctic-bench-'));
