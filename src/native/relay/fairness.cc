@@ -1,7 +1,8 @@
 // Flows to one peer share one path. BBR shares slowly: a flow that comes late finds the queue full, loses its first window,
 // ends its search at a hundredth of its share and grows by a quarter in eight round trips. So twice a second those that the
 // network limits are paced at little more than their share of what the path has carried, which empties the queue; and
-// those far below their share search again, under the same ceiling.
+// those far below their share search again, under the same ceiling. So does one alone, which may have a link that shared the
+// path with others a moment ago and still believes in that share.
 #include "loop.h"
 #include "path.h"
 
@@ -13,6 +14,10 @@ constexpr int64_t kEveryUs = 500 * 1000;
 constexpr uint64_t kBulk = 16 * 1024;
 // A search takes some round trips before it shows.
 constexpr int64_t kSearchUs = 2000 * 1000;
+// Alone it searches again less often: the path itself may carry less than it did.
+constexpr int64_t kSearchAloneUs = 10 * 1000 * 1000;
+// Of its share; a lower estimate is not believed.
+constexpr double kFarBelow = 0.6;
 constexpr uint32_t kLongPathUs = 2000;
 // The path is believed to carry a hundredth less with every look that does not show otherwise.
 constexpr double kForget = 0.99;
@@ -63,14 +68,14 @@ void Loop::ShareFairly(Peer* peer, const std::vector<Link*>& links) {
   }
   peer->carries = std::max(total, peer->carries * kForget);
   if (now_us_ - peer->best_at < kEveryUs) peer->carries = std::max(peer->carries, static_cast<double>(peer->best_bandwidth));
-  if (limited.size() < 2) {
-    for (const Sender& one : limited) CapRate(one.link, 0);
-    return;
-  }
+  if (limited.empty()) return;
+  const bool alone = limited.size() == 1;
   const double share = std::max(peer->carries - others, peer->carries / 2) / static_cast<double>(limited.size());
   for (const Sender& one : limited) {
-    CapRate(one.link, static_cast<uint64_t>(share * kRoom));
-    if (!one.slow || static_cast<double>(one.rate) >= share * 0.6 || now_us_ - one.link->searched_at < kSearchUs) continue;
+    CapRate(one.link, alone ? 0 : static_cast<uint64_t>(share * kRoom));
+    const bool again = alone && one.link->searched_at >= one.link->flow->begun_at;
+    const int64_t wait = again ? kSearchAloneUs : kSearchUs;
+    if (!one.slow || static_cast<double>(one.rate) >= share * kFarBelow || now_us_ - one.link->searched_at < wait) continue;
     RestartBbr(one.link->fd);
     one.link->searched_at = now_us_;
   }
