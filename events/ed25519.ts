@@ -66,7 +66,7 @@ export function createSigner(seed: Uint8Array): Signer {
   const key = privateKeyOfSeed(seed);
   return {
     publicKey: publicKeyOfSeed(seed),
-    sign: (message) => nodeSign(null, message, key),
+    sign: (message) => new Uint8Array(nodeSign(null, message, key)),
   };
 }
 

@@ -272,7 +272,7 @@ t.test('services flows lists the connections of a service', async (t) => {
     bytes_out: 12,
     open_ms: 1.25,
     limiter_waits: 0,
-    path: { rtt_ms: 100.4, bytes_sent: 1_000, bytes_retransmitted: 20 },
+    path: { rtt_ms: 100.4, bytes_sent: 1_000, bytes_retransmitted: 20, congestion_control: 'bbr' },
   };
   const [home, api] = await scene(t, {
     'GET /v1/services': { body: { services: [service], next_cursor: null } },
@@ -281,7 +281,7 @@ t.test('services flows lists the connections of a service', async (t) => {
   const { stdout } = await home.run(['services', 'flows', 'web', '--token', 'x', '--url', api.url]);
   t.match(
     stdout,
-    /\[fd00::9\]:40000 +10\.0\.1\.1:443 +exit +open +61 s +1\.2 MB +12 B +1\.3 ms +100 ms +2\.00 % +0/,
+    /\[fd00::9\]:40000 +10\.0\.1\.1:443 +exit +open +61 s +1\.2 MB +12 B +1\.3 ms +100 ms +2\.00 % +bbr +0/,
   );
 });
 
