@@ -25,8 +25,26 @@ async function filtersOf(input: Input, client: Client): Promise<Query> {
 type Print = (row: Row) => Promise<void>;
 
 async function printer(context: Context, client: Client): Promise<Print> {
-  const names = context.output.format === 'table' ? await allNames(client) : new Map<string, string>();
-  return (row) => context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
+  if (context.output.format !== 'table') return (row) => context.output.line(row, () => '');
+  const names = new Map(await allNames(client));
+  return async (row) => {
+    await learnRoute(row, names, client);
+    await context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
+  };
+}
+
+/** People know a route by its number, which only the event that added it carries; it may be gone from the views. */
+async function learnRoute(row: Row, names: Map<string, string>, client: Client): Promise<void> {
+  const { type, entity } = row;
+  if (typeof type !== 'string' || typeof entity !== 'string' || !type.startsWith('route.')) return;
+  if (names.has(entity)) return;
+  const added =
+    type === 'route.added'
+      ? row
+      : (await client.list('/v1/events', 'events', { type: 'route.added', entity }))[0];
+  const data = added?.['data'];
+  // Without it the line shows the route's id, and does not ask again.
+  names.set(entity, isRow(data) && typeof data['number'] === 'number' ? String(data['number']) : entity);
 }
 
 /** One JSON array, written as it comes: a log may be longer than memory. */
@@ -100,12 +118,24 @@ async function newest(client: Client, filters: Query, count: number) {
 export const tail: Run = async (context, input) => {
   const lines = input.number('lines') ?? DEFAULT_LINES;
   if (lines < 0) throw usageFailure('--lines must not be negative.');
+  const after = input.number('after');
+  if (after !== undefined && input.number('lines') !== undefined)
+    throw usageFailure('give either --after or --lines, not both.');
+  if (after !== undefined && after < 0) throw usageFailure('--after must not be negative.');
   const client = await context.client();
   const filters = await filtersOf(input, client);
   const print = await printer(context, client);
-  const { rows, head } = await newest(client, filters, lines);
-  for (const row of rows) await print(row);
-  let position = head;
+  let position = after ?? 0;
+  if (after === undefined) {
+    const { rows, head } = await newest(client, filters, lines);
+    for (const row of rows) await print(row);
+    position = head;
+  } else {
+    for await (const row of client.pages('/v1/events', 'events', { ...filters, after })) {
+      await print(row);
+      position = Math.max(position, positionOf(row));
+    }
+  }
   /** An outage is told once, however long it lasts. */
   let silent = false;
   while (input.flag('follow')) {

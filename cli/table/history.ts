@@ -81,10 +81,17 @@ export const EVENTS: Group = {
           value: 'N',
           summary: 'How many to begin with (default 20).',
         },
+        {
+          name: 'after',
+          type: 'integer',
+          value: 'POSITION',
+          summary: 'Begin with everything after this position, to go on where an earlier tail ended.',
+        },
         ...FILTERS,
       ],
       examples: [
         { line: 'arctic events tail -f', says: 'watch what happens' },
+        { line: 'arctic events tail -f --after 4711', says: 'go on after the last line that was seen' },
         { line: 'arctic events tail -n 5 --type reconcile.failed', says: 'the last five failures' },
       ],
       json: { lines: { schema: async () => (await import('../json/history.ts')).EVENT } },

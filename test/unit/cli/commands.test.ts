@@ -487,6 +487,10 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   const tail = await home.run(['events', 'tail', '-n', '3']);
   t.equal(tail.stdout.trimEnd().split('\n').length, 3);
   t.match(tail.stdout, /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}/);
+  t.match(
+    (await home.run(['events', 'tail', '--after', '5', '-n', '3'])).stderr,
+    /either --after or --lines/,
+  );
   const json = await home.run(['events', 'list', '--json', '-n', '2']);
   t.same(JSON.parse(json.stdout), events.slice(0, 2));
   const hungUp = await home.spawn(['events', 'list'], { hangUp: true });

@@ -111,6 +111,10 @@ t.test('an operator takes a bare agent through its life', async (t) => {
   t.match(unready.stdout, /reconciler firewall: +failed \(the firewall reconciler fails: the table is owned/);
 
   t.match(await good('routes', 'delete', '1', '--service', 'web', '--yes'), /^Route 1 of svc_/);
+  t.match(await good('events', 'list', '--type', 'route.deleted'), / {2}route 1 of web deleted\n/);
+  const past = (await good('events', 'tail', '--after', '3')).trimEnd().split('\n');
+  t.match(past[0], /^ +4 {2}/, 'a tail goes on after the position it is given');
+  t.match(past.at(-1), /route 1 of web deleted$/);
   t.match(await good('services', 'delete', 'web', '--yes'), /^Service web \(svc_.*\) deleted/);
   t.match(await good('peers', 'delete', 'paris', '--yes'), /^Peer paris \(peer_.*\) removed/);
   const self = await run('peers', 'delete', 'london', '--yes');
