@@ -62,7 +62,8 @@ struct SchedulingAttributes {
   uint64_t runtime, deadline, period;
 };
 
-constexpr int kAheadOfPrograms = 5;
+// At 5 a sender of small packets hardly got to fill a batch, at 0 TCP inside lost a third (ops/docs/performance.md).
+constexpr int kAheadOfPrograms = 2;
 constexpr uint64_t kSliceNs = 100'000;
 
 // What waits for these threads are packets of every program of the host, so they go before the programs, and often rather than
