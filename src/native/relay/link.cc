@@ -231,7 +231,7 @@ void Loop::Append(Link* link, FrameType type, const uint8_t* payload, size_t len
     return;
   }
   if (type != FrameType::kRekey && type != FrameType::kConfirm) RekeyIfDue(link);
-  // A loss among it ends BBR's search as well as any other.
+  // Padding counts: when it is lost, BBR's search ends as it does when a flow's bytes are.
   if (type == FrameType::kPad) link->taught += length;
   const size_t at = link->out.size();
   link->out.resize(at + kHeaderLength + length + kTagLength);

@@ -1,102 +1,15 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { parse } from 'yaml';
 import { ERRORS } from '../../../events/errors.ts';
 import { verifyLicense } from '../../../src/identity/license.ts';
 import { loadTrustRoots } from '../../../src/identity/trust-roots.ts';
-import { type FakeApi, startFakeApi, TOKEN } from './fake-api.ts';
-import { createHome, type Home } from './run-cli.ts';
+import { TOKEN } from './fake-api.ts';
+import { createHome } from './run-cli.ts';
+import { CLUSTER, LOCAL, OTHER, peers, SECRET, SERVICE, scene, service, ULID, writeConfig } from './scene.ts';
 
 t.setTimeout(180_000);
-
-const ULID = '01JD0000000000000000000000';
-const LOCAL = `peer_${ULID}`;
-const OTHER = 'peer_01JD0000000000000000000001';
-const SERVICE = `svc_${ULID}`;
-const CLUSTER = `clu_${ULID}`;
-const SECRET = `sec_${'s'.repeat(43)}`;
-
-const peer = (id: string, name: string, local: boolean) => ({
-  id,
-  name,
-  public_key: `${'A'.repeat(43)}=`,
-  is_local: local,
-  address: `${name}.example:8080`,
-  endpoints: [],
-  state: 'active',
-  api_access: 'open',
-  last_seen_at: local ? null : new Date().toISOString(),
-  created_at: '2026-01-01T00:00:00.000Z',
-  version: 1,
-});
-const peers = [peer(LOCAL, 'london', true), peer(OTHER, 'paris', false)];
-const applied = { state: 'applied', reason: null };
-const service = {
-  id: SERVICE,
-  name: 'web',
-  source_peer_id: LOCAL,
-  target_peer_id: OTHER,
-  transport_type: 'tcp',
-  requires_interface: true,
-  desired_ipv4_cidr: '10.1.0.5/24',
-  desired_ipv6_cidr: null,
-  interface_name: SERVICE.slice(0, 15),
-  interface_ipv4_cidr: '10.1.0.5/24',
-  interface_ipv6_cidr: null,
-  fully_transparent: true,
-  bandwidth_limit_mbps: 50,
-  on_failure: 'direct',
-  route_count: 1,
-  routes: [{ id: 1, service_id: SERVICE, priority: 100, source_cidr: null, dest_cidr: '192.168.7.0/24' }],
-  created_at: '2026-01-01T00:00:00.000Z',
-  updated_at: '2026-01-01T00:00:00.000Z',
-  version: 1,
-  status: {
-    iptun: { state: 'pending', reason: 'waiting for a handshake' },
-    network: applied,
-    firewall: applied,
-    tproxy: applied,
-  },
-};
-
-/** A configuration with one cluster whose peer answers at the given URLs. */
-function writeConfig(home: Home, endpoints: readonly string[], extra = ''): void {
-  mkdirSync(join(home.directory, 'arctic'), { recursive: true });
-  writeFileSync(
-    home.configPath,
-    `# kept comment
-current_cluster: ${CLUSTER}
-clusters:
-  ${CLUSTER}:
-    cluster_id: ${CLUSTER}
-    customer_id: cust_acme
-    client_id: cli_${ULID}
-    client_secret: ${SECRET}
-    peers:
-      - peer_id: ${LOCAL}
-        name: london
-        endpoints:
-${endpoints.map((one) => `          - ${one}`).join('\n')}
-    default_peer: ${LOCAL}
-    name: production
-preferences: {}
-${extra}`,
-    { mode: 0o600 },
-  );
-}
-
-/** A home and an API for one test, gone after it. */
-async function scene(t: Test, replies: Parameters<typeof startFakeApi>[0] = {}): Promise<[Home, FakeApi]> {
-  const home = createHome();
-  const api = await startFakeApi(replies);
-  t.teardown(async () => {
-    await api.close();
-    home.remove();
-  });
-  return [home, api];
-}
 
 t.test('bootstrap prints its seven fields, saves the cluster and never shows the secret', async (t) => {
   const [home, api] = await scene(t, {
@@ -303,48 +216,6 @@ t.test('usage errors are one line and exit code 2', async (t) => {
   }
 });
 
-t.test('an agent that does not answer is exit code 4 with a remedy', async (t) => {
-  const home = createHome();
-  t.teardown(() => home.remove());
-  const result = await home.run(['health', '--url', 'http://127.0.0.1:9', '--debug']);
-  t.equal(result.code, 4);
-  t.match(result.stderr, /^debug: GET http:\/\/127\.0\.0\.1:9\/livez failed \(connection refused\) \d+ ms\n/);
-  t.match(
-    result.stderr,
-    /Error: cannot reach the agent .*connection refused\. Check .*systemctl status arctic/,
-  );
-});
-
-t.test('a silent server and a foreign one are exit code 4', async (t) => {
-  const [home, api] = await scene(t, { 'GET /livez': { text: '<html>', type: 'text/html' } });
-  const silent = createServer((socket) => socket.resume());
-  await new Promise<void>((resolve) => {
-    silent.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = silent.address() as AddressInfo;
-  t.teardown(() => silent.close());
-  const waited = await home.run(['health', '--url', `http://127.0.0.1:${port}`, '--timeout', '200ms']);
-  t.equal(waited.code, 4);
-  t.match(waited.stderr, 'no answer within 200 ms');
-  const foreign = await home.run(['health', '--url', api.url, '--debug']);
-  t.equal(foreign.code, 4);
-  t.match(
-    foreign.stderr,
-    /\nError: .* does not answer as an Arctic agent \(HTTP 200, text\/html\)\. Check the address\.\n$/,
-  );
-});
-
-t.test('endpoints are tried in order, and the last good one is remembered', async (t) => {
-  const [home, api] = await scene(t, { 'GET /v1/cluster/identity': { body: { peer_id: LOCAL } } });
-  writeConfig(home, ['http://127.0.0.1:9', api.url]);
-  const first = await home.run(['cluster', 'identity', '--debug']);
-  t.equal(first.code, 0);
-  t.match(first.stderr, '127.0.0.1:9');
-  const second = await home.run(['cluster', 'identity', '--debug']);
-  t.notMatch(second.stderr, '127.0.0.1:9');
-  t.equal(statSync(join(home.directory, 'arctic', 'cache.json')).mode & 0o777, 0o600);
-});
-
 t.test('what destroys needs --yes without a terminal', async (t) => {
   const [home, api] = await scene(t, { [`DELETE /v1/peers/${OTHER}`]: { status: 204 } });
   writeConfig(home, [api.url]);
@@ -359,57 +230,6 @@ t.test('what destroys needs --yes without a terminal', async (t) => {
   t.equal(asked.code, 1);
   t.match(asked.stderr, `Remove peer ${OTHER} from the cluster? [y/N] Error: cancelled`);
   t.equal((await home.run(['peers', 'delete', OTHER], { answers: ['y'] })).code, 0);
-});
-
-t.test('a remembered token that is refused is replaced once', async (t) => {
-  let taken = 'old';
-  const [home, api] = await scene(t, {
-    'POST /v1/oauth/token': () => ({ body: { access_token: taken, expires_in: 3600 } }),
-    'POST /v1/cluster/sync': ({ headers }) =>
-      headers.authorization === `Bearer ${taken}`
-        ? { body: { triggered: true } }
-        : { status: 401, body: { error: 'the token is not valid.', code: 'UNAUTHORIZED' } },
-  });
-  writeConfig(home, [api.url]);
-  t.equal((await home.run(['cluster', 'sync'])).code, 0);
-  taken = 'new';
-  const again = await home.run(['cluster', 'sync', '--peer', OTHER]);
-  t.equal(again.code, 0, again.stderr);
-  t.equal(api.asked.at(-1)?.headers['x-arctic-peer'], OTHER);
-});
-
-t.test('the recovery token is sent as it is and masked in the trace', async (t) => {
-  const [home, api] = await scene(t, {
-    'GET /v1/cluster/lock': { body: { locked: false, lock: null } },
-  });
-  const file = join(home.directory, 'recovery.token');
-  writeFileSync(file, 'recovery-secret\n', { mode: 0o600 });
-  const result = await home.run([
-    'cluster',
-    'lock',
-    '--url',
-    api.url,
-    '--recovery-token-file',
-    file,
-    '--trace',
-  ]);
-  t.equal(result.stdout, 'The cluster is not locked.\n');
-  t.equal(api.asked[0]?.headers['x-arctic-recovery'], 'recovery-secret');
-  t.notMatch(result.stderr, 'recovery-secret');
-});
-
-t.test('another cluster shows its public identity and gets no credentials of ours', async (t) => {
-  const [home, api] = await scene(t, {
-    'GET /v1/license': { status: 401, body: { error: 'no token.', code: 'UNAUTHORIZED' } },
-    'GET /v1/cluster/identity': {
-      body: { peer_id: OTHER, license_id: 'lic_other', cluster_id: 'clu_other' },
-    },
-  });
-  writeConfig(home, ['http://127.0.0.1:9']);
-  const result = await home.run(['license', 'status', '--url', api.url]);
-  t.equal(result.code, 0, result.stderr);
-  t.match(result.stdout, /License ID: +lic_other/);
-  t.notOk(api.asked.some((one) => one.path === '/v1/oauth/token'));
 });
 
 t.test(
