@@ -11,7 +11,8 @@ import { parseArgs } from 'node:util';
 import { arcticCommand, operatorEnvironment } from '../lab/agent.ts';
 import { createLab, type Lab, ROOT } from '../lab/lab.ts';
 import { keptLabs } from '../lab/namespaces.ts';
-import { type DemoState, longLink, STEPS } from './steps.ts';
+import { type DemoState, longLink } from './scene.ts';
+import { STEPS } from './steps.ts';
 
 const LOG_TAIL = 25;
 
