@@ -5,7 +5,8 @@ import { createIds } from '../../../events/ids.ts';
 import { ClusterIdentity } from '../../../src/api/schemas/cluster.ts';
 import { BootstrapAnswer, License } from '../../../src/api/schemas/license.ts';
 import { createLicenseRoot, issueLicense } from '../../../src/identity/license.ts';
-import { createHarness, random } from './harness.ts';
+import { random } from '../local-peer.ts';
+import { createHarness } from './harness.ts';
 
 const DAY = 86_400_000;
 

@@ -6,7 +6,8 @@ import { createIds } from '../../../events/ids.ts';
 import { Credential, NewCredential } from '../../../src/api/schemas/credentials.ts';
 import { listOf } from '../../../src/api/schemas/fields.ts';
 import { createTokens } from '../../../src/identity/tokens.ts';
-import { createHarness, newIdentity, random } from './harness.ts';
+import { newIdentity, random } from '../local-peer.ts';
+import { createHarness } from './harness.ts';
 
 const HOUR = 3_600_000;
 

@@ -1,7 +1,4 @@
-/** One agent's API over a real log in a temporary directory; gossip and reconcilers are played by the test. */
-import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
@@ -10,13 +7,8 @@ import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { Agent, request } from 'undici';
 import type { PeerId } from '../../../events/brand.ts';
-import type { Clock, Random } from '../../../events/clock.ts';
-import { createSigner } from '../../../events/ed25519.ts';
 import type { Actor } from '../../../events/envelope.ts';
-import { createIds, newPeerId } from '../../../events/ids.ts';
-import { openLog } from '../../../events/log.ts';
 import type { Log } from '../../../events/log-contract.ts';
-import { createProjections } from '../../../projections/runner.ts';
 import type {
   ApiOptions,
   PeerSide,
@@ -26,7 +18,6 @@ import type {
 } from '../../../src/api/ports.ts';
 import { ErrorAnswer } from '../../../src/api/schemas/fields.ts';
 import { type Api, createApi } from '../../../src/api/server.ts';
-import { createExecutor } from '../../../src/commands/execute.ts';
 import { decideAdmitPeer } from '../../../src/commands/peers.ts';
 import type { Identity } from '../../../src/identity/contract.ts';
 import {
@@ -36,34 +27,9 @@ import {
   type LicenseRoot,
 } from '../../../src/identity/license.ts';
 import { createRecoveryToken } from '../../../src/identity/recovery-token.ts';
+import { newIdentity, openLocalPeer, random, START, type TestClock } from '../local-peer.ts';
 
 const DAY = 86_400_000;
-export const START = Date.parse('2026-03-01T12:00:00Z');
-
-export const random: Random = {
-  bytes: (count) => new Uint8Array(randomBytes(count)),
-  fraction: () => Math.random(),
-};
-
-export class TestClock implements Clock {
-  #now = START;
-  now() {
-    this.#now += 1;
-    return this.#now;
-  }
-  monotonic() {
-    return this.#now;
-  }
-  after(ms: number, run: () => void) {
-    const timer = setTimeout(run, ms);
-    timer.unref();
-    return () => clearTimeout(timer);
-  }
-  advance(ms: number) {
-    this.#now += ms;
-  }
-}
-
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -115,11 +81,6 @@ export interface Harness {
   admit(name: string, options?: { readonly identity?: Identity; readonly endpoint?: string }): PeerId;
 }
 
-export const newIdentity = (clock: Clock): Identity => {
-  const signer = createSigner(random.bytes(32));
-  return { peerId: newPeerId(createIds({ clock, random })), publicKey: signer.publicKey, sign: signer.sign };
-};
-
 const checkError = Compile(ErrorAnswer);
 
 export function createHarness(
@@ -131,25 +92,7 @@ export function createHarness(
     readonly tunnels?: TunnelSide;
   } = {},
 ): Harness {
-  const directory = mkdtempSync(join(tmpdir(), 'arctic-api-'));
-  const clock = new TestClock();
-  const ids = createIds({ clock, random });
-  const identity = newIdentity(clock);
-  const log = openLog(
-    { path: join(directory, 'arctic.db'), origin: identity.peerId },
-    {
-      signer: identity,
-      clock,
-      random,
-      onError: (error) => {
-        throw error;
-      },
-    },
-  );
-  const projections = createProjections({ localPeer: identity.peerId }, { log, clock });
-  projections.start();
-  const { views } = projections;
-  const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });
+  const { directory, clock, ids, identity, log, projections, executor } = openLocalPeer('arctic-api-');
   const root = createLicenseRoot(random);
   const recoveryFile = join(directory, 'recovery.token');
   const lines: string[] = [];

@@ -5,7 +5,7 @@ import type { ServiceId } from '../../../events/brand.ts';
 import { ArcticError } from '../../../events/errors.ts';
 import { type Change, decideChanges } from '../../../src/commands/changes.ts';
 import { decideAdmitPeer } from '../../../src/commands/peers.ts';
-import { newIdentity } from '../api/harness.ts';
+import { newIdentity } from '../local-peer.ts';
 import { createGiven } from './given.ts';
 
 t.setTimeout(180_000);

@@ -4,7 +4,7 @@ import { decideReplaceLicense } from '../../../src/commands/license.ts';
 import { createLicenseWatch } from '../../../src/commands/license-watch.ts';
 import { decideAdmitPeer } from '../../../src/commands/peers.ts';
 import { decideCreateService, decideUpdateService, interfaceNameOf } from '../../../src/commands/services.ts';
-import { newIdentity } from '../api/harness.ts';
+import { newIdentity } from '../local-peer.ts';
 import { createGiven, OPERATOR } from './given.ts';
 
 const DAY = 86_400_000;

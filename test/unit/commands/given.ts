@@ -1,19 +1,13 @@
 /** given(events).when(decision).then(events): decisions over a real log, with who, when and where fixed. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import type { Test } from 'tap';
 import type { Actor, AnyNewEvent } from '../../../events/envelope.ts';
 import { ArcticError } from '../../../events/errors.ts';
-import { createIds } from '../../../events/ids.ts';
-import { openLog } from '../../../events/log.ts';
-import { createProjections } from '../../../projections/runner.ts';
 import type { Views } from '../../../projections/views.ts';
 import { decideBootstrap } from '../../../src/commands/bootstrap.ts';
 import type { Decision, DecisionContext } from '../../../src/commands/decision.ts';
-import { createExecutor } from '../../../src/commands/execute.ts';
 import { createLicenseRoot, issueLicense } from '../../../src/identity/license.ts';
-import { newIdentity, random, TestClock } from '../api/harness.ts';
+import { openLocalPeer, random } from '../local-peer.ts';
 
 const DAY = 86_400_000;
 export const OPERATOR: Actor = { kind: 'client', id: 'cli_01JD0000000000000000000000', address: '192.0.2.9' };
@@ -22,30 +16,13 @@ export function createGiven(
   t: Test,
   terms: { readonly nodes?: number; readonly services?: number; readonly days?: number } = {},
 ) {
-  const directory = mkdtempSync(join(tmpdir(), 'arctic-commands-'));
-  const clock = new TestClock();
-  const ids = createIds({ clock, random });
-  const identity = newIdentity(clock);
-  const log = openLog(
-    { path: join(directory, 'arctic.db'), origin: identity.peerId },
-    {
-      signer: identity,
-      clock,
-      random,
-      onError: (error) => {
-        throw error;
-      },
-    },
-  );
-  const projections = createProjections({ localPeer: identity.peerId }, { log, clock });
-  projections.start();
+  const { directory, clock, ids, identity, log, projections, views, executor } =
+    openLocalPeer('arctic-commands-');
   t.teardown(() => {
     projections.stop();
     log.close();
     rmSync(directory, { recursive: true, force: true });
   });
-  const { views } = projections;
-  const executor = createExecutor({ log, views, clock, ids, random, localPeer: identity.peerId });
   const root = createLicenseRoot(random);
   const license = (days = terms.days ?? 365) =>
     issueLicense(

@@ -7,7 +7,7 @@ import {
   type PeerCandidate,
 } from '../../../src/commands/peers.ts';
 import type { Identity } from '../../../src/identity/contract.ts';
-import { newIdentity } from '../api/harness.ts';
+import { newIdentity } from '../local-peer.ts';
 import { createGiven } from './given.ts';
 
 const candidate = (identity: Identity, more: Partial<PeerCandidate> = {}): PeerCandidate => ({

@@ -18,7 +18,7 @@ import { createIds } from '../../../events/ids.ts';
 import { loadOrCreatePeerKey, readPeerKey, retirePeerKey } from '../../../src/identity/peer-key.ts';
 import { createRecoveryToken } from '../../../src/identity/recovery-token.ts';
 import { createSecret, hashSecret, secretMatches } from '../../../src/identity/secrets.ts';
-import { random } from '../api/harness.ts';
+import { random } from '../local-peer.ts';
 
 const deps = { ids: createIds({ clock, random }), random };
 const temporary = (t: Test): string => {

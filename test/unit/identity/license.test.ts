@@ -14,7 +14,7 @@ import {
   verifyLicense,
 } from '../../../src/identity/license.ts';
 import { formatPublicRoot, loadTrustRoots, parsePublicRoot } from '../../../src/identity/trust-roots.ts';
-import { random } from '../api/harness.ts';
+import { random } from '../local-peer.ts';
 
 const FIXTURES = join(import.meta.dirname, '../../../fixtures/licenses');
 const clock: Clock = systemClock;
