@@ -1,4 +1,4 @@
-import { CSV_HEAD, csvEventRow, csvPlainRow } from './audit-csv.ts';
+import { CSV_HEAD, type CsvRows, createCsvRows, csvEventCells, csvPlainCells } from './audit-csv.ts';
 import {
   AUDIT_FORMAT,
   type AuditFilter,
@@ -14,11 +14,10 @@ import {
   KEY_TYPES,
   linkOf,
   sealMessage,
-  timeText,
 } from './audit-format.ts';
 import type { PeerId, Position } from './brand.ts';
 import type { Signer } from './ed25519.ts';
-import { endOfMs, formatHlc } from './hlc.ts';
+import { endOfMs, formatHlc, isoTime, timeText } from './hlc.ts';
 import type { LogReader } from './log-contract.ts';
 import type { EventRow } from './log-rows.ts';
 import type { Stream } from './stream.ts';
@@ -130,24 +129,24 @@ class Writer {
   readonly counts = { events: 0, context: 0, left_out: 0, signatures: 0 };
   next = 1;
   size = 0;
-  readonly #csv: boolean;
+  readonly #csv: CsvRows | undefined;
   #parts: string[] = [];
   #link = FIRST_LINK;
 
   constructor(format: AuditOptions['format']) {
-    this.#csv = format === 'csv';
-    if (this.#csv) this.#parts.push(`${CSV_HEAD}\r\n`);
+    this.#csv = format === 'csv' ? createCsvRows() : undefined;
+    if (this.#csv !== undefined) this.#parts.push(`${CSV_HEAD}\r\n`);
   }
 
   plain(line: AuditLine): string {
     const record = this.#close(coreOf(line));
-    this.#push(this.#csv ? csvPlainRow(record, line.line, line.kind) : record);
+    this.#push(this.#csv?.write(csvPlainCells(line.line, line.kind), record) ?? record);
     return this.#link;
   }
 
   event(prefix: EventPrefix, bodyText: string, body: EventBody): void {
     const record = this.#close(eventCore(prefix, bodyText));
-    this.#push(this.#csv ? csvEventRow(record, prefix, body) : record);
+    this.#push(this.#csv?.write(csvEventCells(prefix, body), record) ?? record);
   }
 
   drain(): string {
@@ -164,7 +163,7 @@ class Writer {
   }
 
   #push(text: string): void {
-    this.#parts.push(text, this.#csv ? '\r\n' : '\n');
+    this.#parts.push(text, this.#csv === undefined ? '\n' : '\r\n');
     this.size += text.length;
   }
 }
@@ -196,7 +195,7 @@ class ExportedChain {
   take(
     row: EventRow,
     body: EventBody,
-    change: Pick<EventPrefix, 'before' | 'after'>,
+    change: ReturnType<ChangeReader['take']>,
     place: Place,
     wanted: boolean,
   ): void {
@@ -224,7 +223,7 @@ class ExportedChain {
     };
   }
 
-  #write(row: EventRow, body: EventBody, change: Pick<EventPrefix, 'before' | 'after'> | undefined): void {
+  #write(row: EventRow, body: EventBody, change: ReturnType<ChangeReader['take']> | undefined): void {
     this.#flushLeftOut();
     const kind = change === undefined ? 'context' : 'event';
     const prefix: EventPrefix = {
@@ -232,9 +231,9 @@ class ExportedChain {
       kind,
       position: row[0],
       time: timeText(body.hlc),
-      recorded_at: new Date(row[1]).toISOString(),
-      before: change?.before ?? null,
-      after: change?.after ?? null,
+      recorded_at: isoTime(row[1]),
+      before: JSON.stringify(change?.before ?? null),
+      after: JSON.stringify(change?.after ?? null),
       hash: row[4],
     };
     this.#writer.event(prefix, row[3], body);

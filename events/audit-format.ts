@@ -2,7 +2,6 @@ import { hash as digest } from 'node:crypto';
 import type { EventId, Hlc, PeerId } from './brand.ts';
 import { GENESIS_HASH } from './chain.ts';
 import type { Actor } from './envelope.ts';
-import { timeOf } from './hlc.ts';
 import type { Stream } from './stream.ts';
 
 /**
@@ -51,11 +50,14 @@ export interface EventPrefix {
   readonly position: number;
   readonly time: string;
   readonly recorded_at: string;
-  /** What it changed: the fields that are not the same before and after; null for nothing there, or a local fact. */
-  readonly before: Readonly<Record<string, unknown>> | null;
-  readonly after: Readonly<Record<string, unknown>> | null;
+  /** What it changed, as JSON: the fields that are not the same before and after; null for nothing there, or a local fact. */
+  readonly before: JsonText;
+  readonly after: JsonText;
   readonly hash: string;
 }
+
+/** What `JSON.stringify` gives for an object or null. */
+export type JsonText = string;
 
 /** The hashed content, as the origin wrote it. */
 export interface EventBody {
@@ -139,8 +141,13 @@ export const closeLine = (core: string, link: string): string => `${core}${LINK_
 /** A line as JSON without its closing brace and link. */
 export const coreOf = (line: AuditLine): string => JSON.stringify(line).slice(0, -1);
 
+/** What stands before an event, without a closing brace. Times and hashes have no character that JSON would escape. */
+export const prefixText = (prefix: EventPrefix): string =>
+  `{"line":${prefix.line},"kind":"${prefix.kind}","position":${prefix.position},"time":"${prefix.time}",` +
+  `"recorded_at":"${prefix.recorded_at}","before":${prefix.before},"after":${prefix.after},"hash":"${prefix.hash}"`;
+
 export const eventCore = (prefix: EventPrefix, body: string): string =>
-  `${JSON.stringify(prefix).slice(0, -1)}${EVENT_FIELD_NAME}${body}`;
+  `${prefixText(prefix)}${EVENT_FIELD_NAME}${body}`;
 
 /** A line taken apart; undefined when it does not end in a link. */
 export function splitLink(text: string): { readonly core: string; readonly link: string } | undefined {
@@ -148,8 +155,6 @@ export function splitLink(text: string): { readonly core: string; readonly link:
   if (at < 1 || !text.startsWith(LINK_FIELD, at) || !text.endsWith('"}')) return undefined;
   return { core: text.slice(0, at), link: text.slice(at + LINK_FIELD.length, -2) };
 }
-
-export const timeText = (hlc: Hlc): string => new Date(timeOf(hlc)).toISOString();
 
 const SEAL_DOMAIN = Buffer.from('arctic/audit-export/v1\0', 'latin1');
 
@@ -163,5 +168,5 @@ export const KEY_TYPES: ReadonlySet<string> = new Set(['peer.registered', 'peer.
 /** Gives the change an event made; both null for a local fact. Events are given in the order of the log. */
 export interface ChangeReader {
   readonly version: number;
-  take(event: EventBody): Pick<EventPrefix, 'before' | 'after'>;
+  take(event: EventBody): { readonly before: object | null; readonly after: object | null };
 }

@@ -1,11 +1,9 @@
-import { CSV_HEAD, csvEventRow, csvPlainRow, csvRecord } from './audit-csv.ts';
+import { createShownChains, type ShownChain, unprovenText } from './audit-chains.ts';
+import { CSV_HEAD, createCsvRows, csvEventCells, csvPlainCells } from './audit-csv.ts';
 import {
   AUDIT_FORMAT,
-  type AuditLine,
   type ChainSpan,
   type ChangeReader,
-  EVENT_FIELD,
-  EVENT_OFFSET,
   type EventBody,
   type EventPrefix,
   FIRST_LINK,
@@ -17,12 +15,12 @@ import {
   sealMessage,
   splitLink,
   type TrailerLine,
-  timeText,
 } from './audit-format.ts';
 import { type AuditKeys, createAuditKeys, type KeyReport } from './audit-keys.ts';
+import { nameOf, type Parsed, parseLine } from './audit-line.ts';
 import type { PeerId } from './brand.ts';
-import { type ChainHead, GENESIS_HASH, hashPreimage, linkFault, transactionMessage } from './chain.ts';
-import { ZERO_HLC } from './hlc.ts';
+import { GENESIS_HASH, hashPreimage, linkFault, transactionMessage } from './chain.ts';
+import { timeText } from './hlc.ts';
 import type { Stream } from './stream.ts';
 
 export interface AuditFault {
@@ -68,16 +66,6 @@ const MOST_FAULTS = 100;
 /** Entities whose state is folded for comparison; past it only the seal speaks for `before` and `after`. */
 const MOST_ENTITIES = 200_000;
 
-/** A chain as far as the file has shown it. */
-interface ShownChain {
-  head: ChainHead;
-  readonly first: number;
-  /** Line of the first event no signature covers yet; 0 when all are. */
-  unproven: number;
-  /** False after lines went missing: what comes next is taken as it says. */
-  certain: boolean;
-}
-
 /**
  * Verifies an export line by line, with neither agent nor database, in memory that does not grow with it. After a fault it
  * goes on with what the line itself says, so that one altered line is one fault, and every fault is named by its line.
@@ -102,7 +90,8 @@ class Verifier implements AuditVerifier {
   /** The kind of line that has ended the export; only a seal may follow a trailer. */
   #ended: 'trailer' | 'seal' | undefined;
   #position = 0;
-  readonly #chains = new Map<string, ShownChain>();
+  readonly #chains = createShownChains();
+  readonly #rows = createCsvRows();
   readonly #entities = new Set<string>();
   readonly #faults: AuditFault[] = [];
   #faultCount = 0;
@@ -123,10 +112,9 @@ class Verifier implements AuditVerifier {
       this.#take(text, undefined);
       return;
     }
-    const row = text.endsWith('\r') ? text.slice(0, -1) : text;
-    const record = csvRecord(row);
-    if (record === undefined) this.#unreadable('it is not a row of an audit export');
-    else this.#take(record, row);
+    const row = this.#rows.read(text.endsWith('\r') ? text.slice(0, -1) : text);
+    if (row === undefined) this.#unreadable('it is not a row of an audit export');
+    else this.#take(row.record, row.cells);
   }
 
   finish(): AuditReport {
@@ -150,7 +138,7 @@ class Verifier implements AuditVerifier {
       context: this.#counts.context,
       leftOut: this.#counts.left_out,
       signatures: this.#counts.signatures,
-      chains: this.#spans(),
+      chains: this.#chains.spans(),
       header: this.#header,
       sealed: this.#sealed,
       changesRecomputed: this.#changes !== undefined && this.#header?.complete === true,
@@ -172,14 +160,11 @@ class Verifier implements AuditVerifier {
 
   /** Something of the history was not seen: chains go on where they say, and nothing is folded any more. */
   #lostLines(): void {
-    for (const chain of this.#chains.values()) {
-      chain.certain = false;
-      chain.unproven = 0;
-    }
+    this.#chains.lost();
     this.#changes = undefined;
   }
 
-  #take(text: string, row: string | undefined): void {
+  #take(text: string, cells: string | undefined): void {
     const split = splitLink(text);
     const parsed = split === undefined ? undefined : parseLine(split.core);
     if (split === undefined || parsed === undefined) {
@@ -208,7 +193,7 @@ class Verifier implements AuditVerifier {
       faults.push('it stands after the end of the export');
     if (this.#physical === 1 && parsed.head.kind !== 'header') faults.push('the header is missing before it');
     try {
-      if (row !== undefined && row !== rowOf(text, parsed))
+      if (cells !== undefined && cells !== cellsOf(parsed))
         faults.push('its columns do not say what its record says');
       faults.push(...this.#check(parsed, split.link));
     } catch (error) {
@@ -283,8 +268,7 @@ class Verifier implements AuditVerifier {
       return [];
     }
     const { before, after } = this.#changes.take(body);
-    const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
-    return same(before, prefix.before) && same(after, prefix.after)
+    return JSON.stringify(before) === prefix.before && JSON.stringify(after) === prefix.after
       ? []
       : ['what it says changed (before, after) is not what the events up to it give'];
   }
@@ -295,7 +279,7 @@ class Verifier implements AuditVerifier {
     const chain = this.#chain(line.origin, line.stream, line.first_seq, GENESIS_HASH);
     if (chain.certain && line.first_seq !== chain.head.seq + 1)
       faults.push(`it goes on with event ${line.first_seq} where ${chain.head.seq + 1} is due`);
-    if (chain.unproven > 0) faults.push(this.#unprovenText(chain, 'no signature stands before it'));
+    if (chain.unproven > 0) faults.push(unprovenText(chain, 'no signature stands before it'));
     const hash = line.hashes.at(-1);
     if (hash === undefined) return [...faults, 'it leaves nothing out'];
     const seq = line.first_seq + line.hashes.length - 1;
@@ -329,15 +313,15 @@ class Verifier implements AuditVerifier {
     const faults: string[] = [];
     this.#trailer = { link };
     this.#ended = 'trailer';
-    for (const chain of this.#chains.values())
-      if (chain.unproven > 0) faults.push(this.#unprovenText(chain, 'no signature covers its end'));
+    for (const chain of this.#chains.all())
+      if (chain.unproven > 0) faults.push(unprovenText(chain, 'no signature covers its end'));
     for (const name of ['events', 'context', 'left_out', 'signatures'] as const)
       if (trailer[name] !== this.#counts[name])
         faults.push(
           `it counts ${trailer[name]} ${name.replace('_', ' ')} where the file has ${this.#counts[name]}`,
         );
     const listed = new Map(trailer.chains.map((chain) => [`${chain.origin}/${chain.stream}`, chain]));
-    for (const own of this.#spans()) {
+    for (const own of this.#chains.spans()) {
       const key = `${own.origin}/${own.stream}`;
       const said = listed.get(key);
       listed.delete(key);
@@ -371,115 +355,14 @@ class Verifier implements AuditVerifier {
       : ["it is not the exporter's: some line was altered, or the seal was"];
   }
 
-  #unprovenText(chain: ShownChain, why: string): string {
-    const { origin, stream } = chain.head;
-    const from = chain.unproven;
-    chain.unproven = 0;
-    return `events of the ${stream} chain of ${origin} from line ${from} on are not proven: ${why}`;
-  }
-
-  /** The chain a line goes on with; one not seen before begins where the range of the export lets it. */
   #chain(origin: PeerId, stream: Stream, seq: number, prevHash: string): ShownChain {
-    const key = `${origin}/${stream}`;
-    const known = this.#chains.get(key);
-    if (known !== undefined) return known;
     const ranged = (this.#header?.filter.since ?? null) !== null;
-    const head: ChainHead = ranged
-      ? { origin, stream, seq: seq - 1, hash: prevHash, hlc: ZERO_HLC }
-      : { origin, stream, seq: 0, hash: GENESIS_HASH, hlc: ZERO_HLC };
-    const made: ShownChain = { head, first: ranged ? seq : 1, unproven: 0, certain: true };
-    this.#chains.set(key, made);
-    return made;
-  }
-
-  #spans(): readonly ChainSpan[] {
-    return [...this.#chains.values()].map(({ head, first }) => ({
-      origin: head.origin,
-      stream: head.stream,
-      first_seq: first,
-      last_seq: head.seq,
-      last_hash: head.hash,
-    }));
+    return this.#chains.of(origin, stream, seq, prevHash, ranged);
   }
 }
 
-type Parsed =
-  | { readonly head: EventPrefix; readonly body: EventBody; readonly text: string }
-  | { readonly head: AuditLine; readonly body: undefined };
-
-const KINDS: ReadonlySet<string> = new Set(['header', 'left_out', 'signature', 'trailer', 'seal']);
-
-/** Reads a line without its link; undefined when it is not written exactly as an export writes it. */
-function parseLine(core: string): Parsed | undefined {
-  try {
-    const at = core.startsWith('{"line":') ? core.indexOf(EVENT_FIELD) : -1;
-    const plain = at < 0 ? `${core}}` : `${core.slice(0, at)}}`;
-    const head = JSON.parse(plain) as EventPrefix | AuditLine;
-    // No second reading: no key twice, no other spelling of a value.
-    if (JSON.stringify(head) !== plain || !Number.isSafeInteger(head.line)) return undefined;
-    if (at < 0)
-      return KINDS.has(head.kind) && isWhole(head as AuditLine)
-        ? { head: head as AuditLine, body: undefined }
-        : undefined;
-    if (head.kind !== 'event' && head.kind !== 'context') return undefined;
-    const text = core.slice(at + EVENT_OFFSET);
-    const body = JSON.parse(text) as EventBody;
-    return isEvent(head, body) ? { head, body, text } : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-const isEvent = (prefix: EventPrefix, body: EventBody): boolean =>
-  typeof prefix.position === 'number' &&
-  typeof prefix.hash === 'string' &&
-  typeof body.origin === 'string' &&
-  (body.stream === 'config' || body.stream === 'local') &&
-  Number.isSafeInteger(body.seq) &&
-  typeof body.hlc === 'string' &&
-  /^[0-9a-f]{12}\.[0-9a-f]{4}$/.test(body.hlc) &&
-  typeof body.prev_hash === 'string' &&
-  typeof body.entity === 'string' &&
-  typeof body.type === 'string' &&
-  typeof body.data === 'object' &&
-  body.data !== null;
-
-function isWhole(line: AuditLine): boolean {
-  switch (line.kind) {
-    case 'header':
-      return isObject(line.keys) && isObject(line.filter) && typeof line.exporter === 'string';
-    case 'left_out':
-      return Number.isSafeInteger(line.first_seq) && Array.isArray(line.hashes) && isChain(line);
-    case 'signature':
-      return (
-        Number.isSafeInteger(line.seq) &&
-        isHash(line.hash) &&
-        typeof line.signature === 'string' &&
-        isChain(line)
-      );
-    case 'trailer':
-      return Array.isArray(line.chains) && line.chains.every(isObject);
-    case 'seal':
-      return typeof line.signature === 'string';
-  }
-}
-
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null;
-const isHash = (value: unknown): boolean => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
-const isChain = (line: LeftOutLine | SignatureLine): boolean =>
-  typeof line.origin === 'string' && (line.stream === 'config' || line.stream === 'local');
-
-/** The CSV row an export would write for a record. */
-const rowOf = (record: string, parsed: Parsed): string =>
+/** The cells an export would write beside a record. */
+const cellsOf = (parsed: Parsed): string =>
   parsed.body === undefined
-    ? csvPlainRow(record, parsed.head.line, parsed.head.kind)
-    : csvEventRow(record, parsed.head, parsed.body);
-
-function nameOf(parsed: Parsed): string {
-  if (parsed.body === undefined)
-    return parsed.head.kind === 'signature' || parsed.head.kind === 'left_out'
-      ? `${parsed.head.kind} (${parsed.head.stream} chain of ${parsed.head.origin}): `
-      : `${parsed.head.kind}: `;
-  const { id, stream, seq, origin } = parsed.body;
-  return `event ${String(id)} (${stream} ${seq} of ${origin}): `;
-}
+    ? csvPlainCells(parsed.head.line, parsed.head.kind)
+    : csvEventCells(parsed.head, parsed.body);

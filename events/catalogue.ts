@@ -149,3 +149,10 @@ export type ConfigEventType = {
 export type LocalEventType = Exclude<EventType, ConfigEventType>;
 
 export const isKnownType = (type: string): type is EventType => Object.hasOwn(CATALOGUE, type);
+
+const VERSIONS: ReadonlyMap<string, number> = new Map(
+  Object.entries(CATALOGUE).map(([type, { version }]) => [type, version]),
+);
+
+/** Current version of a type; undefined for one we do not know. */
+export const versionOf = (type: string): number | undefined => VERSIONS.get(type);

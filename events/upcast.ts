@@ -1,4 +1,4 @@
-import { CATALOGUE, isKnownType } from './catalogue.ts';
+import { versionOf } from './catalogue.ts';
 
 type Data = Readonly<Record<string, unknown>>;
 /** Lifts the data of one version to the next. Pure; must accept whatever the old schema accepted. */
@@ -32,6 +32,4 @@ export function createUpcast(table: UpcasterTable, versionOf: (type: string) => 
   };
 }
 
-export const upcast: Upcast = createUpcast(UPCASTERS, (type) =>
-  isKnownType(type) ? CATALOGUE[type].version : undefined,
-);
+export const upcast: Upcast = createUpcast(UPCASTERS, versionOf);

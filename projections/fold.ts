@@ -1,5 +1,5 @@
 import type { PeerId, RouteKey, ServiceId } from '../events/brand.ts';
-import { CATALOGUE, isKnownType } from '../events/catalogue.ts';
+import { CATALOGUE, versionOf } from '../events/catalogue.ts';
 import type { AnyEvent } from '../events/envelope.ts';
 import { Cluster } from './cluster.ts';
 import { Credentials } from './credentials.ts';
@@ -75,6 +75,8 @@ export class Fold implements Views {
   readonly #cluster = new Cluster();
   readonly #seen = new Map<PeerId, SequenceSet>();
   readonly #forks: Map<PeerId, number>;
+  /** Of the last event. */
+  #origin = '' as PeerId;
   #outdated = false;
   /** Nothing is noted before somebody has asked once: a replay folds a million events for their result alone. */
   #touched: Touched | undefined;
@@ -110,7 +112,9 @@ export class Fold implements Views {
     // Counts whoever says it, even an origin that is cut itself: so two that accuse each other are both out, everywhere.
     if (event.type === 'peer.forked' && event.version <= CATALOGUE[event.type].version)
       this.#fork(event.data.peer_id as PeerId, event.data.seq);
-    const { origin } = event;
+    // Each event brings a copy of its own; of what is kept, all have the same.
+    if (event.origin !== this.#origin) this.#origin = event.origin;
+    const origin = this.#origin;
     if (event.seq >= (this.#forks.get(origin) ?? Number.POSITIVE_INFINITY)) return false;
     let seen = this.#seen.get(origin);
     if (seen === undefined) {
@@ -264,6 +268,6 @@ const nothingTouched = (): Touched => ({
 
 /** An event of a version newer than ours is counted, not read: its data may mean something else. */
 const readable = (event: AnyEvent): AnyEvent =>
-  isKnownType(event.type) && event.version > CATALOGUE[event.type].version
+  event.version > (versionOf(event.type) ?? event.version)
     ? ({ ...event, type: 'newer' } as unknown as AnyEvent)
     : event;

@@ -20,7 +20,7 @@ export interface RouteEntry {
   source_cidr: Cidr | null | undefined;
   dest_cidr: Cidr | null | undefined;
   /** Who wrote the fields: one stamp where one event wrote them all, otherwise in the order of `ROUTE_FIELDS`. */
-  writers: Stamp | readonly (Stamp | undefined)[] | undefined;
+  writers: Stamp | (Stamp | undefined)[] | undefined;
   /** Of the earliest `route.added`; undefined while only an update has arrived. */
   added: Stamp | undefined;
   service: ServiceId | undefined;
@@ -55,24 +55,30 @@ function writerOf({ writers }: RouteEntry, index: number): Stamp | undefined {
   return isList(writers) ? writers[index] : writers;
 }
 
-const isList = (writers: RouteEntry['writers']): writers is readonly (Stamp | undefined)[] =>
-  Array.isArray(writers);
+const isList = (writers: RouteEntry['writers']): writers is (Stamp | undefined)[] => Array.isArray(writers);
 
-/** Writes the fields that `data` carries, each only where `stamp` is later than the writer it replaces. */
+/**
+ * Writes the fields that `data` carries, each only where `stamp` is later than the writer it replaces. The list of writers is
+ * the entry's own and changed in place: a replay does this a million times, and what it leaves behind is all work for V8.
+ */
 export function writeFields(entry: RouteEntry, data: Partial<RouteFields>, stamp: Stamp): void {
-  const writers = ROUTE_FIELDS.map((field, index) => {
-    const held = writerOf(entry, index);
+  let writers = entry.writers;
+  for (let index = 0; index < ROUTE_FIELDS.length; index += 1) {
+    const field = ROUTE_FIELDS[index] as keyof RouteFields;
     const value = data[field];
-    if (value === undefined || (held !== undefined && compareStamps(held, stamp) >= 0)) return held;
+    if (value === undefined) continue;
+    const held = isList(writers) ? writers[index] : writers;
+    if (held !== undefined && compareStamps(held, stamp) >= 0) continue;
     setField(entry, field, value);
-    return stamp;
-  });
-  setWriters(entry, writers);
+    if (!isList(writers)) writers = [writers, writers, writers];
+    writers[index] = stamp;
+  }
+  if (isList(writers)) setWriters(entry, writers);
 }
 
-function setWriters(entry: RouteEntry, writers: readonly (Stamp | undefined)[]): void {
-  const [first] = writers;
-  entry.writers = writers.every((one) => one === first) ? first : writers;
+function setWriters(entry: RouteEntry, writers: (Stamp | undefined)[]): void {
+  const [first, second, third] = writers;
+  entry.writers = first === second && first === third ? first : writers;
 }
 
 function setField<F extends keyof RouteFields>(entry: RouteEntry, field: F, value: RouteFields[F]): void {

@@ -109,6 +109,7 @@ export class Routes implements RouteCollection {
     this.#dumping?.writeEntry(entry);
     this.#uncount(entry);
     entry.version += 1;
+    let moved = true;
     if (event.type === 'route.added') {
       if (entry.deleted === undefined) writeFields(entry, event.data, stamp);
       if (entry.added === undefined || compareStamps(stamp, entry.added) < 0) {
@@ -119,7 +120,9 @@ export class Routes implements RouteCollection {
         this.#attach(entry);
       }
     } else if (event.type === 'route.updated') {
-      if (entry.deleted === undefined) writeFields(entry, event.data, stamp);
+      const { data } = event;
+      if (entry.deleted === undefined) writeFields(entry, data, stamp);
+      moved = data.source_cidr !== undefined || data.dest_cidr !== undefined;
     } else if (event.type === 'route.deleted') {
       if (entry.deleted === undefined && entry.added && entry.service)
         this.#services.get(entry.service)?.live.remove(entry);
@@ -130,7 +133,7 @@ export class Routes implements RouteCollection {
     if (group) {
       group.live.touch(entry);
       group.dirty.add(entry);
-      place(group, entry);
+      if (moved) place(group, entry);
     }
     return entry.service;
   }

@@ -1,5 +1,4 @@
 import type { EventId, Hlc, PeerId } from '../events/brand.ts';
-import { timeOf as millisecondsOf } from '../events/hlc.ts';
 
 /**
  * When and by whom something was written: the total order of the whole cluster's history. Two events never compare equal,
@@ -24,4 +23,4 @@ export const later = (a: Stamp | undefined, b: Stamp): Stamp =>
   a === undefined || compareStamps(b, a) > 0 ? b : a;
 
 /** Wall-clock part of a hybrid clock reading as RFC 3339 text in UTC. */
-export const timeOf = (hlc: Hlc): string => new Date(millisecondsOf(hlc)).toISOString();
+export { timeText as timeOf } from '../events/hlc.ts';

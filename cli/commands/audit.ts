@@ -9,7 +9,7 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs';
-import { csvRecord } from '../../events/audit-csv.ts';
+import { createCsvRows } from '../../events/audit-csv.ts';
 import { splitLink } from '../../events/audit-format.ts';
 import { type AuditReport, createAuditVerifier } from '../../events/audit-verify.ts';
 import { EXIT } from '../../events/errors.ts';
@@ -88,7 +88,7 @@ const TAIL_BYTES = 8 * 1024 * 1024;
 
 function endsWhole(tail: string, csv: boolean): boolean {
   const line = tail.trimEnd().split('\n').at(-1)?.replace(/\r$/, '') ?? '';
-  const record = csv ? csvRecord(line) : line;
+  const record = csv ? createCsvRows().read(line)?.record : line;
   const core = record === undefined ? undefined : splitLink(record)?.core;
   return core !== undefined && /^\{"line":\d+,"kind":"(trailer|seal)"/.test(core);
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { CSV_COLUMNS, createCsvRows } from '../../../events/audit-csv.ts';
 import { exportAudit } from '../../../events/audit-export.ts';
 import {
   type AuditFilter,
@@ -190,6 +191,37 @@ t.test('no cell of the CSV begins as a formula, and none is lost by that', async
   const first = rows.findIndex((row) => row.includes('"event"'));
   const altered = rows.map((row, at) => (at === first ? row.replace('"client"', '"system"') : row));
   t.match(verified(altered).faults, [{ line: first, what: /columns do not say/ }]);
+});
+
+t.test('a row of the CSV is read in one way, the one it is written in', async (t) => {
+  const rows = createCsvRows();
+  const cell = fc.string({
+    unit: fc.oneof(
+      fc.constantFrom('"', ',', "'", 'é', '€'),
+      fc.string({ unit: 'binary-ascii', maxLength: 1 }),
+    ),
+  });
+  const cells = fc.array(
+    cell.map((text) => text.replaceAll('\n', ' ')),
+    { minLength: CSV_COLUMNS.length, maxLength: CSV_COLUMNS.length },
+  );
+  fc.assert(
+    fc.property(cells, fc.nat(), fc.constantFrom('', '"', ',', '","', '\n'), (all, at, piece) => {
+      const record = all.at(-1) ?? '';
+      const row = rows.write(all.slice(0, -1).join('\n'), record);
+      if (row !== all.map((one) => `"${one.replaceAll('"', '""')}"`).join(',')) return false;
+      const read = rows.read(row);
+      if (read?.record !== record || read.cells !== all.slice(0, -1).join('\n')) return false;
+      // Anything else is no row, or another one.
+      const i = at % row.length;
+      const other = row.slice(0, i) + piece + row.slice(i + 1);
+      const again = rows.read(other);
+      return again === undefined || rows.write(again.cells, again.record) === other;
+    }),
+    { numRuns: 500 },
+  );
+  t.equal(rows.read('"a","b"'), undefined, 'too few cells');
+  t.equal(rows.read(`${'"",'.repeat(CSV_COLUMNS.length)}""`), undefined, 'too many');
 });
 
 t.test('whatever is done to the lines is found, and the line is named', async (t) => {

@@ -1,7 +1,16 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Hlc } from '../../../events/brand.ts';
-import { createHlc, endOfMs, formatHlc, isHlc, MAX_SKEW_MS, parseHlc, timeOf } from '../../../events/hlc.ts';
+import {
+  createHlc,
+  endOfMs,
+  formatHlc,
+  isHlc,
+  isoTime,
+  MAX_SKEW_MS,
+  parseHlc,
+  timeOf,
+} from '../../../events/hlc.ts';
 import {
   createIds,
   isEventId,
@@ -79,4 +88,14 @@ t.test('ids are unique, sorted and known by their prefix', async (t) => {
   t.equal(parseRouteKey(peer), undefined);
   t.notOk(isPeerId('peer_81JD0000000000000000000000'), 'a time of more than 48 bits');
   t.notOk(isPeerId(`${peer}\n`));
+});
+
+t.test('a time as text is what Date makes of it', async () => {
+  const anyTime = fc.oneof(fc.integer({ min: 0, max: 2 ** 42 }), fc.integer({ min: -8.64e15, max: 8.64e15 }));
+  fc.assert(
+    fc.property(anyTime, fc.integer({ min: 0, max: 100_000_000 }), (ms, later) =>
+      [ms, Math.min(ms + later, 8.64e15)].every((at) => isoTime(at) === new Date(at).toISOString()),
+    ),
+    { numRuns: 1_000 },
+  );
 });
