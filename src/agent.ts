@@ -20,8 +20,10 @@ import { createProjections } from '../projections/runner.ts';
 import { createApi } from './api/server.ts';
 import { createExecutor, type Executor } from './commands/execute.ts';
 import { createLicenseWatch } from './commands/license-watch.ts';
+import { createDataPlaneTries } from './data-plane-tries.ts';
 import { createTunnelEngine } from './engines/iptun/engine.ts';
 import { registerTunnelMetrics } from './engines/iptun/metrics.ts';
+import { createTunnelPort } from './engines/reach/tunnel-port.ts';
 import { createTproxyEngine } from './engines/tproxy/engine.ts';
 import { registerTproxyMetrics } from './engines/tproxy/metrics.ts';
 import { createGossip } from './gossip/gossip.ts';
@@ -161,6 +163,27 @@ async function assemble(
   undo.add('address', () => cancelRefresh());
 
   const connect = createMarkedConnector({ addon, mark: MARK.own, timeoutMs: 5_000 });
+  const tunnelPort = createTunnelPort(
+    { port: settings.tunnelPort, mark: MARK.own },
+    {
+      addon,
+      engine: createTunnelEngine(
+        { port: settings.tunnelPort, ownMark: MARK.own, aegis: settings.tunnelAegis },
+        {
+          addon,
+          rt: kernel.rt,
+          keys: {
+            current: (peer) => gossip.keys.current(peer),
+            tunnelKeys: (peer, epoch) => gossip.tunnelKeys(peer as PeerId, epoch),
+            onRetired: (listener) => gossip.keys.onRetired(listener),
+          },
+          clock,
+          logger: logger.child({ engine: 'iptun' }),
+        },
+      ),
+    },
+  );
+  const tunnel = tunnelPort.engine;
   const gossip = createGossip(
     {
       heartbeatSeconds: settings.heartbeatSeconds,
@@ -190,6 +213,17 @@ async function assemble(
         report: (level, message, fields) => logger[level](fields ?? {}, message),
       }),
       transport: createHttpTransport({ connect }),
+      dataPlane: createDataPlaneTries(
+        { carrierPort: settings.tproxyPort, tunnelPort: settings.tunnelPort },
+        {
+          addon,
+          clock,
+          random,
+          mark: MARK.own,
+          keys: { current: (peer) => gossip.keys.current(peer) },
+          port: tunnelPort,
+        },
+      ),
     },
   );
 
@@ -229,20 +263,6 @@ async function assemble(
   undo.add('TCP engine', () => engine.stop(DRAIN_MS));
 
   // The tunnel for everything else.
-  const tunnel = createTunnelEngine(
-    { port: settings.tunnelPort, ownMark: MARK.own, aegis: settings.tunnelAegis },
-    {
-      addon,
-      rt: kernel.rt,
-      keys: {
-        current: (peer) => gossip.keys.current(peer),
-        tunnelKeys: (peer, epoch) => gossip.tunnelKeys(peer as PeerId, epoch),
-        onRetired: (listener) => gossip.keys.onRetired(listener),
-      },
-      clock,
-      logger: logger.child({ engine: 'iptun' }),
-    },
-  );
   registerTunnelMetrics(registry, tunnel, (id) => views.peers.get(id as PeerId)?.name ?? '');
   await tunnel.start();
   undo.add('tunnel', () => tunnel.stop());

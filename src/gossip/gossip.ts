@@ -11,7 +11,7 @@ import { allowanceOf } from './allowance.ts';
 import type { Gossip } from './contract.ts';
 import type { GossipLog, HistoryMark, Profile, Report } from './machine/core.ts';
 import { once } from './machine/core.ts';
-import type { DataPort } from './machine/join.ts';
+import type { DataPlane, DataPort } from './machine/data-plane.ts';
 import { createMachine } from './machine/machine.ts';
 import type { Sessions, TunnelKeys } from './sessions.ts';
 import { createHttpTransport, type HttpTransport } from './transport.ts';
@@ -42,6 +42,8 @@ export interface GossipDeps {
   readonly report: Report;
   /** Makes and judges checkpoints. */
   readonly witness?: Witness;
+  /** Tries the ports of the data planes, at a join and while one is closed. */
+  readonly dataPlane?: DataPlane;
   /** Kept beside the database (history-mark.ts). */
   readonly mark?: HistoryMark;
   /** Protocol versions spoken; those of this release unless a test stands for another one. */
@@ -96,6 +98,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
       projectionDigest: deps.projectionDigest,
       report: deps.report,
       ...(deps.protocols === undefined ? {} : { protocols: deps.protocols }),
+      ...(deps.dataPlane === undefined ? {} : { dataPlane: deps.dataPlane }),
       ...(deps.witness === undefined ? {} : { witness: deps.witness }),
       ...(deps.mark === undefined ? {} : { mark: deps.mark }),
     },

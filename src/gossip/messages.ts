@@ -109,6 +109,14 @@ const Batch = Type.Object({
 });
 export type Batch = Static<typeof Batch>;
 
+/** A port of the data planes. */
+const DataPortMessage = Type.Object({
+  protocol: Type.Union([Type.Literal('tcp'), Type.Literal('udp')]),
+  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
+});
+export type DataPortMessage = Static<typeof DataPortMessage>;
+const DataPorts = Type.Array(DataPortMessage, { maxItems: 8 });
+
 export const Request = Type.Union([
   /** `recent`: digests the sender had a moment ago, so that a receiver who is only that far behind need not list what it holds. */
   Type.Object({
@@ -128,6 +136,12 @@ export const Request = Type.Union([
   Type.Object({ kind: Type.Literal('probed'), target: PeerIdField }),
   /** The sender's newest checkpoint, to be compared and cosigned. */
   Type.Object({ kind: Type.Literal('witness'), note: Note }),
+  /** Are the ports of the data planes open? With `found`, the sender's conclusion: closed from there to here, and from here to there. */
+  Type.Object({
+    kind: Type.Literal('reach'),
+    token: SessionId,
+    found: Type.Optional(Type.Object({ out: DataPorts, in: DataPorts })),
+  }),
   Type.Object({ kind: Type.Literal('bye') }),
 ]);
 export type Request = Static<typeof Request>;
@@ -148,6 +162,12 @@ export const Reply = Type.Union([
   Type.Object({ kind: Type.Literal('events'), batches: Type.Array(Batch, { maxItems: 1_000 }) }),
   /** The checkpoint with the receiver's cosignature; null when it gives none (yet). */
   Type.Object({ kind: Type.Literal('witnessed'), note: Type.Union([Note, Type.Null()]) }),
+  /** Ports of the sender of the question that the receiver does not reach (null: not known yet), and whether its token came in. */
+  Type.Object({
+    kind: Type.Literal('reached'),
+    closed: Type.Union([DataPorts, Type.Null()]),
+    heard: Type.Boolean(),
+  }),
   /** `silent`: the peer that was asked to probe another has no answer of that one either. */
   Type.Object({ kind: Type.Literal('ok'), silent: Type.Optional(Type.Boolean()) }),
 ]);

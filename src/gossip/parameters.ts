@@ -127,5 +127,11 @@ export const forkSearch = (heartbeat: number): number => 3 * heartbeat;
 
 /** At a start, appends wait at most this long for the first word of a member (own-history rule), ms. */
 export const SETTLE_LIMIT = 15_000;
+/** Limit of a test of the data planes' ports, ms: beyond what one port is given (src/data-plane-tries.ts). */
+export const REACH_LIMIT = 4_000;
+/** Pause between two questions how far the other side has come with it, ms. */
+export const REACH_POLL = 100;
+/** How long this side listens for a peer that began one and does not end it, ms. */
+export const REACH_ANSWERING = 2 * REACH_LIMIT;
 /** How long `addPeer` waits for both logs to agree, ms. */
 export const JOIN_LIMIT = 30_000;

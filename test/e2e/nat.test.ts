@@ -1,17 +1,20 @@
 /** Agents behind port-forwarding NAT: the router `core` holds their public addresses and lets only forwarded ports in. */
 import t from 'tap';
 import { createCluster, eventually, type Member } from './cluster.ts';
-import { operator } from './operator.ts';
 
 const PUBLIC = { north: '10.91.20.254', south: '10.91.21.254' } as const;
 
 /** West is behind a NAT too, but nothing is forwarded to it. */
 const RULES = `
 table ip nat {
+  set forwarded_tcp { type inet_service; elements = { 8080, 61000 }; }
+  set forwarded_udp { type inet_service; elements = { 61000 }; }
   chain prerouting {
     type nat hook prerouting priority dstnat;
-    ip daddr ${PUBLIC.north} tcp dport 8080 dnat to 10.91.20.1:8080
-    ip daddr ${PUBLIC.south} tcp dport 8080 dnat to 10.91.21.1:8080
+    ip daddr ${PUBLIC.north} tcp dport @forwarded_tcp dnat to 10.91.20.1
+    ip daddr ${PUBLIC.north} udp dport @forwarded_udp dnat to 10.91.20.1
+    ip daddr ${PUBLIC.south} tcp dport @forwarded_tcp dnat to 10.91.21.1
+    ip daddr ${PUBLIC.south} udp dport @forwarded_udp dnat to 10.91.21.1
   }
   chain postrouting {
     type nat hook postrouting priority srcnat;
@@ -43,7 +46,11 @@ t.test(
   'behind port-forwarding NAT on both sides, and where nothing is forwarded',
   { timeout: 300_000 },
   async (t) => {
-    const cluster = await createCluster({ agents: ['north', 'south', 'west'], join: false });
+    const cluster = await createCluster({
+      agents: ['north', 'south', 'west'],
+      join: false,
+      env: { HEARTBEAT_SECONDS: '1' },
+    });
     t.teardown(() => cluster.lab.destroy());
     const [north, south, west] = [cluster.member(0), cluster.member(1), cluster.member(2)];
     const loaded = await cluster.lab.exec('core', ['sh', '-c', `nft -f - <<'END'\n${RULES}\nEND`]);
@@ -55,39 +62,68 @@ t.test(
       (await by.agent.request('GET', '/v1/cluster/status', { token: by.token })).json<{ peers: PeerRow[] }>()
         .peers;
 
-    await t.test('both sides forwarded', async (t) => {
+    const reason = async (by: Member, other: Member) =>
+      (await status(by)).find(({ id }) => id === other.identity.peer_id)?.reason ?? null;
+
+    await t.test('forwarded, but not all that is needed', async (t) => {
       const answer = await add(north, `${PUBLIC.south}:8080`);
       t.equal(answer.status, 201, answer.text);
-      t.equal(answer.json<PeerRow>().address, `${PUBLIC.south}:8080`, 'the address given is the one used');
-      await eventually('both active, without a complaint', async () => {
-        for (const [by, other] of [
-          [north, south],
-          [south, north],
-        ] as const) {
-          const row = (await status(by)).find(({ id }) => id === other.identity.peer_id);
-          if (row?.state !== 'active' || (row.reason ?? null) !== null) return false;
-        }
-        return true;
-      });
+      const row = answer.json<PeerRow>();
+      t.equal(row.address, `${PUBLIC.south}:8080`, 'the address given is the one used');
+      t.equal(
+        row.reason,
+        `ports are closed: UDP port 51840 of the peer (${PUBLIC.south}) for what this host sends; ` +
+          'TCP port 61000, UDP port 61000, and UDP port 51840 of this host (10.91.20.1) for what the peer sends',
+        'no route leads to the address that north goes by; of the ports of south one is not forwarded',
+      );
+      t.equal(
+        await eventually('the other side knows as well', () => reason(south, north)),
+        'ports are closed: TCP port 61000, UDP port 61000, and UDP port 51840 of the peer (10.91.20.1) for what this host sends; ' +
+          `UDP port 51840 of this host (${PUBLIC.south}) for what the peer sends`,
+      );
       const seen = (await status(south)).find(({ id }) => id === north.identity.peer_id);
       t.ok(seen?.endpoints.includes(`http://${PUBLIC.north}:8080`), 'the observed address is learned');
+      const { conditions } = (
+        await north.agent.request('GET', '/v1/cluster/status', { token: north.token })
+      ).json<{
+        conditions: { code: string; text: string }[];
+      }>();
+      t.match(
+        conditions.find(({ code }) => code === 'peer-ports-closed')?.text,
+        /UDP port 51840 of the peer/,
+      );
     });
 
-    if (process.env['ARCTIC_LONG'] === '1')
-      await t.test('forwarded for the API, but not for the traffic', async (t) => {
-        const { stdout } = await operator(cluster, 0)('doctor', '--json');
-        const { findings } = JSON.parse(stdout) as { findings: { code: string; remedy: string }[] };
-        const carrier = findings.find(({ code }) => code === 'peer-carrier-closed');
-        t.match(carrier?.remedy, /Open TCP 61000 between the hosts, in both directions/);
+    await t.test('then all of it, at the address the others reach', async (t) => {
+      await cluster.lab.exec('core', ['nft', 'add', 'element', 'ip', 'nat', 'forwarded_udp', '{ 51840 }']);
+      const updated = await north.agent.request('PUT', `/v1/peers/${north.identity.peer_id}`, {
+        token: north.token,
+        body: { address: `${PUBLIC.north}:8080` },
       });
+      t.equal(updated.status, 200, updated.text);
+      await eventually(
+        'nothing is complained of',
+        async () => (await reason(north, south)) === null && (await reason(south, north)) === null,
+        30_000,
+      );
+    });
 
     await t.test('nothing is forwarded to the one who joins', async (t) => {
+      // From here on the port of north is its tunnel's.
+      const service = await north.agent.request('POST', '/v1/services', {
+        token: north.token,
+        body: { name: 'north-to-south', target_peer_id: south.identity.peer_id },
+      });
+      t.equal(service.status, 201, service.text);
+      await eventually('the tunnel listens', async () =>
+        (await cluster.lab.exec('north', ['ss', '-Hlun', 'sport', '=', ':51840'])).stdout.includes(':51840'),
+      );
       const answer = await add(west, `${PUBLIC.north}:8080`);
       t.equal(answer.status, 201, answer.text);
       const row = (await status(west)).find(({ id }) => id === north.identity.peer_id);
       t.match(
         row?.reason,
-        /only one direction works.*10\.91\.22\.1:8080.*TCP port 8080 in to this host.*TCP port 61000, UDP port 61000, and UDP port 51840 open in both directions/,
+        /only one direction works.*10\.91\.22\.1:8080.*TCP port 8080 in to this host.*ports are closed: TCP port 61000, UDP port 61000, and UDP port 51840 of this host \(10\.91\.22\.1\) for what the peer sends$/,
       );
       await eventually('but what is written arrives', async () => {
         const peers = await status(west);

@@ -12,11 +12,27 @@ export interface CrowdOutcome {
   readonly story: readonly string[];
 }
 
+/** What befalls every life, in an order of its own. Whatever is there twice begins and ends by turns. */
+const BLOWS = [
+  'loss of 5 %',
+  'loss of 30 %',
+  'no loss',
+  'partition',
+  'partition',
+  'deaths',
+  'deaths',
+  'deaths',
+  'deaths',
+  'skew',
+  'join',
+  'leave',
+] as const;
+
 /**
  * One life of a cluster of many under loss, partitions, skew, crashes with and without loss of the disk, slow hosts, joins and
- * leaves; then peace. The crowd's shortcuts apply: sessions stand, and membership is believed by all at once.
+ * leaves, each in every life; then peace. The crowd's shortcuts apply: sessions stand, and membership is believed by all at once.
  */
-export function runCrowdLife(count: number, seed: number, steps = 12): CrowdOutcome {
+export function runCrowdLife(count: number, seed: number): CrowdOutcome {
   const crowd = new Crowd(count, seed, { counted: false });
   const { random, time } = crowd;
   const below = (limit: number): number => Math.floor(random.fraction() * limit);
@@ -40,25 +56,28 @@ export function runCrowdLife(count: number, seed: number, steps = 12): CrowdOutc
   const some = (share: number): Member[] => up().filter(() => random.fraction() < share);
 
   slowDown(crowd, crowd.members, 0.02);
-  for (let step = 0; step < steps; step += 1) {
-    const dice = random.fraction();
+  const blows = BLOWS.map((blow) => ({ blow, at: random.fraction() })).sort((a, b) => a.at - b.at);
+  let losesDisk = true;
+  for (const { blow } of blows) {
     for (let i = below(4); i > 0; i -= 1) write(pick(up()));
-    if (dice < 0.2) {
-      crowd.loss = [0, 0.05, 0.3][below(3)] ?? 0;
-      tell(`loss ${crowd.loss}`);
-    } else if (dice < 0.35) {
-      const border = below(crowd.members.length);
+    if (blow.endsWith('%') || blow === 'no loss') {
+      crowd.loss = blow === 'no loss' ? 0 : Number(blow.split(' ')[2]) / 100;
+      tell(blow);
+    } else if (blow === 'partition') {
+      const border = 1 + below(crowd.members.length - 1);
       const groups = new Map(crowd.members.map((member, index) => [member, index < border ? 0 : 1]));
-      crowd.groups = random.fraction() < 0.5 ? undefined : (member) => groups.get(member) ?? 0;
+      crowd.groups = crowd.groups === undefined ? (member) => groups.get(member) ?? 0 : undefined;
       tell(crowd.groups === undefined ? 'one network' : `partition before host ${border}`);
-    } else if (dice < 0.5) {
-      const dead = some(0.03);
-      for (const member of dead) crowd.kill(member);
-      tell(`${dead.length} hosts die`);
-    } else if (dice < 0.7) {
+    } else if (blow === 'deaths') {
       const back = crowd.members.filter((member) => !member.up && !gone.has(member));
+      if (back.length === 0) {
+        const dead = [...new Set([pick(up()), pick(up()), ...some(0.03)])];
+        for (const member of dead) crowd.kill(member);
+        tell(`${dead.length} hosts die`);
+      }
       for (const member of back) {
-        const disk = random.fraction() < 0.3 ? 'lost' : 'kept';
+        const disk = losesDisk ? 'lost' : 'kept';
+        losesDisk = random.fraction() < 0.3;
         if (disk === 'lost') {
           const elsewhere = new Set(
             crowd.members
@@ -68,23 +87,26 @@ export function runCrowdLife(count: number, seed: number, steps = 12): CrowdOutc
           for (const event of member.log.added()) if (!elsewhere.has(event.hash)) perished.add(event.hash);
         }
         crowd.restart(member, disk);
+        tell(`a host comes back, its disk ${disk}`);
       }
-      tell(`${back.length} hosts come back`);
-    } else if (dice < 0.8) {
-      for (const member of some(0.05)) member.skew = Math.floor((random.fraction() - 0.5) * 40_000);
-    } else if (dice < 0.9) {
-      const by = pick(up());
-      if (by.machine.holdReason() === undefined) crowd.join(by);
+    } else if (blow === 'skew') {
+      for (const member of new Set([pick(up()), ...some(0.05)]))
+        member.skew = Math.floor((random.fraction() - 0.5) * 40_000);
+      tell('clocks are set');
+    } else if (blow === 'join') {
+      const by = up().find((member) => member.machine.holdReason() === undefined);
+      if (by !== undefined) crowd.join(by);
       tell('a host joins');
-    } else if (crowd.groups === undefined && crowd.loss === 0) {
-      const member = pick(up());
-      if (member.machine.holdReason() === undefined) {
-        crowd.leave(member);
-        time.advance(2_000);
-        crowd.kill(member);
-        gone.add(member);
-        tell('a host leaves');
-      }
+    } else if (blow === 'leave') {
+      // Views are shared: everybody would believe a departure that went down with its only copy.
+      crowd.groups = undefined;
+      crowd.loss = 0;
+      const member = pick(up().filter((one) => one.machine.holdReason() === undefined));
+      crowd.leave(member);
+      time.advance(2_000);
+      crowd.kill(member);
+      gone.add(member);
+      tell('one network without loss, and a host leaves');
     }
     time.advance(500 + random.fraction() * 6_000);
   }

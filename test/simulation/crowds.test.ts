@@ -24,6 +24,7 @@ for (const [hosts, lives] of LIVES) {
     for (let i = 0; i < lives; i += 1) {
       const seed = only === undefined ? i + 1 : Number(only);
       const { story, ...outcome } = runCrowdLife(hosts, seed);
+      if (only !== undefined) t.comment([...story, `writes ${outcome.writes}`].join('; '));
       slowest = Math.max(slowest, outcome.healedInMs);
       writes += outcome.writes;
       for (const line of story) {

@@ -14,6 +14,7 @@ import type {
   PostOutcome,
   Transport,
 } from '../../src/gossip/machine/core.ts';
+import type { DataPlane } from '../../src/gossip/machine/data-plane.ts';
 import { createMachine, type Machine } from '../../src/gossip/machine/machine.ts';
 import { PUSH_ALL_LIMIT } from '../../src/gossip/parameters.ts';
 import { createSessions } from '../../src/gossip/sessions.ts';
@@ -96,6 +97,8 @@ export class Node {
   readonly license: LicenseDocumentView;
   readonly heartbeat: number;
   readonly pushAllLimit: number;
+  /** Given before a start. */
+  dataPlane: DataPlane | undefined;
   skew = 0;
   /** Added to each message to and from it, ms. */
   slowness = 0;
@@ -243,6 +246,7 @@ export class Node {
           now: () => clock.now(),
           fraction: () => world.random.fraction(),
         }),
+        ...(this.dataPlane === undefined ? {} : { dataPlane: this.dataPlane }),
         projectionDigest: () => this.digest(),
         report: (_level, message) => this.reports.push(message),
       },

@@ -10,6 +10,7 @@ import type { Ephemeral, PairKeys } from '../../identity/key-schedule.ts';
 import type { TransportFault } from '../failures.ts';
 import type { Sessions } from '../sessions.ts';
 import type { Channel } from './channel-contract.ts';
+import type { DataPlane } from './data-plane.ts';
 
 /**
  * What the machine is given. It opens no socket, reads no clock and draws no random number but through these, so the same code
@@ -27,6 +28,8 @@ export interface MachineDeps {
   readonly mark?: HistoryMark;
   /** Makes and judges checkpoints; without it none are exchanged. */
   readonly witness?: Witness;
+  /** Tries the data planes' ports; without it they are named at most. */
+  readonly dataPlane?: DataPlane;
   /** Protocol versions spoken; PROTOCOLS, unless a test stands for another release. */
   readonly protocols?: readonly number[];
   /** Other sessions and sealing than the real ones, in simulations of so many peers that a million key agreements would only heat. */

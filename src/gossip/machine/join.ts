@@ -4,10 +4,12 @@ import { ArcticError, type ErrorDetail } from '../../../events/errors.ts';
 import { admissionFailure, FAILURES, type HandshakeFailure, toError, transportFailure } from '../failures.ts';
 import { HANDSHAKE_PAUSES, HANDSHAKE_TRIES, JOIN_LIMIT } from '../parameters.ts';
 import { type AdmissionCandidate, type JoinContext, type MachineDeps, once } from './core.ts';
+import type { DataPort } from './data-plane.ts';
 import type { Exchange } from './exchange.ts';
 import { type Agreement, initiate, licenseOf, localParty } from './handshake.ts';
 import { addressEndpoints, type Link } from './links.ts';
 import type { Membership } from './membership.ts';
+import type { Reach } from './reach.ts';
 
 export interface JoinDeps {
   readonly machine: MachineDeps;
@@ -23,14 +25,9 @@ export interface JoinDeps {
   readonly reverseLimit: number;
   /** Limit of one handshake request, ms. */
   readonly handshakeTimeout: number;
+  readonly reach: Reach;
   /** What the data planes need, for the operator who opens ports. */
   readonly dataPorts: readonly DataPort[];
-}
-
-/** A port that agents reach each other by, beside the API's. */
-export interface DataPort {
-  readonly protocol: 'tcp' | 'udp';
-  readonly port: number;
 }
 
 /** Pause between two comparisons while both logs grow together, ms. */
@@ -191,11 +188,20 @@ export function join(
         clock.after(SETTLE_PAUSE, () => settle(link, limit));
         return;
       }
-      testReverse(link);
+      // Whatever turns out to be closed, the peer is a member: it is said, and nothing is taken back.
+      let left = 2;
+      const tested = (): void => {
+        left -= 1;
+        if (left > 0) return;
+        deps.joining.delete(link.peer);
+        done(link.peer);
+      };
+      testReverse(link, tested);
+      deps.reach.test(link, tested);
     });
 
   /** The way back: behind a NAT or a firewall it may be missing, and then pushes and probes of the peer come to nothing. */
-  const testReverse = (link: Link): void => {
+  const testReverse = (link: Link, tested: () => void): void => {
     const startedAt = clock.monotonic();
     const wait = (): void => {
       const over = clock.monotonic() - startedAt >= deps.reverseLimit || !deps.running();
@@ -209,8 +215,7 @@ export function join(
         link.oneWay = true;
         link.reason =
           `only one direction works: this agent reaches the peer, but the peer's connections to this agent (${own}) do not arrive; ` +
-          `let TCP port ${port} in to this host (on a NAT, forward it), or set ADVERTISE_ADDRESS to an address that others reach` +
-          alsoNeeded(deps.dataPorts);
+          `let TCP port ${port} in to this host (on a NAT, forward it), or set ADVERTISE_ADDRESS to an address that others reach`;
         report('warn', link.reason, {
           peer: link.peer,
           address,
@@ -219,8 +224,7 @@ export function join(
           direction: 'inbound',
         });
       }
-      deps.joining.delete(link.peer);
-      done(link.peer);
+      tested();
     };
     if (link.inboundAt === undefined) deps.askBack(link);
     wait();

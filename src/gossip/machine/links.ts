@@ -2,6 +2,7 @@ import type { PeerId } from '../../../events/brand.ts';
 import type { PeerView } from '../../../projections/views.ts';
 import type { State } from '../messages.ts';
 import type { MachineDeps } from './core.ts';
+import type { ClosedPort } from './data-plane.ts';
 import { Known } from './known.ts';
 
 /** What this host knows of its relation with one peer. Only the machine's own parts change it. */
@@ -17,6 +18,8 @@ export interface Link {
   inboundAt: number | undefined;
   /** The join found that the peer cannot open connections to this host. */
   oneWay: boolean;
+  /** Ports of the data planes that were found closed. */
+  closed: readonly ClosedPort[];
   suspectSince: number | undefined;
   /** Members that suspect it too, since this host does; undefined: none. */
   confirmedBy: Set<PeerId> | undefined;
@@ -65,6 +68,7 @@ export const createLink = (peer: PeerId): Link => ({
   heardAt: undefined,
   inboundAt: undefined,
   oneWay: false,
+  closed: [],
   suspectSince: undefined,
   confirmedBy: undefined,
   vouchedAt: undefined,

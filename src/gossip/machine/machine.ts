@@ -14,14 +14,16 @@ import {
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
+import { type DataPort, portsReason } from './data-plane.ts';
 import { createExchange } from './exchange.ts';
 import { createForks } from './forks.ts';
 import { createHistory, lagOf } from './history.ts';
-import { type DataPort, join } from './join.ts';
+import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
 import { createOrphans } from './orphans.ts';
 import { createOwnHistory } from './own-history.ts';
+import { createReach } from './reach.ts';
 import { createReception } from './reception.ts';
 import { createRemovals } from './removals.ts';
 import { createWitnessing } from './witness.ts';
@@ -66,6 +68,12 @@ const NEVER_SEEN: PeerObservation = {
   log_head: null,
   projection_digest: null,
   clock_skew_ms: null,
+};
+
+/** What is the matter with a peer, be it its state or only ports of its traffic. */
+const reasonOf = ({ reason, closed }: Link): string | null => {
+  const parts = [reason, portsReason(closed)].filter((part) => part !== null);
+  return parts.length === 0 ? null : parts.join('; ');
 };
 
 /** Creates the machine; nothing happens before `start`. The log and the views must be caught up by then. */
@@ -164,6 +172,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     },
     { heartbeat },
   );
+  const reach = createReach({ machine: deps, links, call }, { heartbeat });
   const reception = createReception({
     machine: deps,
     ids,
@@ -171,6 +180,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     exchange,
     membership,
     witnessing,
+    reach,
     links,
     joining,
     call,
@@ -206,6 +216,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     forks.review();
     orphans.review();
     witnessing.tick();
+    reach.tick();
     exchange.flush();
     const pause = Math.min(1_000, Math.max(20, heartbeat / 5));
     dueAt = clock.monotonic() + pause;
@@ -254,6 +265,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       cancelTick();
       unsubscribe();
       for (const peer of [...links.keys()]) membership.drop(peer);
+      reach.stop();
       reception.stop();
     },
     join(command, done) {
@@ -268,9 +280,11 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
           running: () => running,
           holdReason,
           handshakeTimeout,
+          reach,
           dataPorts: options.dataPorts ?? [],
           askBack: (link) => call(link, { kind: 'probe', target: identity.peerId }, () => {}),
-          reverseLimit: 2 * requestTimeout(heartbeat),
+          // Beyond one connection that nobody answers: the peer may try another address first.
+          reverseLimit: Math.max(HANDSHAKE_TIMEOUT + 1_000, 2 * requestTimeout(heartbeat)),
         },
         done,
       );
@@ -290,7 +304,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       return {
         state: link.state === 'suspect' ? 'active' : link.state,
         last_seen_at: link.lastSeenAt === undefined ? null : new Date(link.lastSeenAt).toISOString(),
-        reason: link.reason,
+        reason: reasonOf(link),
         lag: lagOf(history.tips(), link.known),
         log_head: link.remote?.head ?? null,
         projection_digest: link.remote?.projection ?? null,

@@ -31,6 +31,7 @@ import { admit, candidateOf } from './join.ts';
 import { isPartner, type Link } from './links.ts';
 import type { Membership } from './membership.ts';
 import { createPendingHandshakes } from './pending.ts';
+import type { Reach } from './reach.ts';
 import type { Witnessing } from './witness.ts';
 
 export interface ReceptionDeps {
@@ -40,6 +41,7 @@ export interface ReceptionDeps {
   readonly exchange: Exchange;
   readonly membership: Membership;
   readonly witnessing: Witnessing;
+  readonly reach: Reach;
   readonly links: ReadonlyMap<PeerId, Link>;
   readonly joining: Set<PeerId>;
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
@@ -194,6 +196,8 @@ export function createReception(deps: ReceptionDeps): Reception {
       }
       case 'witness':
         return deps.witnessing.answer(link, request.note);
+      case 'reach':
+        return deps.reach.answer(link, request);
       case 'bye':
         membership.stopped(link);
         return { kind: 'ok' };

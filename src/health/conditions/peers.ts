@@ -35,6 +35,9 @@ export function handshakeRemedy(reason: string, address: string): string {
 /** `forkedReason` of the commands, as the API gives it. */
 const isForked = (reason: string | null): boolean => reason?.startsWith('signed two histories') ?? false;
 
+/** `portsReason` of gossip, when there is nothing else. */
+const areClosed = (reason: string | null): boolean => reason?.startsWith('ports are closed: ') ?? false;
+
 export const PEER_CONDITIONS: readonly Condition[] = [
   {
     code: 'left-cluster',
@@ -170,12 +173,30 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     symptoms: ['Peers cannot communicate', 'Connection timeout'],
     dependsOn: ['peer-name-unresolved'],
     detect: ofPeers(({ name, address, state, reason }) =>
-      state !== 'active' || reason === null || isForked(reason)
+      state !== 'active' || reason === null || isForked(reason) || areClosed(reason)
         ? undefined
         : {
             text: `peer ${name} (${address}): ${reason}.`,
             remedy: `Test both directions: 'curl http://${address}/livez' here, and the same from there to this host; open or forward the port that does not answer.`,
           },
+    ),
+  },
+  {
+    code: 'peer-ports-closed',
+    severity: 'warning',
+    area: 'peers',
+    summary: 'Ports that the traffic between two peers needs are closed.',
+    symptoms: ['Traffic is not being routed', 'Peers cannot communicate', 'High latency'],
+    dependsOn: ['peer-name-unresolved'],
+    detect: ofPeers(({ name, address, reason }) =>
+      areClosed(reason)
+        ? {
+            text: `peer ${name} (${address}): ${reason}.`,
+            remedy:
+              'Open what is named, or forward it on the NAT, in the direction named: TCP and UDP of TPROXY_PORT carry connections ' +
+              '(UDP over KCP), UDP of TUNNEL_PORT the rest. It is tried again every half minute.',
+          }
+        : undefined,
     ),
   },
   {

@@ -194,6 +194,9 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
     reason: 'signed two histories: from its event 7 on nothing of it counts on any host',
   }),
   'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
+  'peer-ports-closed': peer({
+    reason: 'ports are closed: UDP port 51840 of the peer (192.0.2.2) for what this host sends',
+  }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
   'peer-kcp-silent': peer({ kcpSilent: 61_000 }),
   'peer-carrier-closed': peer({ tried: { ...PEER.tried, carrier: 'connection refused' } }),
