@@ -61,6 +61,8 @@ const ADDRESS_REFRESH_MS = 30_000;
 export interface StartOptions {
   /** How much of the event log is verified first; default `tail`. */
   readonly verify?: 'tail' | 'full';
+  /** Protocol versions spoken to peers; those of this release unless a test stands for another one. */
+  readonly protocols?: readonly number[];
 }
 
 export interface RunningAgent {
@@ -213,6 +215,7 @@ async function assemble(
         report: (level, message, fields) => logger[level](fields ?? {}, message),
       }),
       transport: createHttpTransport({ connect }),
+      ...(options.protocols === undefined ? {} : { protocols: options.protocols }),
       dataPlane: createDataPlaneTries(
         { carrierPort: settings.tproxyPort, tunnelPort: settings.tunnelPort },
         {

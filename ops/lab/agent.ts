@@ -17,6 +17,8 @@ export interface AgentOptions {
   readonly configDir?: string;
   /** Settings beside or instead of the lab's own; undefined takes one away. An empty PATH is the agent's alone. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Another `arctic` than that of this tree: an older build, or next-release.ts. */
+  readonly program?: readonly string[];
   /** False: return as soon as the process runs, for starts that are meant to fail. */
   readonly wait?: boolean;
 }
@@ -80,12 +82,11 @@ function sanitizer(): Record<string, string> {
 }
 
 /** Without a PATH neither `nsenter` nor the `env` of a first line is found: the one is left it, the other not needed. */
-function agentCommand(env: Record<string, string>): string[] {
-  const command = [...arcticCommand(), 'agent'];
+function agentCommand(env: Record<string, string>, program = arcticCommand()): string[] {
+  const command = [...program, 'agent'];
   if (env['PATH'] !== '') return command;
   delete env['PATH'];
-  const program = command[0] === process.execPath ? command : [process.execPath, ...command];
-  return ['env', 'PATH=', ...program];
+  return ['env', 'PATH=', ...(command[0] === process.execPath ? command : [process.execPath, ...command])];
 }
 
 /** What starting an agent takes of the lab. */
@@ -117,7 +118,7 @@ export async function startLabAgent(
   const env = Object.fromEntries(
     Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-  const process = lab.spawn(host.name, agentCommand(env), env);
+  const process = lab.spawn(host.name, agentCommand(env, options.program && [...options.program]), env);
 
   const agent: LabAgent = {
     host,
