@@ -26,7 +26,13 @@ const valueText = (value: unknown): string =>
 const isEvent = (row: Row): boolean =>
   typeof row['type'] === 'string' && typeof row['entity'] === 'string' && isRow(row['data']);
 
-/** One event for a person: position, time, origin and actor, what happened. */
+/** What happened. The agent knows the names and numbers of that time better than who asks it; one of before says nothing. */
+const sentence = (row: Row, names: Names): string => {
+  if (typeof row['text'] === 'string') return row['text'];
+  return isEvent(row) ? describeEvent(row as unknown as AnyEvent, (id) => names.get(id)) : show(row, 'type');
+};
+
+/** One event for a person: position, time, origin and actor, what happened, and which event won where this one lost. */
 export function eventLine(row: Row, names: Names, style: Style): string {
   const origin = names.get(show(row, 'origin')) ?? show(row, 'origin');
   const actor = isRow(row['actor']) ? show(row['actor'], 'kind') : '-';
@@ -34,8 +40,24 @@ export function eventLine(row: Row, names: Names, style: Style): string {
     show(row, 'position').padStart(6),
     style.dim(hlcTime(show(row, 'hlc'))),
     `${origin}/${actor}`,
-    isEvent(row) ? describeEvent(row as unknown as AnyEvent, (id) => names.get(id)) : show(row, 'type'),
+    `${sentence(row, names)}${style.yellow(lostText(row, names))}`,
   ].join('  ');
+}
+
+/** ` (priority lost to event 12 of london: written later)`; nothing for a write that lost nothing. */
+function lostText(row: Row, names: Names): string {
+  const lost = Array.isArray(row['lost']) ? row['lost'].filter(isRow) : [];
+  const fields = new Map<string, string[]>();
+  for (const one of lost) {
+    const winner = one['winning_event'];
+    const which = isRow(winner)
+      ? `event ${show(winner, 'position')}, ${sentence(winner, names)}`
+      : show(one, 'winner');
+    const why = `${which}: ${show(one, 'reason')}`;
+    fields.set(why, [...(fields.get(why) ?? []), show(one, 'field')]);
+  }
+  const parts = [...fields].map(([why, names]) => `${names.join(', ')} lost to ${why}`);
+  return parts.length === 0 ? '' : ` (${parts.join('; ')})`;
 }
 
 /** What became of a field the event wrote: `in force`, or which event won, why, and what it says. */

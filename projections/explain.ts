@@ -51,6 +51,21 @@ export function explainConflict(fold: Fold, event: AnyEvent): readonly FieldOutc
     });
 }
 
+/**
+ * The fields of a write that lost a conflict: to an event of another host, to a concurrent delete, or to a fork. What its own
+ * host wrote or deleted afterwards is the ordinary course of things. The same on every host that holds the same events.
+ */
+export function lostFields(fold: Fold, event: AnyEvent): readonly FieldOutcome[] {
+  const found = historyOf(fold, event);
+  if (!found) return [];
+  const { stamps, deleted } = found.history;
+  return explainConflict(fold, event).filter(({ field, stands, reason }) => {
+    if (stands) return false;
+    if (reason === 'concurrent delete wins' || reason === 'past a fork of its origin') return true;
+    return (deleted ?? stamps[field])?.origin !== event.origin;
+  });
+}
+
 interface Found {
   readonly history: {
     readonly stamps: Readonly<Record<string, Stamp | undefined>>;

@@ -72,6 +72,11 @@ export class Routes implements RouteCollection {
     return entry && this.get(entry.key);
   }
 
+  numberOf(key: RouteKey): number | undefined {
+    const entry = this.#all.get(key);
+    return entry?.added && this.#numberOf(entry);
+  }
+
   ofService(service: ServiceId): readonly RouteView[] {
     const routes = this.#services.get(service);
     return routes && this.#isLive(service) ? routes.live.rows : NONE;
@@ -314,16 +319,19 @@ export class Routes implements RouteCollection {
     return renumbered;
   }
 
+  /** Of an entry that was added. */
+  #numberOf(entry: RouteEntry): number {
+    const number = numberClass(entry.proposed);
+    const held = entry.service && this.#services.get(entry.service)?.proposals.get(number);
+    return number + (Array.isArray(held) ? held.indexOf(entry) : 0) * RANK_STEP;
+  }
+
   #row(entry: RouteEntry): RouteView {
     const added = entry.added as Stamp;
-    const service = entry.service as ServiceId;
-    const number = numberClass(entry.proposed);
-    const held = this.#services.get(service)?.proposals.get(number);
-    const rank = Array.isArray(held) ? held.indexOf(entry) : 0;
     return {
       key: entry.key,
-      id: number + rank * RANK_STEP,
-      service_id: service,
+      id: this.#numberOf(entry),
+      service_id: entry.service as ServiceId,
       priority: entry.priority ?? 0,
       source_cidr: entry.source_cidr ?? null,
       dest_cidr: entry.dest_cidr ?? null,

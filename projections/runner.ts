@@ -7,7 +7,7 @@ import type { DesiredName, DesiredState, RouteChanges } from './desired/contract
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
 import { FirewallIndex } from './desired/firewall-index.ts';
 import { compareMoments, type StateDifference } from './difference.ts';
-import { explainConflict, type FieldOutcome } from './explain.ts';
+import { explainConflict, type FieldOutcome, lostFields } from './explain.ts';
 import { Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
 import {
   foldAll,
@@ -71,6 +71,8 @@ export interface Projections {
   readonly bus: EventEmitter<{ changed: [name: ProjectionName] }>;
   /** What became of an event's write, field by field. */
   explainConflict(event: AnyEvent): readonly FieldOutcome[];
+  /** Of that, only what was lost to another host, a concurrent delete or a fork. */
+  lostFields(event: AnyEvent): readonly FieldOutcome[];
   /** The current state as plain JSON. */
   state(projection?: ProjectionName): ReplayedState;
   replay(options?: { readonly until?: Moment; readonly projection?: ProjectionName }): Promise<Replayed>;
@@ -127,6 +129,7 @@ class Runner implements Projections {
       routes: {
         get: (key) => fold().routes.get(key),
         byNumber: (service, number) => fold().routes.byNumber(service, number),
+        numberOf: (key) => fold().routes.numberOf(key),
         ofService: (service) => fold().routes.ofService(service),
         eachOf: (service) => fold().routes.eachOf(service),
         countOf: (service) => fold().routes.countOf(service),
@@ -214,6 +217,10 @@ class Runner implements Projections {
 
   explainConflict(event: AnyEvent): readonly FieldOutcome[] {
     return explainConflict(this.#fold, event);
+  }
+
+  lostFields(event: AnyEvent): readonly FieldOutcome[] {
+    return lostFields(this.#fold, event);
   }
 
   state(projection?: ProjectionName): ReplayedState {

@@ -136,6 +136,8 @@ export interface Collection<K, V> {
 export interface RouteCollection {
   get(key: RouteKey): RouteView | undefined;
   byNumber(service: ServiceId, number: number): RouteView | undefined;
+  /** Its number, or of a deleted one the number it last had. */
+  numberOf(key: RouteKey): number | undefined;
   /** As a list, which is kept until something changes or memory is needed; a page is cut from it. */
   ofService(service: ServiceId): readonly RouteView[];
   /** The same one by one, kept nowhere. */

@@ -26,25 +26,8 @@ type Print = (row: Row) => Promise<void>;
 
 async function printer(context: Context, client: Client): Promise<Print> {
   if (context.output.format !== 'table') return (row) => context.output.line(row, () => '');
-  const names = new Map(await allNames(client));
-  return async (row) => {
-    await learnRoute(row, names, client);
-    await context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
-  };
-}
-
-/** People know a route by its number, which only the event that added it carries; it may be gone from the views. */
-async function learnRoute(row: Row, names: Map<string, string>, client: Client): Promise<void> {
-  const { type, entity } = row;
-  if (typeof type !== 'string' || typeof entity !== 'string' || !type.startsWith('route.')) return;
-  if (names.has(entity)) return;
-  const added =
-    type === 'route.added'
-      ? row
-      : (await client.list('/v1/events', 'events', { type: 'route.added', entity }))[0];
-  const data = added?.['data'];
-  // Without it the line shows the route's id, and does not ask again.
-  names.set(entity, isRow(data) && typeof data['number'] === 'number' ? String(data['number']) : entity);
+  const names = await allNames(client);
+  return (row) => context.output.line(row, () => `${eventLine(row, names, context.output.style)}\n`);
 }
 
 /** One JSON array, written as it comes: a log may be longer than memory. */

@@ -1,11 +1,8 @@
 import { Type } from 'typebox';
 import { EventIdField, PeerIdField, PublicKeyField } from '../../events/catalogue/fields.ts';
 import { LicenseDocument } from '../../events/catalogue/license.ts';
-import { EventEnvelope } from '../../events/schema-check.ts';
 import { Count, Nullable, oneOf, strict, Texts, Time } from './strict.ts';
 
-/** An event as the log has it. */
-export const EVENT = EventEnvelope;
 export const LICENSE_DOCUMENT = LicenseDocument;
 
 const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });

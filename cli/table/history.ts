@@ -47,7 +47,7 @@ export const EVENTS: Group = {
         { line: 'arctic events list --entity svc_01JD0000000000000000000000', says: 'the life of a service' },
         { line: 'arctic events list --type peer.removed --json', says: 'who removed a peer, and when' },
       ],
-      json: { schema: async () => (await import('../json/history.ts')).EVENT, list: true },
+      json: { api: 'ListedEvent', list: true },
       load: async () => (await import('../commands/events.ts')).list,
     },
     {
@@ -94,7 +94,7 @@ export const EVENTS: Group = {
         { line: 'arctic events tail -f --after 4711', says: 'go on after the last line that was seen' },
         { line: 'arctic events tail -n 5 --type reconcile.failed', says: 'the last five failures' },
       ],
-      json: { lines: { schema: async () => (await import('../json/history.ts')).EVENT } },
+      json: { lines: { api: 'ListedEvent' } },
       load: async () => (await import('../commands/events.ts')).tail,
     },
   ],

@@ -4,6 +4,7 @@ import type { Position } from '../../events/brand.ts';
 import type { Clock } from '../../events/clock.ts';
 import { ArcticError } from '../../events/errors.ts';
 import type { Log, ReadFilter } from '../../events/log-contract.ts';
+import type { EventRows } from './event-rows.ts';
 
 /** Comments that keep proxies from closing a silent stream. */
 const KEEPALIVE_MS = 15_000;
@@ -21,8 +22,12 @@ export interface EventStreams {
   readonly size: number;
 }
 
-export function createEventStreams(deps: { readonly log: Log; readonly clock: Clock }): EventStreams {
-  const { log, clock } = deps;
+export function createEventStreams(deps: {
+  readonly log: Log;
+  readonly rows: Pick<EventRows, 'listed'>;
+  readonly clock: Clock;
+}): EventStreams {
+  const { log, rows, clock } = deps;
   const open = new Set<() => void>();
   return {
     get size() {
@@ -45,7 +50,7 @@ export function createEventStreams(deps: { readonly log: Log; readonly clock: Cl
         // The socket ends with the stream, so that a stopping agent has nobody to wait for.
         connection: 'close',
       });
-      const end = follow(reply.raw, filter, position, { log, clock, mayGoOn }, () => open.delete(end));
+      const end = follow(reply.raw, filter, position, { log, rows, clock, mayGoOn }, () => open.delete(end));
       open.add(end);
       return reply;
     },
@@ -60,9 +65,15 @@ function follow(
   socket: ServerResponse,
   filter: ReadFilter,
   from: Position,
-  { log, clock, mayGoOn }: { readonly log: Log; readonly clock: Clock; readonly mayGoOn: () => boolean },
+  deps: {
+    readonly log: Log;
+    readonly rows: Pick<EventRows, 'listed'>;
+    readonly clock: Clock;
+    readonly mayGoOn: () => boolean;
+  },
   onEnd: () => void,
 ): () => void {
+  const { log, rows, clock, mayGoOn } = deps;
   let position = from;
   let ended = false;
   let full = false;
@@ -83,7 +94,7 @@ function follow(
     while (!ended && !full) {
       const head = log.head;
       const page = log.read({ ...filter, after: position, limit: PAGE });
-      for (const event of page) {
+      for (const event of rows.listed(page)) {
         full =
           !socket.write(`id: ${event.position}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`) ||
           full;

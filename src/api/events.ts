@@ -1,12 +1,11 @@
 import { Type } from 'typebox';
-import type { EventId, PeerId, Position, ServiceId } from '../../events/brand.ts';
+import type { EventId, PeerId, Position } from '../../events/brand.ts';
 import { EventIdField, PeerIdField } from '../../events/catalogue/fields.ts';
 import { isKnownType } from '../../events/catalogue.ts';
-import { describeEvent, type NameOf } from '../../events/describe.ts';
 import { ArcticError } from '../../events/errors.ts';
 import type { ReadFilter } from '../../events/log-contract.ts';
-import { summaryOf } from '../../projections/drift-history.ts';
 import { type ApiContext, type App, type Caller, documented } from './context.ts';
+import type { EventRows } from './event-rows.ts';
 import type { EventStreams } from './event-stream.ts';
 import { Moment, momentOf } from './moment.ts';
 import { limitOf, PagingQuery } from './paging.ts';
@@ -28,10 +27,8 @@ const ListQuery = Type.Object(
   { additionalProperties: false },
 );
 const EventParams = Type.Object({ id: EventIdField }, { additionalProperties: false });
-export function eventRoutes(app: App, context: ApiContext, streams: EventStreams): void {
-  const { log, projections, views, clock } = context;
-  const nameOf: NameOf = (id) =>
-    views.services.get(id as ServiceId)?.name ?? views.peers.get(id as PeerId)?.name;
+export function eventRoutes(app: App, context: ApiContext, rows: EventRows, streams: EventStreams): void {
+  const { log, views, clock } = context;
   /** A stream outlives the request that was let in, so who reads it is looked at again and again. */
   const mayGoOn = ({ clientId, expiresAt }: Caller): boolean =>
     (expiresAt === null || clock.now() < expiresAt) &&
@@ -59,7 +56,7 @@ export function eventRoutes(app: App, context: ApiContext, streams: EventStreams
       const events = found.slice(0, limit);
       const last = events.at(-1);
       return {
-        events,
+        events: rows.listed(events),
         next_cursor: found.length > limit && last !== undefined ? String(last.position) : null,
       };
     },
@@ -73,12 +70,7 @@ export function eventRoutes(app: App, context: ApiContext, streams: EventStreams
       if (event === undefined) {
         throw new ArcticError('NOT_FOUND', `there is no event ${request.params.id} in the log of this peer.`);
       }
-      // What became of each field it wrote: the loser of a conflict stays in the log.
-      const outcome = projections.explainConflict(event).map((one) => {
-        const winner = one.stands ? undefined : log.get(one.winner);
-        return { ...one, winning_event: winner === undefined ? null : summaryOf(winner, nameOf) };
-      });
-      return { ...event, text: describeEvent(event, nameOf), outcome };
+      return rows.full(event);
     },
   );
 

@@ -20,6 +20,7 @@ import { createCredentialUse } from './credential-use.ts';
 import { credentialRoutes } from './credentials.ts';
 import { driftRoutes } from './drift.ts';
 import { answerError, errorBody } from './error-answers.ts';
+import { createEventRows } from './event-rows.ts';
 import { createEventStreams } from './event-stream.ts';
 import { eventRoutes } from './events.ts';
 import { createGatekeeper } from './gatekeeper.ts';
@@ -73,7 +74,8 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     }),
     credentialUse: createCredentialUse({ clock, log, executor, logger }),
   };
-  const streams = createEventStreams({ log, clock });
+  const rows = createEventRows({ log, projections });
+  const streams = createEventStreams({ log, rows, clock });
   const app = createFastify(options, context);
   const admit = createGatekeeper(context);
 
@@ -119,7 +121,7 @@ export function createApi(options: ApiOptions, deps: ApiDeps): Api {
     changeRoutes(routes, context);
     credentialRoutes(routes, context);
     clusterRoutes(routes, context);
-    eventRoutes(routes, context, streams);
+    eventRoutes(routes, context, rows, streams);
     replayRoutes(routes, context);
     driftRoutes(routes, context);
     trafficRoutes(routes, context);

@@ -136,6 +136,7 @@ export function stageViews(base: Views): StagedViews {
       routes: {
         get: byKey,
         byNumber,
+        numberOf: (key) => added.get(key) ?? base.routes.numberOf(key),
         eachOf,
         ofService: (service) => [...eachOf(service)],
         countOf,

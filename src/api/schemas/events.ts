@@ -15,24 +15,37 @@ export const EventSummary = Nullable(
     strict,
   ),
 );
+const Text = Type.String({ description: 'The event in one line.' });
+const Outcomes = (description: string) =>
+  Type.Array(
+    Type.Object(
+      {
+        field: Type.String(),
+        stands: Type.Boolean(),
+        winner: EventEnvelope.properties.id,
+        reason: Type.String(),
+        winning_event: EventSummary,
+      },
+      strict,
+    ),
+    { description },
+  );
 export const EventWithOutcome = Type.Object(
   {
     ...EventEnvelope.properties,
-    text: Type.String({ description: 'The event in one line.' }),
-    outcome: Type.Array(
-      Type.Object(
-        {
-          field: Type.String(),
-          stands: Type.Boolean(),
-          winner: EventEnvelope.properties.id,
-          reason: Type.String(),
-          winning_event: EventSummary,
-        },
-        strict,
-      ),
-      { description: 'What became of each field it wrote: the loser of a conflict stays in the log.' },
+    text: Text,
+    outcome: Outcomes('What became of each field it wrote: the loser of a conflict stays in the log.'),
+  },
+  strict,
+);
+export const ListedEvent = Type.Object(
+  {
+    ...EventEnvelope.properties,
+    text: Text,
+    lost: Outcomes(
+      'Fields it lost in a conflict: to an event of another host, to a concurrent delete, or to a fork of its origin.',
     ),
   },
   strict,
 );
-export const EventList = listOf('events', EventEnvelope);
+export const EventList = listOf('events', ListedEvent);

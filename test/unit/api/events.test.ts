@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { keyOf, openHost, operator, overTheWire, setClock, temporaryDirectory } from '../events/given-log.ts';
 import { createHarness } from './harness.ts';
 
 t.test('events are listed, filtered, paged and shown with what became of them', async (t) => {
@@ -52,6 +53,39 @@ t.test('events are listed, filtered, paged and shown with what became of them', 
     outcome: [{ field: 'name', stands: false, reason: 'written later' }],
   });
   t.match(await send('GET', '/v1/events/evt_01JD0000000000000000000000', { token }), { status: 404 });
+});
+
+t.test('a list says what happened, and which event won where one lost a conflict', async (t) => {
+  const harness = createHarness(t);
+  const { send, log } = harness;
+  const token = await harness.admin();
+  const body = { target_peer_id: harness.admit('exit'), name: 'web' };
+  const { id } = (await send('POST', '/v1/services', { token, body })).body;
+  const dest_cidr = '10.0.0.0/8';
+  await send('POST', `/v1/services/${id}/routes`, { token, body: { routes: [{ priority: 5, dest_cidr }] } });
+  await send('PUT', `/v1/services/${id}`, { token, body: { name: 'mine' } });
+  await send('PUT', `/v1/services/${id}`, { token, body: { name: 'mine again' } });
+  const clock = setClock(harness.clock.now() + 1_000);
+  const other = openHost({ path: `${temporaryDirectory(t)}/arctic.db`, n: 2, clock });
+  t.teardown(() => other.close());
+  const [won] = other.append(
+    [{ type: 'service.updated', entity: id, data: { name: 'theirs' } as never }],
+    operator,
+  );
+  log.receive(other.origin, keyOf(2), overTheWire(won === undefined ? [] : [won]));
+  await send('DELETE', `/v1/services/${id}/routes/1`, { token });
+  const list = async (query: string) => (await send('GET', `/v1/events?${query}`, { token })).body.events;
+  const [first, second, third] = await list(`entity=${id}&type=service.updated`);
+  // The first was written over by its own host, which is no conflict, and then by another.
+  for (const one of [first, second])
+    t.match(one.lost, [
+      { field: 'name', reason: 'written later', winner: won?.id, winning_event: { id: won?.id } },
+    ]);
+  t.match(third, { lost: [], text: 'service theirs updated: name=theirs' });
+  t.same(
+    (await list('type=route.added,route.deleted')).map(({ text }: { text: string }) => text),
+    [`route 1 added to theirs: anywhere -> ${dest_cidr}, priority 5`, 'route 1 of theirs deleted'],
+  );
 });
 
 t.test('replay, drift and reconcilers', async (t) => {

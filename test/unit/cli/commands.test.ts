@@ -276,6 +276,14 @@ t.test('a license root is made and issues a license that verifies', async (t) =>
 });
 
 t.test('events are a line each; a reader that hangs up ends the command quietly', async (t) => {
+  const winning_event = { position: 12, text: 'service web deleted with its routes' };
+  const lostTo = (field: string) => ({
+    field,
+    stands: false,
+    winner: `evt_${ULID}`,
+    reason: 'concurrent delete wins',
+    winning_event,
+  });
   const events = Array.from({ length: 500 }, (_, at) => ({
     id: `evt_${ULID}`,
     position: at + 1,
@@ -292,6 +300,8 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
     prev_hash: '0'.repeat(64),
     hash: '1'.repeat(64),
     signature: null,
+    text: 'service web created',
+    lost: at === 497 ? ['name', 'transport_type'].map(lostTo) : [],
   }));
   const [home, api] = await scene(t, {
     'GET /v1/peers': { body: { peers, next_cursor: null } },
@@ -306,7 +316,10 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   writeConfig(home, [api.url]);
   const tail = await home.run(['events', 'tail', '-n', '3']);
   t.equal(tail.stdout.trimEnd().split('\n').length, 3);
-  t.match(tail.stdout, /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}/);
+  t.match(
+    tail.stdout,
+    /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}service web created \(name, transport_type lost to event 12, service web deleted with its routes: concurrent delete wins\)\n/,
+  );
   t.match(
     (await home.run(['events', 'tail', '--after', '5', '-n', '3'])).stderr,
     /either --after or --lines/,
