@@ -50,6 +50,7 @@ export function factsOf(context: ApiContext): Facts {
       ]),
   );
   const lock = liveLock(views, clock.now());
+  const own = views.peers.get(identity.peerId);
   return {
     ...common,
     license: {
@@ -67,7 +68,8 @@ export function factsOf(context: ApiContext): Facts {
         ? null
         : { holder: lock.holder, purpose: lock.purpose, expiresAt: isoTime(lock.expires_at_ms) },
     membership: {
-      local: views.peers.get(identity.peerId)?.membership ?? 'member',
+      local: own?.membership ?? 'member',
+      ...(own?.forked_at === undefined ? {} : { forkedAt: own.forked_at }),
       setAside: views.peers
         .list()
         .filter((peer) => peer.membership === 'set_aside')

@@ -112,6 +112,8 @@ export interface TrustFacts {
 export interface MembershipFacts {
   /** What this host is to its cluster. */
   readonly local: 'member' | 'left' | 'removed' | 'set_aside';
+  /** Its key signed two histories: from this event of its own on nothing of it counts. */
+  readonly forkedAt?: number;
   /** Peers that the node cap sets aside, by name. */
   readonly setAside: readonly { readonly name: string; readonly local: boolean; readonly reason: string }[];
 }

@@ -59,6 +59,28 @@ export const PEER_CONDITIONS: readonly Condition[] = [
         : []),
   },
   {
+    code: 'own-history-forked',
+    severity: 'critical',
+    area: 'peers',
+    summary: "This host's key signed two histories.",
+    symptoms: ['Nothing can be changed on this host'],
+    dependsOn: ['left-cluster'],
+    detect: ({ membership }) =>
+      membership &&
+      (membership.forkedAt === undefined
+        ? []
+        : [
+            {
+              text:
+                `this host's key signed two histories: from its event ${membership.forkedAt} on nothing of it counts on any host, ` +
+                'and nothing can be changed here.',
+              remedy:
+                'Find out who else holds its key (a cloned machine?) or which copy of its database was restored; then ' +
+                "'arctic peers delete' on another member, bootstrap this host again, and add it.",
+            },
+          ]),
+  },
+  {
     code: 'peer-set-aside',
     severity: 'critical',
     area: 'peers',
@@ -101,7 +123,7 @@ export const PEER_CONDITIONS: readonly Condition[] = [
       'License mismatch',
       'Invalid signature',
     ],
-    dependsOn: ['peer-name-unresolved'],
+    dependsOn: ['peer-name-unresolved', 'left-cluster'],
     detect: ofPeers(({ name, address, state, reason, tried }) => {
       if (state !== 'unreachable') return undefined;
       const why = reason ?? tried?.api ?? 'it does not answer';
@@ -117,7 +139,7 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     area: 'peers',
     summary: 'A peer has not shaken hands yet.',
     symptoms: ['Peers cannot communicate', 'Peer already exists'],
-    dependsOn: ['peer-name-unresolved'],
+    dependsOn: ['peer-name-unresolved', 'left-cluster'],
     detect: ofPeers(({ name, address, state, reason }) =>
       state !== 'pending'
         ? undefined

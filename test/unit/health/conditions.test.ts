@@ -183,6 +183,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'peer-unreachable': peer({ state: 'unreachable', reason: 'handshake failed: connection refused' }),
   'peer-pending': peer({ state: 'pending' }),
   'left-cluster': { membership: { local: 'removed', setAside: [] } },
+  'own-history-forked': { membership: { local: 'member', forkedAt: 6, setAside: [] } },
   'peer-set-aside': {
     membership: {
       local: 'member',
