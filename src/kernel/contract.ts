@@ -93,6 +93,11 @@ export interface NftExpectedElement extends NftElement {
 /** A set as it should be, its elements by key. */
 export interface NftExpectedSet extends Omit<NftSet, 'elements'> {
   readonly elements: ReadonlyMap<string, NftExpectedElement>;
+  /**
+   * SHA-256 of what the kernel sent when it held exactly these elements: when it sends the same again nothing has to be
+   * looked up. The comparison leaves it here; whoever changes `elements` takes it away.
+   */
+  verified?: string | undefined;
 }
 
 /** How the elements of one set differ from what is expected. */

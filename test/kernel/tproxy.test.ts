@@ -5,18 +5,15 @@ import t, { type Test } from 'tap';
 import type { Kernel, NftTable } from '../../src/kernel/contract.ts';
 import { createKernel } from '../../src/kernel/kernel.ts';
 import {
-  compare,
   IPPROTO_TCP,
-  loadSocket,
   matchL4Protocol,
-  matchLocalDestination,
-  rejectWithReset,
   setMark,
   tproxyTo,
   verdict,
 } from '../../src/kernel/nft/expressions.ts';
 import { loadAddon } from '../../src/native/addon.ts';
 import { openDialer, openListener } from '../../src/native/transparent.ts';
+import { established, LOCAL, NO_LISTENER } from './compliance/example-table.ts';
 import { joinByVeth, makeNetns, type Netns } from './netns.ts';
 
 const addon = loadAddon();
@@ -33,19 +30,8 @@ const redirection: NftTable = {
       name: 'prerouting',
       base: { type: 'filter', hook: 'prerouting', priority: -150, policy: 'accept' },
       rules: [
-        {
-          comment: 'held by a transparent socket',
-          expressions: [
-            ...matchL4Protocol(IPPROTO_TCP),
-            loadSocket('transparent'),
-            compare('==', '01'),
-            loadSocket('wildcard'),
-            compare('==', '00'),
-            ...setMark(MARK),
-            verdict('accept'),
-          ],
-        },
-        { comment: 'for this host', expressions: [...matchLocalDestination(), verdict('return')] },
+        established(MARK),
+        LOCAL,
         {
           comment: 'to the engine',
           expressions: [
@@ -55,7 +41,7 @@ const redirection: NftTable = {
             verdict('accept'),
           ],
         },
-        { comment: 'no listener', expressions: [...matchL4Protocol(IPPROTO_TCP), rejectWithReset()] },
+        NO_LISTENER,
       ],
     },
   ],

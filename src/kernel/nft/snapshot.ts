@@ -11,15 +11,13 @@ import type {
   NftTable,
 } from '../contract.ts';
 import { KernelError } from '../contract.ts';
-import { decodeAttributes, type Of, type Schema } from '../netlink/codec.ts';
-import { Datagram, NLM_F_ACK, NLM_F_DUMP } from '../netlink/datagram.ts';
-import type { NetlinkSocket, ReceivedMessage } from '../netlink/socket.ts';
-import { canonicalElements, canonicalTable } from './canonical.ts';
+import type { Of } from '../netlink/codec.ts';
+import type { NetlinkSocket } from '../netlink/socket.ts';
+import { canonicalTable } from './canonical.ts';
 import { dataTypeName, isSameKind, keyTypeNames } from './data-types.ts';
-import { readElements } from './elements.ts';
+import { decode, dump, get } from './requests.ts';
 import {
   chainSchema,
-  elementsSchema,
   familyName,
   familyNumber,
   generationSchema,
@@ -33,15 +31,12 @@ import {
   setSchema,
   tableSchema,
 } from './schema.ts';
-import { HOOKS, messageType, nfgenmsg, POLICIES, type TableFamily } from './transaction.ts';
+import { compareElementsOf, readAll, type SetSource } from './set-elements.ts';
+import { HOOKS, POLICIES, type TableFamily } from './transaction.ts';
 import { decodeComment } from './userdata.ts';
 
-/** struct nfgenmsg */
-const GENERIC_HEADER = 4;
 /** Reads that another program's commits may spoil before we give up. */
 const ATTEMPTS = 20;
-/** Milliseconds; 100,000 elements are rehashed in some 20. */
-const REHASH_PAUSE = 5;
 
 export async function readGeneration(socket: NetlinkSocket): Promise<number> {
   let generation: number | undefined;
@@ -177,16 +172,6 @@ async function readTableHead(
   return head;
 }
 
-/** Where the elements of one set are read. */
-interface SetSource {
-  readonly socket: NetlinkSocket;
-  readonly family: number;
-  readonly table: string;
-  readonly head: Of<typeof setSchema>;
-  /** How many elements there are, where the kernel tells. */
-  readonly count: number | undefined;
-}
-
 async function readOnce(
   socket: NetlinkSocket,
   family: TableFamily,
@@ -243,73 +228,6 @@ async function readOnce(
   };
 }
 
-/**
- * The kernel walks a set anew for every datagram and skips what it gave before. When its hash table grows meanwhile
- * (it does so some time after a commit) the order changes: elements come twice and as many not at all, and no flag says
- * so. So a dump counts only when no key came twice and, where the kernel tells (6.16), the number is right.
- */
-async function readAll(source: SetSource): Promise<readonly NftElement[]> {
-  return untilSettled(source, async (each) => {
-    const elements: NftElement[] = [];
-    await each((element) => elements.push(element));
-    const unique = canonicalElements(elements);
-    const complete = unique.length === elements.length && (source.count ?? unique.length) === unique.length;
-    return complete ? unique : undefined;
-  });
-}
-
-/** Undefined: as expected. */
-async function compareElementsOf(
-  source: SetSource,
-  expected: NftExpectedSet,
-): Promise<NftDeviation | undefined> {
-  const { deviation } = await untilSettled(source, async (each) => {
-    const pass = {};
-    const foreign = new Map<string, NftElement>();
-    let right = 0;
-    let twice = false;
-    let count = 0;
-    await each((element) => {
-      count += 1;
-      const wanted = expected.elements.get(element.key);
-      if (wanted !== undefined && wanted.data === element.data) {
-        if (wanted.seen === pass) twice = true;
-        wanted.seen = pass;
-        right += 1;
-      } else {
-        if (foreign.has(element.key)) twice = true;
-        foreign.set(element.key, element);
-      }
-    });
-    if (twice || (source.count ?? count) !== count) return undefined;
-    if (foreign.size === 0 && right === expected.elements.size) return { deviation: undefined };
-    const missing: NftElement[] = [];
-    for (const element of expected.elements.values()) if (element.seen !== pass) missing.push(element);
-    return { deviation: { set: expected.name, missing, foreign: [...foreign.values()] } };
-  });
-  return deviation;
-}
-
-/** Reads the elements until a dump was whole, as `attempt` judges (undefined: it was not). */
-async function untilSettled<T>(
-  { socket, family, table, head }: SetSource,
-  attempt: (each: (onElement: (element: NftElement) => void) => Promise<void>) => Promise<T | undefined>,
-): Promise<T> {
-  const set = head.name ?? '';
-  const subject = `read elements of set ${set}`;
-  for (let tries = 1; tries <= ATTEMPTS; tries += 1) {
-    const result = await attempt((onElement) =>
-      dump(socket, NFT_MSG.getSetElements, family, subject, elementsSchema, { table, set }, (message) => {
-        readElements(message.bytes, message.start + GENERIC_HEADER, message.end, onElement);
-      }),
-    );
-    if (result !== undefined) return result;
-    // The generation may have moved on as well; the reader above finds out.
-    await new Promise((resolve) => setTimeout(resolve, REHASH_PAUSE * tries));
-  }
-  throw new KernelError('EINTR', 4, subject, 'the set is being reorganised');
-}
-
 function ruleOf(rule: Of<typeof ruleSchema>): NftRule {
   return {
     comment: decodeComment(rule.userdata),
@@ -342,44 +260,4 @@ function setOf(set: Of<typeof setSchema>, elements: readonly NftElement[]): NftS
     ...(flags === 0 ? {} : { flags }),
     elements,
   };
-}
-
-function decode<S extends Schema>(schema: S, message: ReceivedMessage): Of<S> {
-  return decodeAttributes(schema, message.bytes, message.start + GENERIC_HEADER, message.end);
-}
-
-async function get<S extends Schema>(
-  socket: NetlinkSocket,
-  message: number,
-  family: number,
-  subject: string,
-  schema: S,
-  value: Of<S>,
-  onMessage: (message: ReceivedMessage) => void,
-): Promise<void> {
-  const datagram = new Datagram(256);
-  datagram.add(
-    { type: messageType(message), flags: NLM_F_ACK, header: nfgenmsg(family), subject },
-    schema,
-    value,
-  );
-  await socket.request(datagram, onMessage);
-}
-
-async function dump<S extends Schema>(
-  socket: NetlinkSocket,
-  message: number,
-  family: number,
-  subject: string,
-  schema: S,
-  value: Of<S>,
-  onMessage: (message: ReceivedMessage) => void,
-): Promise<void> {
-  const datagram = new Datagram(256);
-  datagram.add(
-    { type: messageType(message), flags: NLM_F_DUMP, header: nfgenmsg(family), subject },
-    schema,
-    value,
-  );
-  await socket.dump(datagram, onMessage);
 }

@@ -126,6 +126,7 @@ export class RouteMaps {
       const known = before.get(name) ?? new Map<string, RouteElement | undefined>();
       before.set(name, known);
       if (!known.has(key)) known.set(key, map.elements.get(key));
+      map.verified = undefined;
       if (change.route === null) map.elements.delete(key);
       else map.elements.set(key, elementOf(key, change.route, marks));
     }

@@ -68,6 +68,28 @@ export function classRule(map: string, family: 'ipv4' | 'ipv6', prefixLength: nu
   };
 }
 
+/** What a transparent socket of this host holds is marked and let through. */
+export const established = (mark: number): NftRule => ({
+  comment: 'established',
+  expressions: [
+    ...matchL4Protocol(IPPROTO_TCP),
+    loadSocket('transparent'),
+    compare('==', '01'),
+    loadSocket('wildcard'),
+    compare('==', '00'),
+    ...setMark(mark),
+    verdict('accept'),
+  ],
+});
+export const LOCAL: NftRule = {
+  comment: 'local',
+  expressions: [...matchLocalDestination(), verdict('return')],
+};
+export const NO_LISTENER: NftRule = {
+  comment: 'no listener',
+  expressions: [...matchL4Protocol(IPPROTO_TCP), rejectWithReset()],
+};
+
 /** A table with one of everything the firewall uses. */
 export function exampleTable(elements: readonly NftElement[]): NftTable {
   return {
@@ -88,19 +110,8 @@ export function exampleTable(elements: readonly NftElement[]): NftTable {
         name: 'prerouting',
         base: { type: 'filter', hook: 'prerouting', priority: -150, policy: 'accept' },
         rules: [
-          {
-            comment: 'established',
-            expressions: [
-              ...matchL4Protocol(IPPROTO_TCP),
-              loadSocket('transparent'),
-              compare('==', '01'),
-              loadSocket('wildcard'),
-              compare('==', '00'),
-              ...setMark(0x77),
-              verdict('accept'),
-            ],
-          },
-          { comment: 'local', expressions: [...matchLocalDestination(), verdict('return')] },
+          established(0x77),
+          LOCAL,
           { comment: 'own', expressions: [...matchMark(0x100, 0xff00), counter(), verdict('accept')] },
           { comment: 'ipv4', expressions: [...matchFamily('ipv4'), jumpTo('classes4')] },
           { comment: 'ipv6', expressions: [...matchFamily('ipv6'), jumpTo('classes6')] },
@@ -119,7 +130,7 @@ export function exampleTable(elements: readonly NftElement[]): NftTable {
             comment: 'to the engine',
             expressions: [...matchL4Protocol(IPPROTO_TCP), ...tproxyTo(17000), verdict('accept')],
           },
-          { comment: 'no listener', expressions: [...matchL4Protocol(IPPROTO_TCP), rejectWithReset()] },
+          NO_LISTENER,
           {
             comment: 'port',
             expressions: [loadPayload('transport', 2, 2), compare('!=', '0050'), verdict('return')],

@@ -1,6 +1,6 @@
 /** What every Kernel must do with tables, sets and rules. */
 import type { Test } from 'tap';
-import type { KernelNotice, NftSet, NftTable } from '../../../src/kernel/contract.ts';
+import type { KernelNotice, NftExpectedSet, NftSet, NftTable } from '../../../src/kernel/contract.ts';
 import { canonicalTable } from '../../../src/kernel/nft/canonical.ts';
 import { hostWord, jumpTo, matchFamily } from '../../../src/kernel/nft/expressions.ts';
 import { classRule, exampleTable, MAP4, routeElements } from './example-table.ts';
@@ -82,6 +82,31 @@ export function nftablesCompliance(t: Test, make: MakeSubject): void {
     ]);
     t.equal(repeated.generation, now, 'adding what is there changes nothing');
     t.equal((await kernel.nft.changeTable(table, [])).generation, now);
+  });
+
+  t.test('nftables: compares elements with what they should be, again and again', async (t) => {
+    const { kernel } = await make(t);
+    const [a, b, c] = routeElements(3);
+    if (a === undefined || b === undefined || c === undefined) throw new Error('three elements');
+    const table = exampleTable([a, b]);
+    await kernel.nft.replaceTable(table);
+    const elements = new Map([a, b].map((one) => [one.key, { ...one, seen: undefined }]));
+    const routes: NftExpectedSet = { ...MAP4, elements };
+    const deviations = async () =>
+      (await kernel.nft.compareTable('inet', 'arctic', new Map([[routes.name, routes]]))).deviations.map(
+        ({ missing, foreign }) => [missing.map(({ key }) => key), foreign.map(({ key }) => key)],
+      );
+    t.strictSame(await deviations(), []);
+    t.strictSame(await deviations(), [], 'what was right and has not changed');
+    await kernel.nft.changeTable(table, [{ kind: 'add-elements', set: MAP4.name, elements: [c] }]);
+    t.strictSame(await deviations(), [[[], [c.key]]], 'changed in the kernel');
+    await kernel.nft.changeTable(table, [{ kind: 'delete-elements', set: MAP4.name, elements: [c] }]);
+    t.strictSame(await deviations(), []);
+    elements.set(c.key, { ...c, seen: undefined });
+    routes.verified = undefined;
+    t.strictSame(await deviations(), [[[c.key], []]], 'expected otherwise');
+    await kernel.nft.replaceTable(exampleTable([{ ...a, data: hostWord(7) }, b, c]));
+    t.strictSame(await deviations(), [[[a.key], [a.key]]], 'another value');
   });
 
   t.test('nftables: a refused transaction changes nothing and names our object', async (t) => {

@@ -1,0 +1,51 @@
+/** One request about nf_tables: of one object, or of all. */
+import { decodeAttributes, type Of, type Schema } from '../netlink/codec.ts';
+import { Datagram, NLM_F_ACK, NLM_F_DUMP } from '../netlink/datagram.ts';
+import type { NetlinkSocket, ReceivedMessage } from '../netlink/socket.ts';
+import { messageType, nfgenmsg } from './transaction.ts';
+
+/** struct nfgenmsg */
+export const GENERIC_HEADER = 4;
+
+/** The attributes of a message that was received. */
+export function decode<S extends Schema>(schema: S, message: ReceivedMessage): Of<S> {
+  return decodeAttributes(schema, message.bytes, message.start + GENERIC_HEADER, message.end);
+}
+
+/** Sends one request and hands on the answer. */
+export async function get<S extends Schema>(
+  socket: NetlinkSocket,
+  message: number,
+  family: number,
+  subject: string,
+  schema: S,
+  value: Of<S>,
+  onMessage: (message: ReceivedMessage) => void,
+): Promise<void> {
+  const datagram = new Datagram(256);
+  datagram.add(
+    { type: messageType(message), flags: NLM_F_ACK, header: nfgenmsg(family), subject },
+    schema,
+    value,
+  );
+  await socket.request(datagram, onMessage);
+}
+
+/** Asks for all objects of a kind, those `value` describes where the kernel filters by it. */
+export async function dump<S extends Schema>(
+  socket: NetlinkSocket,
+  message: number,
+  family: number,
+  subject: string,
+  schema: S,
+  value: Of<S>,
+  onMessage: (message: ReceivedMessage) => void,
+): Promise<void> {
+  const datagram = new Datagram(256);
+  datagram.add(
+    { type: messageType(message), flags: NLM_F_DUMP, header: nfgenmsg(family), subject },
+    schema,
+    value,
+  );
+  await socket.dump(datagram, onMessage);
+}
