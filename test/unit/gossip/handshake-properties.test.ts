@@ -20,6 +20,7 @@ import { FORGED_SIGNATURE, type Node, World } from '../../simulation/world.ts';
 
 /** `ARCTIC_LONG=1`: the full number of cases. */
 const numRuns = process.env['ARCTIC_LONG'] === '1' ? 100_000 : 1_000;
+t.setTimeout(3_600_000);
 
 const world = new World(5);
 const [left, right] = [world.add(), world.add()];
