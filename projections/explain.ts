@@ -52,19 +52,23 @@ export function explainConflict(fold: Fold, event: AnyEvent): readonly FieldOutc
 }
 
 /**
- * The fields of a write that lost a conflict: to an event of another host, to a concurrent delete, or to a fork. What its own
- * host wrote or deleted afterwards is the ordinary course of things. The same on every host that holds the same events.
+ * The fields of a write that may have lost a conflict: to an event of another host, to a concurrent delete, or to a fork. What
+ * its own host wrote or deleted afterwards is the ordinary course of things. Whether a winner from another host was there
+ * before the write came, the positions of both tell.
  */
-export function lostFields(fold: Fold, event: AnyEvent): readonly FieldOutcome[] {
+export function contestedFields(fold: Fold, event: AnyEvent): readonly FieldOutcome[] {
   const found = historyOf(fold, event);
   if (!found) return [];
   const { stamps, deleted } = found.history;
   return explainConflict(fold, event).filter(({ field, stands, reason }) => {
     if (stands) return false;
-    if (reason === 'concurrent delete wins' || reason === 'past a fork of its origin') return true;
-    return (deleted ?? stamps[field])?.origin !== event.origin;
+    return isConflict(reason) || (deleted ?? stamps[field])?.origin !== event.origin;
   });
 }
+
+/** Whether a write lost for this reason lost a conflict, whoever came first. */
+export const isConflict = (reason: FieldOutcome['reason']): boolean =>
+  reason === 'concurrent delete wins' || reason === 'past a fork of its origin';
 
 interface Found {
   readonly history: {

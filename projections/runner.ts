@@ -7,7 +7,7 @@ import type { DesiredName, DesiredState, RouteChanges } from './desired/contract
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
 import { FirewallIndex } from './desired/firewall-index.ts';
 import { compareMoments, type StateDifference } from './difference.ts';
-import { explainConflict, type FieldOutcome, lostFields } from './explain.ts';
+import { contestedFields, explainConflict, type FieldOutcome } from './explain.ts';
 import { Fold, type Touched, VIEW_NAMES, type ViewName } from './fold.ts';
 import {
   foldAll,
@@ -71,8 +71,8 @@ export interface Projections {
   readonly bus: EventEmitter<{ changed: [name: ProjectionName] }>;
   /** What became of an event's write, field by field. */
   explainConflict(event: AnyEvent): readonly FieldOutcome[];
-  /** Of that, only what was lost to another host, a concurrent delete or a fork. */
-  lostFields(event: AnyEvent): readonly FieldOutcome[];
+  /** Of that, only what lost to another host, a concurrent delete or a fork. */
+  contestedFields(event: AnyEvent): readonly FieldOutcome[];
   /** The current state as plain JSON. */
   state(projection?: ProjectionName): ReplayedState;
   replay(options?: { readonly until?: Moment; readonly projection?: ProjectionName }): Promise<Replayed>;
@@ -219,8 +219,8 @@ class Runner implements Projections {
     return explainConflict(this.#fold, event);
   }
 
-  lostFields(event: AnyEvent): readonly FieldOutcome[] {
-    return lostFields(this.#fold, event);
+  contestedFields(event: AnyEvent): readonly FieldOutcome[] {
+    return contestedFields(this.#fold, event);
   }
 
   state(projection?: ProjectionName): ReplayedState {

@@ -66,9 +66,10 @@ function describe(answer: Row, style: Style): string {
   return `${lines.length === 0 ? 'No reconciler reports.' : lines.join('\n')}\n`;
 }
 
-async function look(context: Context, client: Client): Promise<boolean> {
+/** `heading` stands before what people read. */
+async function look(context: Context, client: Client, heading = ''): Promise<boolean> {
   const answer = asRow(await client.get('/v1/drift'), 'drift');
-  await context.output.either(answer, () => describe(answer, context.output.style));
+  await context.output.either(answer, () => `${heading}${describe(answer, context.output.style)}`);
   return rowsOf(answer['reconcilers']).some((row) => rowsOf(row['differences']).length > 0);
 }
 
@@ -114,11 +115,8 @@ async function watch(context: Context, client: Client): Promise<never> {
   for (;;) {
     await sleep(WATCH_MS);
     try {
-      if (context.output.format === 'table')
-        context.terminal.data(
-          `\n${new Date(context.clock.now()).toISOString().slice(0, 19).replace('T', ' ')} UTC\n`,
-        );
-      await look(context, client);
+      const time = new Date(context.clock.now()).toISOString().slice(0, 19).replace('T', ' ');
+      await look(context, client, `\n${time} UTC\n`);
       silent = false;
     } catch (error) {
       if (!(error instanceof Failure) || error.exit !== EXIT.connection) throw error;

@@ -37,9 +37,11 @@ const ROUNDS = Number(given.rounds);
 /** Appends a round. */
 const SINGLES = 400;
 /** Operations of one kind before it is the next one's turn. */
-const BLOCK = 40;
+const BLOCK = 100;
 const BATCH = 100;
 const BATCHES = 20;
+/** Events both begin with: enough that their -wal files have gone round, as those of an agent that has run for a while. */
+const FIRST = 20_000;
 /** Of `route.added` and `route.updated` as `change` makes them, between the two. */
 const BODY_CHARACTERS = 600;
 /** Rows the folded view ends with. */
@@ -145,6 +147,11 @@ try {
       written += 1;
       return change(written - 1);
     });
+
+  for (let n = 0; n < FIRST; n += BATCH) {
+    log.append(next(BATCH), OPERATOR);
+    bare.insertMany(Array.from({ length: BATCH }, (_, i) => bareRow(n + i)));
+  }
 
   // Single durable appends.
   const single = { arctic: [] as number[], bare: [] as number[], emmett: [] as number[] };

@@ -3,7 +3,7 @@ import { describeEvent, type NameOf } from '../../events/describe.ts';
 import type { AnyEvent } from '../../events/envelope.ts';
 import type { Log } from '../../events/log-contract.ts';
 import { type EventSummary, summaryOf } from '../../projections/drift-history.ts';
-import type { FieldOutcome } from '../../projections/explain.ts';
+import { type FieldOutcome, isConflict } from '../../projections/explain.ts';
 import type { Projections } from '../../projections/runner.ts';
 
 type ToldOutcome = FieldOutcome & { readonly winning_event: EventSummary | null };
@@ -18,9 +18,15 @@ export interface EventRows {
   listed(events: readonly AnyEvent[]): readonly ListedEvent[];
 }
 
+/** A later write that came after it replaced it, as is usual; one that was there already kept it from changing anything. */
+const lostBy =
+  ({ position }: AnyEvent) =>
+  ({ reason, winning_event }: ToldOutcome): boolean =>
+    isConflict(reason) || (winning_event !== null && winning_event.position < position);
+
 export function createEventRows(deps: {
   readonly log: Pick<Log, 'get'>;
-  readonly projections: Pick<Projections, 'views' | 'explainConflict' | 'lostFields'>;
+  readonly projections: Pick<Projections, 'views' | 'explainConflict' | 'contestedFields'>;
 }): EventRows {
   const { log, projections } = deps;
   const { views } = projections;
@@ -53,7 +59,7 @@ export function createEventRows(deps: {
       return events.map((event) => ({
         ...event,
         text: describeEvent(event, nameOf),
-        lost: projections.lostFields(event).map(told),
+        lost: projections.contestedFields(event).map(told).filter(lostBy(event)),
       }));
     },
   };

@@ -43,7 +43,7 @@ export const ListedEvent = Type.Object(
     ...EventEnvelope.properties,
     text: Text,
     lost: Outcomes(
-      'Fields it lost in a conflict: to an event of another host, to a concurrent delete, or to a fork of its origin.',
+      'Fields it lost in a conflict: to a later write of another host that this host had already, to a concurrent delete, or to a fork of its origin.',
     ),
   },
   strict,

@@ -62,29 +62,33 @@ t.test('a list says what happened, and which event won where one lost a conflict
   const body = { target_peer_id: harness.admit('exit'), name: 'web' };
   const { id } = (await send('POST', '/v1/services', { token, body })).body;
   const dest_cidr = '10.0.0.0/8';
+  const at = (laterMs: number): number => harness.clock.now() + laterMs;
   await send('POST', `/v1/services/${id}/routes`, { token, body: { routes: [{ priority: 5, dest_cidr }] } });
   await send('PUT', `/v1/services/${id}`, { token, body: { name: 'mine' } });
-  await send('PUT', `/v1/services/${id}`, { token, body: { name: 'mine again' } });
-  const clock = setClock(harness.clock.now() + 1_000);
-  const other = openHost({ path: `${temporaryDirectory(t)}/arctic.db`, n: 2, clock });
-  t.teardown(() => other.close());
-  const [won] = other.append(
-    [{ type: 'service.updated', entity: id, data: { name: 'theirs' } as never }],
-    operator,
-  );
-  log.receive(other.origin, keyOf(2), overTheWire(won === undefined ? [] : [won]));
+  // Two hosts of which the second has heard of nothing, and writes earlier than the first.
+  const late = openHost({ path: `${temporaryDirectory(t)}/late.db`, n: 2, clock: setClock(at(2_000)) });
+  const early = openHost({ path: `${temporaryDirectory(t)}/early.db`, n: 3, clock: setClock(at(1_000)) });
+  for (const [host, name] of [
+    [late, 'late'],
+    [early, 'early'],
+  ] as const) {
+    t.teardown(() => host.close());
+    const made = host.append([{ type: 'service.updated', entity: id, data: { name } as never }], operator);
+    log.receive(host.origin, keyOf(host === late ? 2 : 3), overTheWire(made));
+  }
   await send('DELETE', `/v1/services/${id}/routes/1`, { token });
   const list = async (query: string) => (await send('GET', `/v1/events?${query}`, { token })).body.events;
-  const [first, second, third] = await list(`entity=${id}&type=service.updated`);
-  // The first was written over by its own host, which is no conflict, and then by another.
-  for (const one of [first, second])
-    t.match(one.lost, [
-      { field: 'name', reason: 'written later', winner: won?.id, winning_event: { id: won?.id } },
-    ]);
-  t.match(third, { lost: [], text: 'service theirs updated: name=theirs' });
+  const [mine, second, third] = await list(`entity=${id}&type=service.updated`);
+  t.match(mine, { lost: [], text: 'service late updated: name=mine' }, 'written over in good order');
+  t.match(second, { lost: [], data: { name: 'late' } });
+  const winning_event = { id: second.id, position: second.position, text: 'service late updated: name=late' };
+  t.match(third, {
+    data: { name: 'early' },
+    lost: [{ field: 'name', reason: 'written later', winner: second.id, winning_event }],
+  });
   t.same(
     (await list('type=route.added,route.deleted')).map(({ text }: { text: string }) => text),
-    [`route 1 added to theirs: anywhere -> ${dest_cidr}, priority 5`, 'route 1 of theirs deleted'],
+    [`route 1 added to late: anywhere -> ${dest_cidr}, priority 5`, 'route 1 of late deleted'],
   );
 });
 

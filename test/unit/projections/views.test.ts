@@ -251,19 +251,19 @@ t.test('what became of a write is explained field by field', async (t) => {
   });
   const first = history.add(peer(1), 'service.updated', id('svc', 1), { name: 'a', bandwidth_limit_mbps: 1 });
   const second = history.add(peer(2), 'service.updated', id('svc', 1), { name: 'b' });
-  const { explainConflict, lostFields } = await import('../../../projections/explain.ts');
+  const { explainConflict, contestedFields } = await import('../../../projections/explain.ts');
   const { foldOf } = await import('./history.ts');
   t.strictSame(explainConflict(foldOf(history.events), first), [
     { field: 'name', stands: false, winner: second.id, reason: 'written later' },
     { field: 'bandwidth_limit_mbps', stands: true, winner: first.id, reason: 'in force' },
   ]);
-  t.match(lostFields(foldOf(history.events), first), [{ field: 'name', winner: second.id }]);
+  t.match(contestedFields(foldOf(history.events), first), [{ field: 'name', winner: second.id }]);
   const third = history.add(peer(2), 'service.updated', id('svc', 1), { name: 'c' });
-  t.strictSame(lostFields(foldOf(history.events), second), [], 'written over by its own host');
-  t.strictSame(lostFields(foldOf(history.events), third), []);
+  t.strictSame(contestedFields(foldOf(history.events), second), [], 'written over by its own host');
+  t.strictSame(contestedFields(foldOf(history.events), third), []);
   const gone = history.add(peer(1), 'service.deleted', id('svc', 1), {}, 1_600_000_000_000);
   t.strictSame(explainConflict(foldOf(history.events), second), [
     { field: 'name', stands: false, winner: gone.id, reason: 'concurrent delete wins' },
   ]);
-  t.match(lostFields(foldOf(history.events), second), [{ field: 'name', winner: gone.id }]);
+  t.match(contestedFields(foldOf(history.events), second), [{ field: 'name', winner: gone.id }]);
 });
