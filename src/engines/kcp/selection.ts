@@ -1,4 +1,5 @@
 /** Keeps, for each peer that services with `transport_type: auto` lead to, the transport chosen for now. */
+import { recurring } from '../recurring.ts';
 import { type Choice, chooseTransport, type PathMeasure } from './choose.ts';
 
 export interface SelectionDependencies {
@@ -27,7 +28,6 @@ const LOOK_EVERY = 2_000;
 
 export function createSelection({ clock, peers, pathTo, changed }: SelectionDependencies): Selection {
   const choices = new Map<string, Choice>();
-  let cancel: (() => void) | undefined;
 
   function review(): void {
     const wanted = new Set(peers());
@@ -41,21 +41,8 @@ export function createSelection({ clock, peers, pathTo, changed }: SelectionDepe
     }
   }
 
-  function look(): void {
-    cancel = clock.after(LOOK_EVERY, () => {
-      review();
-      look();
-    });
-  }
-
   return {
-    start() {
-      if (cancel === undefined) look();
-    },
-    stop() {
-      cancel?.();
-      cancel = undefined;
-    },
+    ...recurring(clock, LOOK_EVERY, review),
     review,
     of: (peerId) => choices.get(peerId),
   };

@@ -92,7 +92,11 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
   });
   const pathKinds = createPathKinds({
     clock,
-    paths: () => pathsOf(parseStats(slot === undefined ? '' : relay.relayStats(slot)).carriers),
+    // The thread counts for every peer it ever met; one without a session has been removed.
+    paths: () =>
+      pathsOf(parseStats(slot === undefined ? '' : relay.relayStats(slot)).carriers).filter(
+        ([peerId]) => keys.current(peerId) !== undefined,
+      ),
     changed(peerId, { kind, reason }) {
       logger.debug({ peer: peerId, path: kind, reason }, 'congestion control follows the path');
       command(encodeSetPath(peerId, kind));

@@ -1,10 +1,11 @@
 /** Keeps, for each peer that links lead to or come from, the kind of path judged last. */
+import { recurring } from '../recurring.ts';
 import type { EngineClock } from './dependencies.ts';
 import { judgePath, LEAST_SENT, type PathSeen, type PathVerdict } from './path-kind.ts';
 
 export interface PathKindsDependencies {
   readonly clock: Pick<EngineClock, 'monotonic' | 'after'>;
-  /** Counters of each peer since the relay started. */
+  /** Counters since the relay started, of each peer that still is one; what was judged of any other is dropped. */
   readonly paths: () => Iterable<readonly [peerId: string, path: PathSeen]>;
   /** Called after the kind has become another one. */
   readonly changed: (peerId: string, verdict: PathVerdict) => void;
@@ -23,11 +24,14 @@ const LOOK_EVERY = 3_000;
 export function createPathKinds({ clock, paths, changed }: PathKindsDependencies): PathKinds {
   const verdicts = new Map<string, PathVerdict>();
   const before = new Map<string, PathSeen>();
-  let cancel: (() => void) | undefined;
 
   function review(): void {
     const now = clock.monotonic();
-    for (const [peerId, path] of paths()) {
+    const present = new Map(paths());
+    for (const kept of [verdicts, before]) {
+      for (const peerId of kept.keys()) if (!present.has(peerId)) kept.delete(peerId);
+    }
+    for (const [peerId, path] of present) {
       const from = before.get(peerId);
       const since = {
         leastRttMs: path.leastRttMs,
@@ -44,20 +48,11 @@ export function createPathKinds({ clock, paths, changed }: PathKindsDependencies
     }
   }
 
-  function look(): void {
-    cancel = clock.after(LOOK_EVERY, () => {
-      review();
-      look();
-    });
-  }
-
+  const looks = recurring(clock, LOOK_EVERY, review);
   return {
-    start() {
-      if (cancel === undefined) look();
-    },
+    start: looks.start,
     stop() {
-      cancel?.();
-      cancel = undefined;
+      looks.stop();
       verdicts.clear();
       before.clear();
     },

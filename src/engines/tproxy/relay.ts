@@ -8,6 +8,7 @@ import { constants } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { carriageOf } from '../kcp/carriage.ts';
 import { withoutKcp } from '../kcp/stats.ts';
+import { recurring } from '../recurring.ts';
 import type {
   CarrierKeys,
   CarrierSession,
@@ -63,7 +64,6 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
   let refusedCarriers = 0;
   let congestionControl = 'unknown';
   let unsubscribe: () => void = () => undefined;
-  let cancelSweep: () => void = () => undefined;
 
   const entry = createEntry({
     clock,
@@ -220,15 +220,12 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
   }
 
   /** Closes accepted links whose dialer has gone without a word. */
-  function sweep(): void {
-    cancelSweep = clock.after(silenceTimeout / 4, () => {
-      for (const link of [...links]) {
-        const silent = clock.monotonic() - link.heardAt >= silenceTimeout;
-        if (silent && link.established && !link.dialer && !flows.isOn(link)) link.destroy();
-      }
-      sweep();
-    });
-  }
+  const sweeps = recurring(clock, silenceTimeout / 4, () => {
+    for (const link of [...links]) {
+      const silent = clock.monotonic() - link.heardAt >= silenceTimeout;
+      if (silent && link.established && !link.dialer && !flows.isOn(link)) link.destroy();
+    }
+  });
 
   function configurePeers(wanted: TproxyConfig): void {
     const served = new Set(wanted.entries.map((service) => service.peerId));
@@ -269,7 +266,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
         throw error;
       }
       unsubscribe = keys.onRetired(onRetired);
-      sweep();
+      sweeps.start();
       configurePeers(config);
     },
     async stop(graceMs = 0) {
@@ -284,7 +281,7 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
       }
       running = false;
       unsubscribe();
-      cancelSweep();
+      sweeps.stop();
       flows.abort(() => true, constants.errno.ECONNABORTED);
       for (const { pool } of peers.values()) pool.stop();
       for (const link of [...links]) link.destroy();

@@ -55,3 +55,21 @@ t.test('each peer is judged by what happened since the look before', async (t) =
   kinds.review();
   t.same(told, ['peer short', 'peer long']);
 });
+
+t.test('nothing is kept of a peer that is gone', async (t) => {
+  const told: string[] = [];
+  const path = seen(0.1);
+  let paths: readonly (readonly [string, typeof path])[] = [['gone', path]];
+  const kinds = createPathKinds({
+    clock: createVirtualClock(),
+    paths: () => paths,
+    changed: (peerId, { kind }) => told.push(`${peerId} ${kind}`),
+  });
+  kinds.review();
+  paths = [];
+  kinds.review();
+  // Back after a restart of its counters: judged as one never seen.
+  paths = [['gone', seen(0.1, 0, 1_000)]];
+  kinds.review();
+  t.same(told, ['gone short', 'gone short']);
+});
