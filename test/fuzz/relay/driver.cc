@@ -1,5 +1,5 @@
 // Stands in for libFuzzer where there is no clang: mutates valid inputs and random bytes, from a seed, for a time.
-// With files it plays them once instead: `PROGRAM SECONDS [SEED]` or `PROGRAM FILE...`.
+// `PROGRAM SECONDS [SEED [FILE...]]` mutates the files too; `PROGRAM FILE...` plays them once, as they are.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +14,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
 
-// True when the argument is a file, which has been played.
-bool PlayFile(const char* path) {
+// False when there is no such file.
+bool ReadFile(const char* path, std::vector<uint8_t>* bytes) {
   FILE* file = fopen(path, "rb");
   if (file == nullptr) return false;
-  std::vector<uint8_t> bytes(65536);
-  bytes.resize(fread(bytes.data(), 1, bytes.size(), file));
+  bytes->resize(65536);
+  bytes->resize(fread(bytes->data(), 1, bytes->size(), file));
   fclose(file);
-  LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   return true;
 }
 
@@ -29,7 +28,11 @@ bool PlayFile(const char* path) {
 
 int main(int count, char** arguments) {
   int played = 0;
-  while (played + 1 < count && PlayFile(arguments[played + 1])) played += 1;
+  std::vector<uint8_t> kept;
+  while (played + 1 < count && ReadFile(arguments[played + 1], &kept)) {
+    LLVMFuzzerTestOneInput(kept.data(), kept.size());
+    played += 1;
+  }
   if (played > 0) {
     printf("%d inputs\n", played);
     return played + 1 == count ? 0 : 1;
@@ -51,6 +54,13 @@ int main(int count, char** arguments) {
                    0, 0, 0, 1, 1, 's', 1, 'p', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 4, 10, 0, 0, 0, 8,
                    0, 0, 0, 1, 1, 'p', 4, 10, 0, 0, 1, 0xee, 0x48});
   for (const uint8_t first : {1, 3, 4, 5, 6, 7, 8}) seeds.push_back(std::vector<uint8_t>(1 + random() % 120, first));
+  for (int index = 3; index < count; index += 1) {
+    if (!ReadFile(arguments[index], &kept)) {
+      fprintf(stderr, "%s: cannot be read\n", arguments[index]);
+      return 1;
+    }
+    seeds.push_back(kept);
+  }
   uint64_t runs = 0;
   for (const time_t end = time(nullptr) + seconds; time(nullptr) < end;) {
     for (int batch = 0; batch < 1000; batch += 1, runs += 1) {

@@ -28,7 +28,9 @@ try {
       });
     } else {
       const program = builder.program(name, [`${name}.cc`, 'driver.cc'], sources);
-      console.log(`${name}: ${execFileSync(program, [seconds, seed], { encoding: 'utf8' }).trim()}`);
+      console.log(
+        `${name}: ${execFileSync(program, [seconds, seed, ...corpusOf(name)], { encoding: 'utf8' }).trim()}`,
+      );
     }
   }
   const hostile = builder.program('hostile-peer', ['hostile-peer.cc'], RELAY);
