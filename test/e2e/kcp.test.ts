@@ -8,6 +8,7 @@ import { createCluster, eventually } from './cluster.ts';
 interface ServiceAnswer {
   readonly id: string;
   readonly transport_type: string;
+  readonly route_count: number;
   readonly status: Record<string, { state: string }>;
   readonly carried_by: { transport: string; reason: string; round_trip_ms: number | null } | null;
 }
@@ -68,9 +69,12 @@ createServer((request, response) => request.pipe(response)).listen(8000, '::', (
     body: { routes: [{ priority: 100, dest_cidr: `${target}/32` }] },
   });
   t.equal(routed.status, 201);
-  await eventually('the exit has the service', async () => {
+  await eventually('the exit has the service and its route', async () => {
     const answer = await exit.agent.request('GET', `/v1/services/${id}`, { token: exit.token });
-    return answer.status === 200 && answer.json<ServiceAnswer>().status['tproxy']?.state === 'applied';
+    if (answer.status !== 200) return false;
+    // The route is a change of its own: without it the exit turns the flow away.
+    const { route_count, status } = answer.json<ServiceAnswer>();
+    return route_count === 1 && status['tproxy']?.state === 'applied';
   });
   await eventually('it is carried over KCP', async () => (await service(id)).carried_by?.transport === 'kcp');
 

@@ -216,7 +216,7 @@ export const PEER_CONDITIONS: readonly Condition[] = [
             text: `peer ${name} (${address}): ${reason}.`,
             remedy:
               'Open what is named, or forward it on the NAT, in the direction named: TCP and UDP of TPROXY_PORT carry connections ' +
-              '(UDP over KCP), UDP of TUNNEL_PORT the rest. It is tried again every half minute.',
+              '(UDP over KCP), UDP of TUNNEL_PORT the rest. It is tried again by itself, every six heartbeats.',
           }
         : undefined,
     ),
