@@ -27,13 +27,15 @@ export interface WitnessDeps {
   readonly log: CheckpointLog;
   readonly signer: Signer;
   readonly clock: Pick<Clock, 'now'>;
+  /** Events hashed in one call; default 4,000, some 10 ms. */
+  readonly atOnce?: number;
 }
 
 /** What this host says of another's checkpoint. */
 export type Judgement =
   /** It agrees with the events held here; `note` is the checkpoint with this host's cosignature. */
   | { readonly kind: 'cosigned'; readonly note: string }
-  /** The events it covers have not all arrived: ask again later. */
+  /** The events it covers have not all arrived, or not all been hashed: ask again later. */
   | { readonly kind: 'waiting'; readonly have: number }
   /** No checkpoint, or not signed by that origin. */
   | { readonly kind: 'refused'; readonly reason: string }
@@ -50,6 +52,11 @@ export type Judgement =
 
 /** Makes the checkpoints of this host's `config` events and witnesses those of its peers. */
 export interface Witness {
+  /**
+   * Hashes some of what the next checkpoint covers; false while more is left than one call may take. Then `checkpoint` is best
+   * called another time.
+   */
+  advance(): boolean;
   /** Signs a checkpoint when there are events since the last one. Its note, or that of the last; undefined for an empty log. */
   checkpoint(): string | undefined;
   /** Size and note of the newest own checkpoint. */
@@ -72,19 +79,38 @@ const keyOf = (raw: Uint8Array): { readonly raw: Uint8Array; readonly object: Ke
   }
 };
 
+/** The largest stored tree of an origin up to a size. */
+function storedTree(log: CheckpointLog, origin: PeerId, size: number): Frontier {
+  const stored = log.checkpoints.latest(origin, size);
+  return (stored && decodeFrontier(stored.frontier)) ?? EMPTY_FRONTIER;
+}
+
 /** The tree of an origin at a size, continued from the largest stored one below it. */
 export function treeAt(log: CheckpointLog, origin: PeerId, size: number): Frontier {
-  const stored = log.checkpoints.latest(origin, size);
-  const start = (stored && decodeFrontier(stored.frontier)) ?? EMPTY_FRONTIER;
+  const start = storedTree(log, origin, size);
   return extend(start, log.checkpoints.hashes(origin, start.size, size));
 }
 
 export function createWitness(deps: WitnessDeps): Witness {
-  const { log, signer, clock } = deps;
+  const { log, signer, clock, atOnce = 4_000 } = deps;
   const { origin } = log;
   const ownKey = keyOf(signer.publicKey);
 
   const held = (of: PeerId): number => log.versionVector()[of] ?? 0;
+
+  /** Of each origin the largest tree made here. */
+  const trees = new Map<PeerId, Frontier>();
+
+  /** The tree at a size, or on the way there: at most `most` events further than what is known. */
+  const grow = (of: PeerId, size: number, most: number): Frontier => {
+    const stored = storedTree(log, of, size);
+    const known = trees.get(of) ?? EMPTY_FRONTIER;
+    const start = known.size > stored.size && known.size <= size ? known : stored;
+    const until = Math.min(size, start.size + most);
+    const tree = extend(start, log.checkpoints.hashes(of, start.size, until));
+    if (tree.size > known.size) trees.set(of, tree);
+    return tree;
+  };
 
   const put = (checkpoint: Checkpoint, tree: Frontier, note: SignedNote): string => {
     const text = formatNote(note);
@@ -105,11 +131,15 @@ export function createWitness(deps: WitnessDeps): Witness {
   const ownLine = (line: NoteSignature): boolean => line.name === witnessName(origin);
 
   return {
+    advance() {
+      const size = held(origin);
+      return grow(origin, size, atOnce).size >= size - atOnce;
+    },
     checkpoint() {
       const size = held(origin);
       const last = log.checkpoints.latest(origin);
       if (size === 0 || (last !== undefined && last.size >= size)) return last?.note;
-      const tree = treeAt(log, origin, size);
+      const tree = grow(origin, size, size);
       const checkpoint: Checkpoint = { origin, size, root: rootOf(tree) };
       const text = formatCheckpoint(checkpoint);
       return put(checkpoint, tree, { text, signatures: [signNote(text, logName(origin), signer)] });
@@ -129,7 +159,9 @@ export function createWitness(deps: WitnessDeps): Witness {
       const have = held(of);
       if (size > have) return { kind: 'waiting', have };
       const author = note.signatures.filter((line) => line.name === logName(of));
-      const tree = treeAt(log, of, size);
+      const tree = grow(of, size, atOnce);
+      // Asked again it gets further.
+      if (tree.size < size) return { kind: 'waiting', have: tree.size };
       const ours = rootOf(tree);
       if (Buffer.compare(ours, root) !== 0) {
         const text = formatNote({ text: note.text, signatures: author });

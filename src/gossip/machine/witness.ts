@@ -53,6 +53,8 @@ export function createWitnessing(deps: WitnessingDeps, options: { readonly heart
     // Who has forgotten events of its own must not sign for what is left. Who has signed two histories shows the one it holds:
     // nothing else it says counts any more, and this is what convicts it where the other one is held.
     if (deps.holdReason() !== undefined && !deps.forked()) return;
+    // After 100,000 events at once the next turns hash as well.
+    if (guarded('could not read the own events', () => witness.advance()) === false) return;
     dueAt = clock.monotonic() + checkpointEvery(options.heartbeat);
     guarded('could not make a checkpoint', () => witness.checkpoint());
     current = guarded('could not read the own checkpoint', () => witness.newest());

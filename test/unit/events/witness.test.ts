@@ -73,6 +73,32 @@ function rewrite(path: string, n: number, seq: number, keepCheckpoints: boolean)
   db.close();
 }
 
+t.test('a long history is hashed in several calls, by its host and by a witness', async (t) => {
+  const directory = temporaryDirectory(t);
+  const log = openHost({ path: join(directory, 'a.db'), n: 1 });
+  const other = openHost({ path: join(directory, 'b.db'), n: 2 });
+  t.teardown(() => {
+    log.close();
+    other.close();
+  });
+  grow(log, 25);
+  ship(log, 1, other);
+  const signer = createSigner(seedOf(1));
+  const slow = createWitness({ log, signer, clock, atOnce: 10 });
+  t.notOk(slow.advance(), '10 of 25, and 15 are more than one call may take');
+  t.ok(slow.advance(), 'what is left can be done at once');
+  const note = slow.checkpoint() ?? '';
+  t.equal(parseNote(note)?.text, parseNote(witnessFor(log, 1).checkpoint() ?? '')?.text);
+  const witness = createWitness({ log: other, signer: createSigner(seedOf(2)), clock, atOnce: 10 });
+  const judge = () => witness.judge(log.origin, keyOf(1), note);
+  t.strictSame(judge(), { kind: 'waiting', have: 10 });
+  t.strictSame(judge(), { kind: 'waiting', have: 20 });
+  t.match(judge(), { kind: 'cosigned' });
+  grow(log, 3);
+  t.ok(slow.advance());
+  t.match(witness.judge(log.origin, keyOf(1), note), { kind: 'cosigned' }, 'an older one too');
+});
+
 t.test(
   'a checkpoint is made when there is news, cosigned by who holds the events, and verifies offline',
   async (t) => {
