@@ -36,7 +36,8 @@ export const PEERS: Group = {
       summary: 'Handshake with another agent and admit it.',
       description:
         'Asks the agent to shake hands with another agent and admit it to the cluster. Both must have been bootstrapped ' +
-        'with licenses of one customer, and TCP 8080 and UDP 51840 must be open in both directions.',
+        'with licenses of one customer, and TCP 8080, TCP 61000 and UDP 51840 must be open in both directions. The ports of the ' +
+        'traffic are tried: what is closed, and for whom, stands under Reason, here and in cluster status, until it is open.',
       args: [{ name: 'HOST:PORT', required: true, summary: 'API address of the other agent.' }],
       flags: [
         { name: 'name', type: 'text', value: 'NAME', summary: 'Name for the peer (default: its own).' },
