@@ -121,7 +121,7 @@ class Verifier implements AuditVerifier {
     if (this.#physical === 0) this.#fault('the file is empty');
     else if (this.#trailer === undefined)
       this.#fault('the export ends here without its trailer: lines are missing at the end');
-    else if (!this.#sealed && (this.#header?.sealed_by ?? null) !== null)
+    else if (this.#ended !== 'seal' && (this.#header?.sealed_by ?? null) !== null)
       this.#fault('the export ends here without the seal its header announces');
     const keys = this.#keys.report(this.#sealed ? this.#header?.exporter : undefined);
     for (const key of keys)
