@@ -1,7 +1,6 @@
 // Connections that arrive: captured ones at the entry, carriers at the exit.
 #include <errno.h>
 #include <ifaddrs.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -38,7 +37,6 @@ void Loop::Accept(Listener* listener) {
     socklen_t length = sizeof from;
     const int fd = accept4(listener->fd, reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
       if (listener->captured) {
         AcceptCaptured(fd, from, listener->port);
       } else {

@@ -1,6 +1,7 @@
 // What TypeScript decides, put into force without dropping flows that go on.
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -184,6 +185,8 @@ void Loop::Obey(const Listen& listen) {
   auto listener = std::make_unique<Listener>();
   // accept4 runs until EAGAIN.
   fcntl(listen.fd, F_SETFL, fcntl(listen.fd, F_GETFL) | O_NONBLOCK);
+  // What is accepted inherits it, which saves a call for each connection.
+  SetInt(listen.fd, IPPROTO_TCP, TCP_NODELAY, 1);
   listener->fd = listen.fd;
   listener->captured = listen.captured;
   listener->port = listen.port;

@@ -161,7 +161,8 @@ int Loop::TryDial(const Service& service, const Open& open, bool keep_port, int*
 }
 
 void Loop::FinishConnect(Flow* flow) {
-  const int error = PendingError(flow->fd);
+  // A failed connect is told as EPOLLERR; without it there is nothing to ask for.
+  const int error = flow->hangup ? PendingError(flow->fd) : 0;
   if (error != 0) {
     ResetFlow(flow, error);
     return;
