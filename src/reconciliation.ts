@@ -34,6 +34,7 @@ export interface ReconciliationDeps {
 export function createReconciliation(settings: Settings, deps: ReconciliationDeps): Reconcilers {
   const { clock, random, logger, log, projections, desire, kernel, engine, tunnel, record } = deps;
   const { views } = projections;
+  const pause = (ms: number): Promise<void> => new Promise((resolve) => clock.after(ms, resolve));
   const tproxy = createTproxyReconciler({
     engine,
     desired: () => desire.desired('tproxy'),
@@ -79,7 +80,7 @@ export function createReconciliation(settings: Settings, deps: ReconciliationDep
                 changes: (since) => desire.firewallChanges(since),
                 serviceName: (id) => nameOfService(views, id),
                 memory: log.meta,
-                pause: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
+                pause,
               },
             ),
           ),
@@ -102,6 +103,7 @@ export function createReconciliation(settings: Settings, deps: ReconciliationDep
               nameOf: (id) => views.peers.get(id as PeerId)?.name ?? nameOfService(views, id),
               endpointOf: (peer) => hostEndpoint(views.peers.get(peer)?.address, settings.tunnelPort),
               memory: log.meta,
+              pause,
             }),
           ),
           digest: () =>

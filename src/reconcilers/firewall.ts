@@ -24,7 +24,14 @@ import {
 } from './firewall/policy-routing.ts';
 import { explainRefusal } from './firewall/refusal.ts';
 import { type MapChanges, NOTHING, RouteMaps, toSet } from './firewall/route-maps.ts';
-import { canonicalFrame, compileRuleset, GUARD_TABLE, TABLE, type TableFrame } from './firewall/ruleset.ts';
+import {
+  canonicalFrame,
+  compileRuleset,
+  GUARD_TABLE,
+  SECOND_LOOK,
+  TABLE,
+  type TableFrame,
+} from './firewall/ruleset.ts';
 import { swapTable } from './firewall/swap.ts';
 import {
   applySysctls,
@@ -192,7 +199,7 @@ export function createFirewallReconciler(
     if (step.kind === 'replace' && !step.over)
       return (await kernel.nft.replaceTable(step.table, lock)).generation;
     const table = step.kind === 'replace' ? step.table : filled(step.table, maps);
-    return (await swapTable(kernel.nft, table, pause, lock)).generation;
+    return (await swapTable(kernel.nft, table, SECOND_LOOK, pause, lock)).generation;
   }
 
   async function applyTables(plan: FirewallPlan): Promise<void> {

@@ -30,6 +30,7 @@ import {
   verdict,
 } from '../../kernel/nft/expressions.ts';
 import { byFamily, type ClassHead, selectChains } from './select.ts';
+import type { SecondLook } from './swap.ts';
 
 /**
  * Compiles what is desired into `table inet arctic`. Pure.
@@ -283,20 +284,21 @@ function applyChain(listenPort: number): NftChain {
   };
 }
 
-/** Chains behind ours that are empty but while a table takes another's place (swap.ts), with those they repeat. */
-export const SECOND_LOOK: ReadonlyMap<string, string> = new Map([
-  ['prerouting_again', 'prerouting'],
-  ['input_again', 'input'],
-  ['output_again', 'output'],
-]);
 const taken: NftRule = { comment: 'taken by the engine', expressions: [...matchKind(MARK.service), accept] };
-/** What the first look has decided, by the chain that did. */
-export const DECIDED: ReadonlyMap<string, readonly NftRule[]> = new Map([
+/** What the chains behind ours pass by while a table takes another's place (swap.ts). */
+export const SECOND_LOOK: SecondLook = new Map([
   [
-    'prerouting',
-    [taken, { comment: 'a flow of our sockets', expressions: [...matchKind(MARK.divert), accept] }],
+    'prerouting_again',
+    {
+      repeats: 'prerouting',
+      decided: [
+        taken,
+        { comment: 'a flow of our sockets', expressions: [...matchKind(MARK.divert), accept] },
+      ],
+    },
   ],
-  ['output', [taken]],
+  ['input_again', { repeats: 'input', decided: [] }],
+  ['output_again', { repeats: 'output', decided: [taken] }],
 ]);
 const secondLook: readonly NftChain[] = [
   { name: 'prerouting_again', base: base('filter', 'prerouting', PRIORITY + 1), rules: [] },

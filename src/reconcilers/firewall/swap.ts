@@ -1,5 +1,4 @@
-import type { Nft, NftChain, NftCommit, NftTable } from '../../kernel/contract.ts';
-import { DECIDED, SECOND_LOOK } from './ruleset.ts';
+import type { Nft, NftChain, NftCommit, NftRule, NftTable } from '../../kernel/contract.ts';
 
 /**
  * The kernel makes a transaction visible at once, but a packet may be between two hooks, or between a rule and its map, at
@@ -8,18 +7,24 @@ import { DECIDED, SECOND_LOOK } from './ruleset.ts';
  * place looks at every packet a second time, behind both, until the packets that were under way have left.
  */
 
+/** By chain that is empty but while a table takes another's place: the one it repeats, behind what that one has decided. */
+export type SecondLook = ReadonlyMap<
+  string,
+  { readonly repeats: string; readonly decided: readonly NftRule[] }
+>;
+
 /** Far longer than a packet takes through the hooks, ms. */
 const UNDER_WAY_MS = 50;
 
 const withoutLook = (chain: NftChain): NftChain => ({ ...chain, rules: [] });
 
 /** The table with its second look at work. */
-export function lookingTwice(table: NftTable): NftTable {
+export function lookingTwice(table: NftTable, looks: SecondLook): NftTable {
   const chains = table.chains.map((chain) => {
-    const first = SECOND_LOOK.get(chain.name);
-    if (first === undefined) return chain;
-    const rules = table.chains.find(({ name }) => name === first)?.rules ?? [];
-    return { ...chain, rules: [...(DECIDED.get(first) ?? []), ...rules] };
+    const look = looks.get(chain.name);
+    if (look === undefined) return chain;
+    const rules = table.chains.find(({ name }) => name === look.repeats)?.rules ?? [];
+    return { ...chain, rules: [...look.decided, ...rules] };
   });
   return { ...table, chains };
 }
@@ -28,16 +33,17 @@ export function lookingTwice(table: NftTable): NftTable {
 export async function swapTable(
   nft: Pick<Nft, 'replaceTable' | 'changeTable'>,
   table: NftTable,
+  looks: SecondLook,
   pause: (ms: number) => Promise<void>,
   lock?: { readonly generation: number },
 ): Promise<NftCommit> {
-  const looks = table.chains.filter(({ name }) => SECOND_LOOK.has(name)).map(withoutLook);
-  const commit = await nft.replaceTable(lookingTwice(table), lock);
-  if (looks.length === 0) return commit;
+  const idle = table.chains.filter(({ name }) => looks.has(name)).map(withoutLook);
+  const commit = await nft.replaceTable(lookingTwice(table, looks), lock);
+  if (idle.length === 0) return commit;
   await pause(UNDER_WAY_MS);
   return nft.changeTable(
     table,
-    looks.map(({ name, rules }) => ({ kind: 'replace-rules', chain: name, rules })),
+    idle.map(({ name, rules }) => ({ kind: 'replace-rules', chain: name, rules })),
     lock && { generation: commit.generation },
   );
 }

@@ -23,6 +23,7 @@ import {
 import { explainRefusal } from '../firewall/refusal.ts';
 import { type MapChanges, NOTHING } from '../firewall/route-maps.ts';
 import { canonicalFrame, type TableFrame } from '../firewall/ruleset.ts';
+import { swapTable } from '../firewall/swap.ts';
 import { type DesiredTunnels, deviceName, type EndpointOf } from './desired.ts';
 import {
   differingParameters,
@@ -39,7 +40,7 @@ import {
   observeTunnelRouting,
   planTunnelRouting,
 } from './policy-routing.ts';
-import { compileTunnelRuleset, TUNNEL_TABLE } from './ruleset.ts';
+import { compileTunnelRuleset, SECOND_LOOK, TUNNEL_TABLE } from './ruleset.ts';
 import { TunnelRoutes } from './tunnel-routes.ts';
 
 export interface IptunDeps {
@@ -55,6 +56,8 @@ export interface IptunDeps {
   readonly memory: ParameterMemory;
   /** Claim the owner flag for the table where the kernel has it. */
   readonly firewallOwner?: boolean;
+  /** Waits that many milliseconds; not at all by default. */
+  readonly pause?: (ms: number) => Promise<void>;
 }
 
 export interface ObservedIptun {
@@ -96,7 +99,7 @@ interface Applied {
  * A packet's mark, the number of the table it is looked up in and the name of the device are one and the same number.
  */
 export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnels, ObservedIptun, IptunPlan> {
-  const { kernel, engine } = deps;
+  const { kernel, engine, pause = async () => undefined } = deps;
   const routes = new TunnelRoutes(deps.desired, deps.changes);
   let families: readonly IpFamily[] | undefined;
   let owned = false;
@@ -204,7 +207,9 @@ export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnel
       case 'remove':
         return (await kernel.nft.deleteTable(TUNNEL_TABLE.family, TUNNEL_TABLE.name)).generation;
       case 'replace':
-        return (await kernel.nft.replaceTable(table.table, lock)).generation;
+        return table.over
+          ? (await swapTable(kernel.nft, table.table, SECOND_LOOK, pause, lock)).generation
+          : (await kernel.nft.replaceTable(table.table, lock)).generation;
       case 'change':
         return (await kernel.nft.changeTable(table.table, table.changes, lock)).generation;
     }

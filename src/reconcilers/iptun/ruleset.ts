@@ -23,6 +23,7 @@ import {
 } from '../../kernel/nft/expressions.ts';
 import type { TableFrame } from '../firewall/ruleset.ts';
 import { byFamily, selectChains } from '../firewall/select.ts';
+import type { SecondLook } from '../firewall/swap.ts';
 import { type DesiredTunnels, deviceName, marksOfServices } from './desired.ts';
 
 /**
@@ -33,6 +34,7 @@ import { type DesiredTunnels, deviceName, marksOfServices } from './desired.ts';
  *                interface claims gets the target peer's mark; an `ip rule` leads it to the peer's TUN device.
  *   output       the same for what this host sends itself.
  *   postrouting  what came out of a tunnel leaves as this host's own.
+ *   ..._again    empty but while a table takes another's place (firewall/swap.ts).
  *
  * Never captured: TCP (the other engine's), what is addressed to this host or to a group, neighbour discovery, what carries
  * the own mark. An operator's mark on a packet is overwritten only where a route claims the packet.
@@ -82,7 +84,13 @@ export function compileTunnelRuleset(desired: DesiredTunnels, owned: boolean): T
     ...TUNNEL_TABLE,
     ...(owned ? { owned: true } : {}),
     sets,
-    chains: [preroutingChain(interfaces.length > 0), outputChain, postroutingChain, ...selectChains(classes)],
+    chains: [
+      preroutingChain(interfaces.length > 0),
+      outputChain,
+      postroutingChain,
+      ...secondLook,
+      ...selectChains(classes),
+    ],
   };
 }
 
@@ -180,6 +188,28 @@ const outputChain: NftChain = {
     ...byFamily,
   ],
 };
+
+/** What the first look has sent into a tunnel. */
+const taken: NftRule = {
+  comment: 'into a tunnel',
+  expressions: [...matchMark(MARK.tunnel, MARK.kindMask), accept],
+};
+/** What the chains behind ours pass by while a table takes another's place. */
+export const SECOND_LOOK: SecondLook = new Map(
+  ['prerouting', 'output'].map((repeats) => [`${repeats}_again`, { repeats, decided: [taken] }]),
+);
+const secondLook: readonly NftChain[] = [
+  {
+    name: 'prerouting_again',
+    base: { type: 'filter', hook: 'prerouting', priority: MANGLE + 1, policy: 'accept' },
+    rules: [],
+  },
+  {
+    name: 'output_again',
+    base: { type: 'route', hook: 'output', priority: MANGLE + 1, policy: 'accept' },
+    rules: [],
+  },
+];
 
 const postroutingChain: NftChain = {
   name: 'postrouting',

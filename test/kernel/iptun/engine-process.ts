@@ -1,5 +1,6 @@
 /** A tunnel engine in a process of its own, inside its namespace, led by its parent over IPC. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServiceId } from '../../../events/brand.ts';
 import { systemClock } from '../../../events/clock.ts';
 import { watchLoop } from '../../../ops/bench/idle-loop.ts';
@@ -81,6 +82,7 @@ function requireReconciler(firewallOwner = false): ReturnType<typeof createIptun
         memory.set(key, value);
       },
     },
+    pause: sleep,
   });
   return reconciler;
 }

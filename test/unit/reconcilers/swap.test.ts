@@ -2,7 +2,7 @@
 import t from 'tap';
 import { createFakeKernel } from '../../../src/kernel/kernel.fake.ts';
 import { canonicalTable } from '../../../src/kernel/nft/canonical.ts';
-import { compileRuleset } from '../../../src/reconcilers/firewall/ruleset.ts';
+import { compileRuleset, SECOND_LOOK } from '../../../src/reconcilers/firewall/ruleset.ts';
 import { lookingTwice, swapTable } from '../../../src/reconcilers/firewall/swap.ts';
 
 const [frame] = compileRuleset(
@@ -18,16 +18,16 @@ t.test('the second look is there while it is needed, and gone after', async (t) 
   await kernel.nft.replaceTable(frame);
   const held = async () => (await kernel.nft.readTable('inet', 'arctic')).table;
   let between: unknown;
-  await swapTable(kernel.nft, frame, async () => {
+  await swapTable(kernel.nft, frame, SECOND_LOOK, async () => {
     between = await held();
   });
-  t.strictSame(between, canonicalTable(lookingTwice(frame)));
+  t.strictSame(between, canonicalTable(lookingTwice(frame, SECOND_LOOK)));
   t.strictSame(await held(), canonicalTable(frame));
 });
 
 t.test('it repeats the first behind what that has decided, and behind every hook of the first', async (t) => {
   if (frame === undefined) throw new Error('no table');
-  const { chains } = lookingTwice(frame);
+  const { chains } = lookingTwice(frame, SECOND_LOOK);
   for (const name of ['prerouting', 'input', 'output']) {
     const first = chains.find((chain) => chain.name === name);
     const again = chains.find((chain) => chain.name === `${name}_again`);
@@ -48,5 +48,5 @@ t.test('another program that commits meanwhile makes the rest stale', async (t) 
   const meddle = async (): Promise<void> => {
     await kernel.other.nft.replaceTable({ family: 'inet', name: 'theirs', sets: [], chains: [] });
   };
-  await t.rejects(swapTable(kernel.nft, frame, meddle, { generation }), { code: 'ESTALE' });
+  await t.rejects(swapTable(kernel.nft, frame, SECOND_LOOK, meddle, { generation }), { code: 'ESTALE' });
 });
