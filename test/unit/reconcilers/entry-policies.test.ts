@@ -17,6 +17,18 @@ const step = fc.record({
   dest: fc.constantFrom('10.2.0.0/16', '10.2.2.0/24', '10.3.0.0/16', 'fd01::/32'),
 });
 
+/** Routes of two services on their way to two peers, which chance alone seldom makes. */
+const MANY = [1, 2].flatMap((service) => [
+  { what: 'service', service, route: 1, target: service + 1, dest: '10.2.0.0/16' },
+  ...['10.2.0.0/16', '10.2.2.0/24', '10.3.0.0/16', 'fd01::/32'].map((dest, index) => ({
+    what: 'route',
+    service,
+    route: service * 5 + index - 4,
+    target: 2,
+    dest,
+  })),
+]);
+
 t.test('whatever comes and goes', async (t) => {
   let filled = 0;
   await fc.assert(
@@ -52,7 +64,7 @@ t.test('whatever comes and goes', async (t) => {
       }
       return true;
     }),
-    { numRuns: 60 },
+    { numRuns: 60, examples: [[MANY]] },
   );
   t.ok(filled > 3, 'tunnels had routes');
 });
