@@ -56,8 +56,8 @@ export interface IptunDeps {
   readonly memory: ParameterMemory;
   /** Claim the owner flag for the table where the kernel has it. */
   readonly firewallOwner?: boolean;
-  /** Waits that many milliseconds; not at all by default. */
-  readonly pause?: (ms: number) => Promise<void>;
+  /** Waits that many milliseconds. */
+  readonly pause: (ms: number) => Promise<void>;
 }
 
 export interface ObservedIptun {
@@ -99,7 +99,7 @@ interface Applied {
  * A packet's mark, the number of the table it is looked up in and the name of the device are one and the same number.
  */
 export function createIptunReconciler(deps: IptunDeps): Reconciler<DesiredTunnels, ObservedIptun, IptunPlan> {
-  const { kernel, engine, pause = async () => undefined } = deps;
+  const { kernel, engine, pause } = deps;
   const routes = new TunnelRoutes(deps.desired, deps.changes);
   let families: readonly IpFamily[] | undefined;
   let owned = false;

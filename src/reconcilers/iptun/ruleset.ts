@@ -195,9 +195,12 @@ const taken: NftRule = {
   expressions: [...matchMark(MARK.tunnel, MARK.kindMask), accept],
 };
 /** What the chains behind ours pass by while a table takes another's place. */
-export const SECOND_LOOK: SecondLook = new Map(
-  ['prerouting', 'output'].map((repeats) => [`${repeats}_again`, { repeats, decided: [taken] }]),
-);
+export const SECOND_LOOK: SecondLook = new Map([
+  ['prerouting_again', { repeats: 'prerouting', decided: [taken] }],
+  ['output_again', { repeats: 'output', decided: [taken] }],
+  // A flow whose first packet was missed would leave with its own address for ever. The kernel passes by what has been bound.
+  ['postrouting_again', { repeats: 'postrouting', decided: [] }],
+]);
 const secondLook: readonly NftChain[] = [
   {
     name: 'prerouting_again',
@@ -207,6 +210,11 @@ const secondLook: readonly NftChain[] = [
   {
     name: 'output_again',
     base: { type: 'route', hook: 'output', priority: MANGLE + 1, policy: 'accept' },
+    rules: [],
+  },
+  {
+    name: 'postrouting_again',
+    base: { type: 'nat', hook: 'postrouting', priority: NAT_SOURCE + 1, policy: 'accept' },
     rules: [],
   },
 ];

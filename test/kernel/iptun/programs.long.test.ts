@@ -127,9 +127,14 @@ t.test('real programs work through the tunnel', { timeout: 400_000 }, async (t) 
   }
 
   // A protocol that is neither TCP, UDP nor ICMP.
-  lab.spawn('server', ['socat', `IP4-RECVFROM:${PROTOCOL},fork`, 'EXEC:cat']);
-  await eventually('an exchange of a protocol of its own', async () => {
-    const raw = await run('sh', '-c', `echo tunnel | socat -t 2 - IP4-SENDTO:${v4}:${PROTOCOL}`);
-    return raw.stdout.includes('tunnel');
-  });
+  for (const [ip, target] of [
+    ['IP4', v4],
+    ['IP6', `[${v6}]`],
+  ] as const) {
+    lab.spawn('server', ['socat', `${ip}-RECVFROM:${PROTOCOL},fork`, 'EXEC:cat']);
+    await eventually(`${ip}: an exchange of a protocol of its own`, async () => {
+      const raw = await run('sh', '-c', `echo tunnel | socat -t 2 - ${ip}-SENDTO:${target}:${PROTOCOL}`);
+      return raw.stdout.includes('tunnel');
+    });
+  }
 });
