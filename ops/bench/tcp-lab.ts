@@ -3,7 +3,9 @@
  * tool at both ends. Everything but carriers that are meant to differ uses cubic, as an ordinary host does, whatever the
  * default of the machine that runs the benchmark is.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createCluster, eventually, type TestCluster } from '../../test/e2e/cluster.ts';
 import { compileTool } from '../lab/build-tools.ts';
@@ -138,9 +140,22 @@ export async function createTcpLab(
     LD_PRELOAD: preload,
     TCP_CC: congestion,
   });
-  const cluster = await createCluster({ ...(link === undefined ? {} : { link }), env: environment('cubic') });
+  const meters = mkdtempSync(join(tmpdir(), 'arctic-loop-meter-'));
+  const loopMeter = join(meters, 'p99');
+  const cluster = await createCluster({
+    ...(link === undefined ? {} : { link }),
+    env: {
+      ...environment('cubic'),
+      LAB_NODE_OPTIONS: `--import=${new URL('loop-meter.mjs', import.meta.url).href}`,
+      LOOP_METER: loopMeter,
+    },
+  });
   const { lab } = cluster;
   const contenders: Contender[] = [];
+  const destroy = async (): Promise<void> => {
+    await lab.destroy();
+    rmSync(meters, { recursive: true, force: true });
+  };
 
   async function load(
     { address, port, congestion, processes }: Contender,
@@ -247,15 +262,20 @@ export async function createTcpLab(
       },
       async eventLoopDelay(side) {
         const { agent } = cluster.member(side === 'entry' ? 0 : 1);
-        const { text } = await agent.request('GET', '/metrics');
-        const found = text.match(/^nodejs_eventloop_lag_p99_seconds (\S+)$/m)?.[1];
-        if (found === undefined) throw new Error('the agent has no event-loop delay among its metrics');
-        return Number(found) * 1_000;
+        const { pid } = agent.process;
+        const path = `${loopMeter}.${pid}`;
+        rmSync(path, { force: true });
+        process.kill(pid, 'SIGCONT');
+        for (let tries = 0; !existsSync(path); tries += 1) {
+          if (tries > 200) throw new Error(`${pid} does not tell the delay of its event loop`);
+          await sleep(20);
+        }
+        return Number(readFileSync(path, 'utf8'));
       },
-      destroy: () => lab.destroy(),
+      destroy,
     };
   } catch (error) {
-    await lab.destroy();
+    await destroy();
     throw error;
   }
 }

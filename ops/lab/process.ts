@@ -38,10 +38,17 @@ export interface LabProcess {
 
 /**
  * `nsenter` and `env` each become the next program, so that the pid is the program's own; `ip netns exec` would remount
- * /sys each time. NODE_OPTIONS goes because tap puts its own loader into every process a test starts, past any `env`.
+ * /sys each time. NODE_OPTIONS goes because tap puts its own loader into every process a test starts, past any `env`; what the
+ * caller wants of it is in LAB_NODE_OPTIONS.
  */
-function entering(namespace: string, argv: readonly string[]): readonly [string, string[]] {
-  return ['nsenter', [`--net=${namespacePath(namespace)}`, '--', 'env', '-u', 'NODE_OPTIONS', ...argv]];
+function entering(
+  namespace: string,
+  argv: readonly string[],
+  env: ExecOptions['env'],
+): readonly [string, string[]] {
+  const wanted = env?.['LAB_NODE_OPTIONS'];
+  const options = wanted === undefined ? ['-u', 'NODE_OPTIONS'] : [`NODE_OPTIONS=${wanted}`];
+  return ['nsenter', [`--net=${namespacePath(namespace)}`, '--', 'env', ...options, ...argv]];
 }
 
 function ending(child: ChildProcess): Promise<Ended> {
@@ -57,7 +64,7 @@ export async function execIn(
   argv: readonly string[],
   options: ExecOptions = {},
 ): Promise<ExecResult> {
-  const [program, args] = entering(namespace, argv);
+  const [program, args] = entering(namespace, argv, options.env);
   const child = spawn(program, args, { env: options.env, cwd: options.cwd, stdio: 'pipe' });
   let stdout = '';
   let stderr = '';
@@ -93,7 +100,7 @@ export function spawnIn(
   log: string,
   options: Pick<ExecOptions, 'env' | 'cwd'> = {},
 ): LabProcess {
-  const [program, args] = entering(namespace, argv);
+  const [program, args] = entering(namespace, argv, options.env);
   const file = openSync(log, 'a', 0o600);
   const child = spawn(program, args, {
     env: options.env,
