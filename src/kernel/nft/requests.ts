@@ -12,6 +12,19 @@ export function decode<S extends Schema>(schema: S, message: ReceivedMessage): O
   return decodeAttributes(schema, message.bytes, message.start + GENERIC_HEADER, message.end);
 }
 
+function asking<S extends Schema>(
+  flags: number,
+  message: number,
+  family: number,
+  subject: string,
+  schema: S,
+  value: Of<S>,
+): Datagram {
+  const datagram = new Datagram(256);
+  datagram.add({ type: messageType(message), flags, header: nfgenmsg(family), subject }, schema, value);
+  return datagram;
+}
+
 /** Sends one request and hands on the answer. */
 export async function get<S extends Schema>(
   socket: NetlinkSocket,
@@ -22,13 +35,7 @@ export async function get<S extends Schema>(
   value: Of<S>,
   onMessage: (message: ReceivedMessage) => void,
 ): Promise<void> {
-  const datagram = new Datagram(256);
-  datagram.add(
-    { type: messageType(message), flags: NLM_F_ACK, header: nfgenmsg(family), subject },
-    schema,
-    value,
-  );
-  await socket.request(datagram, onMessage);
+  await socket.request(asking(NLM_F_ACK, message, family, subject, schema, value), onMessage);
 }
 
 /** Asks for all objects of a kind, those `value` describes where the kernel filters by it. */
@@ -41,11 +48,5 @@ export async function dump<S extends Schema>(
   value: Of<S>,
   onMessage: (message: ReceivedMessage) => void,
 ): Promise<void> {
-  const datagram = new Datagram(256);
-  datagram.add(
-    { type: messageType(message), flags: NLM_F_DUMP, header: nfgenmsg(family), subject },
-    schema,
-    value,
-  );
-  await socket.dump(datagram, onMessage);
+  await socket.dump(asking(NLM_F_DUMP, message, family, subject, schema, value), onMessage);
 }
