@@ -88,6 +88,8 @@ export function createReach(deps: ReachDeps, options: { readonly heartbeat: numb
       done();
     };
     const ask = (): void => {
+      // Stopped meanwhile.
+      if (testing.get(link.peer) !== attempt) return;
       const known = theirs !== undefined && theirs.closed !== null && theirs.heard && attempt.heard();
       const over = clock.monotonic() - startedAt >= REACH_LIMIT;
       if (over || ((known || deaf) && attempt.closed() !== undefined)) {
