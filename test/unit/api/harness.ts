@@ -30,6 +30,7 @@ import { createRecoveryToken } from '../../../src/identity/recovery-token.ts';
 import { newIdentity, openLocalPeer, random, START, type TestClock } from '../local-peer.ts';
 
 const DAY = 86_400_000;
+
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
