@@ -34,10 +34,10 @@ const listed = (ports: readonly DataPort[]): string =>
     ports.map(({ protocol, port }) => `${protocol.toUpperCase()} port ${port}`),
   );
 
-/** What `portsReason` begins with. */
-export const PORTS_CLOSED = 'ports are closed';
-
-/** For the operator: protocol, port, address and direction; null when nothing is closed. */
+/**
+ * For the operator: protocol, port, address and direction; null when nothing is closed. The condition `peer-ports-closed` knows it
+ * by its first words.
+ */
 export function portsReason(closed: readonly ClosedPort[]): string | null {
   const part = (direction: 'in' | 'out', words: (ports: string, host: string) => string): string[] => {
     const ports = closed.filter((port) => port.direction === direction);
@@ -48,5 +48,5 @@ export function portsReason(closed: readonly ClosedPort[]): string | null {
     ...part('out', (ports, host) => `${ports} of the peer (${host}) for what this host sends`),
     ...part('in', (ports, host) => `${ports} of this host (${host}) for what the peer sends`),
   ];
-  return parts.length === 0 ? null : `${PORTS_CLOSED}: ${parts.join('; ')}`;
+  return parts.length === 0 ? null : `ports are closed: ${parts.join('; ')}`;
 }
