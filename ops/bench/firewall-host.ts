@@ -26,8 +26,8 @@ export interface Bench {
   readonly service: string;
   readonly append: () => void;
   readonly reconcilers: ReturnType<typeof createReconcilers>;
-  /** Resolves at the next acknowledged commit. */
-  readonly committed: () => Promise<void>;
+  /** Resolves at the next acknowledged commit, with the milliseconds since its plan was handed over. */
+  readonly committed: () => Promise<number>;
   addRoutes(from: number, count: number): void;
   stop(): Promise<void>;
 }
@@ -38,11 +38,13 @@ export async function makeBench(owned: boolean, routes: number, withInterface = 
   await netns.exec('ip', 'link', 'set', 'lan0', 'up');
   const plain = createKernel({ netnsPath: netns.path });
   await plain.start();
-  let waiting: (() => void)[] = [];
+  let waiting: ((took: number) => void)[] = [];
   const told = <K extends 'changeTable' | 'replaceTable'>(name: K): Nft[K] =>
     (async (...args: Parameters<Nft[K]>) => {
+      const began = performance.now();
       const result = await (plain.nft[name] as (...all: Parameters<Nft[K]>) => ReturnType<Nft[K]>)(...args);
-      for (const resolve of waiting.splice(0)) resolve();
+      const took = performance.now() - began;
+      for (const resolve of waiting.splice(0)) resolve(took);
       return result;
     }) as Nft[K];
   const kernel: Kernel = {

@@ -1,9 +1,9 @@
 /**
  * The firewall reconciler on the real kernel in a namespace of its own, beside `nft` doing the same in the same run.
- * Medians; ratios are ours to the peer's. One part alone: `--tables` (replace, change and read back), `--repairs` (what
+ * Medians; ratios are ours to the peer's. One part alone: `--tables` (replace), `--change` (one route, and read back), `--repairs` (what
  * others change), `--packets` (lookup and swap), `--agent` (a real agent with 100,000 routes through its API).
  *
- *   node --import=tsx ops/bench/firewall.ts [rounds] [--tables|--repairs|--packets|--agent]
+ *   node --import=tsx ops/bench/firewall.ts [rounds] [--tables|--change|--repairs|--packets|--agent]
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -94,93 +94,123 @@ async function replaceRows(directory: string): Promise<void> {
   }
 }
 
-async function incrementalRows(owned: boolean): Promise<void> {
+/** Changes in a row, where the code is in the processor's caches, and the pause before one that comes alone, ms. */
+const IN_A_ROW = 200;
+const PAUSE_MS = 5;
+
+/** One route at 100,000: the whole way from the append, and of it what `nft add element` does too. */
+async function changeRows(owned: boolean): Promise<void> {
   const routes = 100_000;
   const bench = await makeBench(owned, routes);
   try {
-    const adds: number[] = [];
-    const removes: number[] = [];
-    const changes = 40;
+    const whole: Record<'add' | 'delete', number[]> = { add: [], delete: [] };
+    const kernel: Record<'add' | 'delete', number[]> = { add: [], delete: [] };
+    const works = {
+      add: (n: number) => bench.addRoutes(routes + n, 1),
+      delete: () =>
+        bench.history.add(peer(1), 'route.deleted', bench.history.events.at(-1)?.entity ?? '', {
+          service_id: bench.service,
+        }),
+    };
     const stall = await longestStall(async () => {
-      for (let n = 0; n < changes; n += 1) {
-        for (const [into, make] of [
-          [adds, () => bench.addRoutes(routes + n, 1)],
-          [
-            removes,
-            () =>
-              bench.history.add(peer(1), 'route.deleted', bench.history.events.at(-1)?.entity ?? '', {
-                service_id: bench.service,
-              }),
-          ],
-        ] as const) {
-          make();
+      for (let n = 0; n < 40; n += 1) {
+        for (const what of ['add', 'delete'] as const) {
+          works[what](n);
           const commit = bench.committed();
-          into.push(
-            await timed(async () => {
-              bench.append();
-              await commit;
-            }),
-          );
-          await sleep(5);
+          const began = performance.now();
+          bench.append();
+          const took = await commit;
+          whole[what].push(performance.now() - began);
+          kernel[what].push(took);
+          await sleep(PAUSE_MS);
         }
       }
     });
-    const label = owned ? 'owner flag' : 'no owner flag';
+    const label = `one route at 100,000 (${owned ? 'owner flag' : 'no owner flag'})`;
     console.log(
-      `one route at 100,000 (${label}), append to acknowledged commit, ms: add ${spread(adds, 2)}, delete ${spread(removes, 2)}; ` +
+      `${label}, append to acknowledged commit, ms: add ${spread(whole.add, 2)}, delete ${spread(whole.delete, 2)}; ` +
         `event loop kept at most ${stall.toFixed(1)}`,
     );
+    console.log(
+      `${label}, planned to acknowledged in the kernel (encode, transaction, ack), each after a pause, ms: ` +
+        `add ${spread(kernel.add, 3)}, delete ${spread(kernel.delete, 3)}`,
+    );
     if (owned) return;
-    const theirs: number[] = [];
-    for (let n = 0; n < 15; n += 1) {
-      const element = `{ 240.0.${n}.0 : 0x41000001 }`;
-      theirs.push(
-        await timed(() =>
-          run('nsenter', [
-            `--net=${bench.netns.path}`,
-            'nft',
-            'add',
-            'element',
-            'inet',
-            'arctic',
-            'm4_d24',
-            element,
-          ]),
-        ),
-      );
-    }
-    console.log(`nft add element at 100,000, ms: ${spread(theirs)}; ratio ${ratio(adds, theirs)}`);
+    await bareRows(bench, label, kernel.add);
     await bench.reconcilers.sync();
-    const reads: number[] = [];
-    const lists: number[] = [];
-    let readStall = 0;
-    for (let round = 0; round < Math.min(5, ROUNDS); round += 1) {
-      readStall = Math.max(
-        readStall,
-        await longestStall(async () => {
-          reads.push(await timed(() => bench.reconcilers.sync()));
-        }),
-      );
-      lists.push(
-        await timed(() =>
-          run('nsenter', [`--net=${bench.netns.path}`, 'nft', '-j', 'list', 'table', 'inet', 'arctic'], {
-            maxBuffer: MOST_OUTPUT,
-          }),
-        ),
-      );
-    }
-    console.log(
-      `read back and compare 100,000 (a full pass), ms: ${spread(reads)}; nft -j list table ${spread(lists)}; ratio ${ratio(reads, lists)}; ` +
-        `event loop kept at most ${readStall.toFixed(1)}`,
-    );
-    const { rss, heapUsed, external } = process.memoryUsage();
-    const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
-    console.log(
-      `this process with 100,000 routes (events in memory too): ${mib(rss)} MiB RSS, ${mib(heapUsed)} heap, ${mib(external)} external`,
-    );
+    await readRows(bench);
   } finally {
     await bench.stop();
   }
+}
+
+/** The same transaction with nothing around it, one after the other, and what `nft` takes for it. */
+async function bareRows(bench: Bench, label: string, alone: readonly number[]): Promise<void> {
+  const { nft } = bench.kernel;
+  const set = { name: 'm4_d24', keyTypes: ['ipv4_addr'], dataType: 'mark', elements: [] } as const;
+  const table = { family: 'inet', name: 'arctic', sets: [set] } as const;
+  const adds: number[] = [];
+  const deletes: number[] = [];
+  for (let n = 0; n < IN_A_ROW; n += 1) {
+    const elements = [{ key: (0xf000_0000 + n * 256).toString(16), data: '01000041' }];
+    for (const [into, kind] of [
+      [adds, 'add-elements'],
+      [deletes, 'delete-elements'],
+    ] as const)
+      into.push(await timed(() => nft.changeTable(table, [{ kind, set: set.name, elements }])));
+  }
+  console.log(`${label}, the same in a row, ms: add ${spread(adds, 3)}, delete ${spread(deletes, 3)}`);
+  const theirs: Record<'add' | 'delete', number[]> = { add: [], delete: [] };
+  for (let n = 0; n < 15; n += 1)
+    for (const what of ['add', 'delete'] as const) {
+      const element = `{ 240.0.${n}.0${what === 'add' ? ' : 0x41000001' : ''} }`;
+      const command = [
+        `--net=${bench.netns.path}`,
+        'nft',
+        what,
+        'element',
+        'inet',
+        'arctic',
+        set.name,
+        element,
+      ];
+      theirs[what].push(await timed(() => run('nsenter', command)));
+    }
+  console.log(
+    `nft add element at 100,000, ms: ${spread(theirs.add)}; delete element ${spread(theirs.delete)}; ` +
+      `ratio of add after a pause ${ratio(alone, theirs.add)}, in a row ${ratio(adds, theirs.add)}; ` +
+      `of delete in a row ${ratio(deletes, theirs.delete)}`,
+  );
+}
+
+async function readRows(bench: Bench): Promise<void> {
+  const reads: number[] = [];
+  const lists: number[] = [];
+  let stall = 0;
+  for (let round = 0; round < Math.min(5, ROUNDS); round += 1) {
+    stall = Math.max(
+      stall,
+      await longestStall(async () => {
+        reads.push(await timed(() => bench.reconcilers.sync()));
+      }),
+    );
+    lists.push(
+      await timed(() =>
+        run('nsenter', [`--net=${bench.netns.path}`, 'nft', '-j', 'list', 'table', 'inet', 'arctic'], {
+          maxBuffer: MOST_OUTPUT,
+        }),
+      ),
+    );
+  }
+  console.log(
+    `read back and compare 100,000 (a full pass), ms: ${spread(reads)}; nft -j list table ${spread(lists)}; ratio ${ratio(reads, lists)}; ` +
+      `event loop kept at most ${stall.toFixed(1)}`,
+  );
+  const { rss, heapUsed, external } = process.memoryUsage();
+  const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
+  console.log(
+    `this process with 100,000 routes (events in memory too): ${mib(rss)} MiB RSS, ${mib(heapUsed)} heap, ${mib(external)} external`,
+  );
 }
 
 async function repairRows(): Promise<void> {
@@ -232,11 +262,13 @@ const PARTS = {
     const directory = mkdtempSync(join(tmpdir(), 'arctic-bench-'));
     try {
       await replaceRows(directory);
-      await incrementalRows(true);
-      await incrementalRows(false);
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
+  },
+  async change() {
+    await changeRows(true);
+    await changeRows(false);
   },
   repairs: repairRows,
   async packets() {

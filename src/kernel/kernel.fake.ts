@@ -99,6 +99,7 @@ interface Held {
 
 export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
   const tables = new Map<string, Held>();
+  const features: KernelFeatures = { ...FEATURES, ...options.features };
   const network = createFakeNetwork();
   const messages = createFakeMessages();
   const parameters = new Map(Object.entries({ ...SYSCTL, ...options.sysctl }));
@@ -143,8 +144,12 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
       if (who !== 'self') return;
       const transaction = new Transaction(family, name);
       build(transaction);
-      if (!transaction.isEmpty)
-        messages.datagram(transaction.encode({ generation: undefined, acknowledge: 'end' }));
+      const acknowledge = features.nftBatchEndAck ? 'end' : 'last';
+      if (!transaction.isEmpty) messages.datagram(transaction.encode({ generation: undefined, acknowledge }));
+    };
+    const remove = (transaction: Transaction, { family, name }: Pick<NftTable, 'family' | 'name'>): void => {
+      if (features.nftDestroy) transaction.destroyTable();
+      else if (tables.has(key(family, name))) transaction.deleteTable();
     };
     const list = (name: string): void => {
       for (const part of ['generation', `table ${name}`, 'sets', 'chains', 'rules']) send(`read ${part}`);
@@ -204,7 +209,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
         checkOwner(tables.get(key(table.family, table.name)), `delete table ${table.name}`);
         const next = modelReplace(table);
         transact(table, (transaction) => {
-          transaction.destroyTable();
+          remove(transaction, table);
           transaction.addTable(table);
           transaction.addContents(table);
         });
@@ -231,7 +236,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
 
       deleteTable: async (family, name) => {
         checkOwner(tables.get(key(family, name)), `delete table ${name}`);
-        transact({ family, name }, (transaction) => transaction.destroyTable());
+        transact({ family, name }, (transaction) => remove(transaction, { family, name }));
         return committed(tables.delete(key(family, name)));
       },
     };
@@ -305,7 +310,7 @@ export function createFakeKernel(options: FakeKernelOptions = {}): FakeKernel {
     },
     features: async () => {
       enter('features');
-      return { ...FEATURES, ...options.features };
+      return features;
     },
     watch: (listener) => {
       if (!started) throw new KernelError('EBADF', 9, 'kernel', 'not started');

@@ -3,9 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
-import { KernelError, type KernelNotice } from '../../src/kernel/contract.ts';
+import { KernelError, type KernelNotice, type NftElement } from '../../src/kernel/contract.ts';
 import { createKernel } from '../../src/kernel/kernel.ts';
-import { canonicalTable } from '../../src/kernel/nft/canonical.ts';
 import { findAddon, loadAddon, type NativeAddon } from '../../src/native/addon.ts';
 import { hostInt, writeHost16, writeHost32 } from '../../src/native/byte-order.ts';
 import { exampleTable, routeElements } from './compliance/example-table.ts';
@@ -171,42 +170,39 @@ t.test('an acknowledgement that is lost is reported as unknown, not as done or f
   );
 });
 
-t.test('a kernel without acknowledged batch ends, DESTROYTABLE or large buffers', async (t) => {
+t.test('a small change is one exchange, also after one that changed nothing or somebody else', async (t) => {
   const netns = await namespaceOf(t);
+  let sent = 0;
   const kernel = createKernel({
     netnsPath: netns.path,
     addon: addonWith({
-      // As before 6.3 and 6.10: drop the ACK flag of BATCH_END, answer DESTROYTABLE with EINVAL by an unknown type.
-      send: (fd, bytes, flags) => addon.send(fd, older(bytes), flags),
-      sendAsync: (fd, bytes, flags) => addon.sendAsync(fd, older(bytes), flags),
+      send: (fd, bytes, flags) => {
+        sent += 1;
+        return addon.send(fd, bytes, flags);
+      },
     }),
   });
   await kernel.start();
   t.teardown(() => kernel.stop());
-  const features = await kernel.features();
-  t.match(features, { nftDestroy: false, nftBatchEndAck: false, nftOwner: true });
-  const table = exampleTable(routeElements(3000));
-  for (let round = 0; round < 2; round += 1) {
-    await kernel.nft.replaceTable(table);
-    t.strictSame((await kernel.nft.readTable('inet', 'arctic')).table, canonicalTable(table));
-  }
-  await t.rejects(kernel.nft.changeTable(table, [{ kind: 'delete-set', set: 'none' }]), { code: 'ENOENT' });
-  await kernel.nft.deleteTable('inet', 'arctic');
-  await kernel.nft.deleteTable('inet', 'arctic');
-  t.strictSame(await kernel.nft.listTables(), []);
+  const [one, two] = routeElements(2);
+  if (one === undefined || two === undefined) throw new Error('two elements');
+  const table = exampleTable([one]);
+  let { generation } = await kernel.nft.replaceTable(table);
+  const exchanges = async (elements: readonly NftElement[], lock?: { generation: number }) => {
+    sent = 0;
+    const steps = [{ kind: 'add-elements', set: 'routes4', elements }] as const;
+    ({ generation } = await kernel.nft.changeTable(table, steps, lock));
+    const count = sent;
+    t.equal(generation, await kernel.nft.generation());
+    return count;
+  };
+  t.equal(await exchanges([two]), 1);
+  t.equal(await exchanges([two]), 1, 'it is there already');
+  t.equal(await exchanges([two], { generation }), 1, 'with a lock');
+  await netns.exec('nft', 'add', 'table', 'inet', 'guest');
+  t.equal(await exchanges([{ ...two, key: 'fe'.repeat(8) }]), 3, 'refused as stale, asked, and again');
+  t.equal(await exchanges([{ ...two, key: 'fd'.repeat(8) }]), 1);
 });
-
-/** Rewrites a batch the way an older kernel would take it. */
-function older(bytes: Uint8Array): Uint8Array {
-  const copy = Buffer.from(bytes);
-  for (let at = 0; at + 16 <= copy.length; ) {
-    const type = copy.readUInt16LE(at + 4);
-    if (type === 17) copy.writeUInt16LE(copy.readUInt16LE(at + 6) & ~4, at + 6);
-    if (type === 0x0a1a) copy.writeUInt16LE(0x0aff, at + 4);
-    at += (copy.readUInt32LE(at) + 3) & ~3;
-  }
-  return copy;
-}
 
 t.test('without the force options a commit that does not fit is refused, not cut', async (t) => {
   const netns = await namespaceOf(t);

@@ -5,6 +5,8 @@ import { MESSAGE_HEADER, NetlinkWriter } from './writer.ts';
 
 export const NLM_F_REQUEST = 0x1;
 export const NLM_F_ACK = 0x4;
+/** Tell the asker too what the multicast groups are told. */
+export const NLM_F_ECHO = 0x8;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
 export const NLM_F_APPEND = 0x800;

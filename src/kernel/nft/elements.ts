@@ -45,8 +45,20 @@ export function elementsPerMessage(layout: ElementLayout): number {
   return Math.floor(MOST_BYTES / elementSize(layout));
 }
 
+const templates = new Map<string, Buffer>();
+
 /** The constant bytes of an element: its six attribute headers with zeros in place of key and value. */
 function template(layout: ElementLayout): Buffer {
+  const kind = `${layout.keyLength}:${layout.dataLength}`;
+  let bytes = templates.get(kind);
+  if (bytes === undefined) {
+    bytes = makeTemplate(layout);
+    templates.set(kind, bytes);
+  }
+  return bytes;
+}
+
+function makeTemplate(layout: ElementLayout): Buffer {
   const bytes = Buffer.alloc(elementSize(layout));
   const head = (at: number, length: number, type: number) => {
     writeHost16(bytes, length, at);

@@ -1,10 +1,11 @@
 /** Reading and committing nf_tables, with the generation id as optimistic lock. */
 import type { NativeAddon } from '../../native/addon.ts';
 import { KernelError, type Nft, type NftCommit, type NftTable } from '../contract.ts';
+import type { Datagram } from '../netlink/datagram.ts';
 import { refusal } from '../netlink/error-text.ts';
 import { type NetlinkSocket, openNetlinkSocket } from '../netlink/socket.ts';
 import { IPPROTO_TCP, matchL4Protocol, tproxyTo } from './expressions.ts';
-import { NETLINK_NETFILTER } from './schema.ts';
+import { NETLINK_NETFILTER, NFT_MSG } from './schema.ts';
 import {
   compareSnapshot,
   ownsTable,
@@ -14,7 +15,7 @@ import {
   tableExists,
 } from './snapshot.ts';
 import { addChanges } from './steps.ts';
-import { type TableFamily, Transaction } from './transaction.ts';
+import { messageType, type TableFamily, Transaction } from './transaction.ts';
 
 /** Commits without a generation of the caller's are repeated when another program was faster. */
 const ATTEMPTS = 20;
@@ -52,6 +53,8 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   const socket = openNetlinkSocket(addon, { protocol: NETLINK_NETFILTER, netnsPath });
   let endAck: Promise<boolean> | undefined;
   let destroy: Promise<boolean> | undefined;
+  /** The kernel has answered a commit with the new generation; until it has, it may be one that does not. */
+  let isEchoed = false;
   /** An unbroken run of our own commits: the generations of the first and of the last. */
   let run = { from: Number.NaN, to: Number.NaN };
   /** Between reading the generation and having committed: our own second commit must not make the first stale. */
@@ -64,24 +67,39 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   const latestOfOurs = (generation: number): number =>
     generation >= run.from && generation <= run.to ? run.to : generation;
 
+  /** Our own commit led from one generation to the other. */
+  function follows(before: number, generation: number): void {
+    run = { from: run.to === before ? run.from : before, to: generation };
+  }
+
   async function commitOnce(transaction: Transaction, generation: number): Promise<NftCommit> {
     const acknowledge = (await hasEndAck()) ? 'end' : 'last';
-    const datagram = await transaction.encodeInTurns({ generation, acknowledge });
-    const bulk = datagram.length > BULK_BYTES;
-    if (bulk) silence.begin();
-    // What the ruleset is at when nobody else committed; the kernel leaves 0 out.
-    let expected = generation;
+    const echo = transaction.elementBytes <= BULK_BYTES;
+    const datagram = await transaction.encodeInTurns({ generation, acknowledge, echo });
+    if (datagram.length > BULK_BYTES) return commitBulk(datagram, generation);
+    let isToldNext = false;
+    await socket.request(datagram, (message) => {
+      if (message.type === messageType(NFT_MSG.newGeneration)) isToldNext = true;
+    });
+    if (isToldNext) isEchoed = true;
+    // A transaction that changed nothing leaves the generation where it was.
+    else if (isEchoed || (await readGeneration(socket)) === generation) return { generation };
+    follows(generation, following(generation));
+    return { generation: following(generation) };
+  }
+
+  async function commitBulk(datagram: Datagram, generation: number): Promise<NftCommit> {
+    silence.begin();
     try {
       await socket.request(datagram);
-      expected = generation === 0xffffffff ? 1 : generation + 1;
     } finally {
-      if (bulk) silence.end();
+      silence.end();
     }
     const now = await readGeneration(socket);
-    // A transaction that changed nothing leaves the generation where it was.
     if (now === generation) return { generation };
-    run = { from: run.to === generation ? run.from : generation, to: expected };
-    if (bulk && now !== expected) silence.missed();
+    const expected = following(generation);
+    follows(generation, expected);
+    if (now !== expected) silence.missed();
     return { generation: expected };
   }
 
@@ -93,7 +111,10 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
   ): Promise<NftCommit> {
     const work = async (): Promise<NftCommit> => {
       for (let attempt = 1; ; attempt += 1) {
-        const lock = generation === undefined ? await readGeneration(socket) : latestOfOurs(generation);
+        // Mostly nobody else has committed since we did: then nothing has to be asked before.
+        const guess = attempt === 1 && !Number.isNaN(run.to) ? run.to : undefined;
+        const lock =
+          generation === undefined ? (guess ?? (await readGeneration(socket))) : latestOfOurs(generation);
         const transaction = new Transaction(family, name);
         await build(transaction);
         if (transaction.isEmpty) return { generation: lock };
@@ -157,6 +178,9 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
     },
   };
 }
+
+/** What the ruleset is at after one commit; the kernel leaves 0 out. */
+const following = (generation: number): number => (generation === 0xffffffff ? 1 : generation + 1);
 
 /** A table that exists only in rehearsals. */
 const PROBE = 'arctic_probe';

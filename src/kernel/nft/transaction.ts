@@ -10,7 +10,7 @@ import type {
 } from '../contract.ts';
 import { KernelError } from '../contract.ts';
 import type { Of, Schema } from '../netlink/codec.ts';
-import { Datagram, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE } from '../netlink/datagram.ts';
+import { Datagram, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_ECHO } from '../netlink/datagram.ts';
 import { MESSAGE_HEADER, type NetlinkWriter } from '../netlink/writer.ts';
 import { dataType, keyLayout } from './data-types.ts';
 import {
@@ -45,9 +45,17 @@ export const HOOKS = { prerouting: 0, input: 1, forward: 2, output: 3, postrouti
 /** Default verdicts of a base chain. */
 export const POLICIES = { drop: 0, accept: 1 } as const;
 
-/** struct nfgenmsg: family u8, version u8, res_id be16. */
+const headers = new Map<number, Buffer>();
+
+/** struct nfgenmsg: family u8, version u8, res_id be16. One for all that ask for the same: it is only read. */
 export function nfgenmsg(family: number, resourceId = 0): Buffer {
-  return Buffer.from([family, 0, resourceId >> 8, resourceId & 0xff]);
+  const key = (family << 16) | resourceId;
+  let header = headers.get(key);
+  if (header === undefined) {
+    header = Buffer.from([family, 0, resourceId >> 8, resourceId & 0xff]);
+    headers.set(key, header);
+  }
+  return header;
 }
 
 export function messageType(message: number): number {
@@ -62,7 +70,12 @@ export interface TransactionOptions {
    * `rehearse`: no BATCH_END, so that the kernel checks everything and applies nothing, and each step asks.
    */
   readonly acknowledge: 'end' | 'last' | 'rehearse';
+  /** The kernel answers with what it tells its listeners: of the first step, and the new generation. */
+  readonly echo?: boolean;
 }
+
+/** Bytes beside the elements that most changes need; a datagram grows where it takes more. */
+const ROOM_FOR_REST = 1_024;
 
 /** Encoded before the event loop gets its turn: some 8,000 elements. */
 const BYTES_PER_TURN = 256 * 1024;
@@ -89,6 +102,11 @@ export class Transaction {
     this.#steps.push((datagram, more) => {
       datagram.add({ type: messageType(message), flags: flags | more, header, subject }, schema, value);
     });
+  }
+
+  /** What the elements take, encoded. */
+  get elementBytes(): number {
+    return this.#bytes;
   }
 
   /** Removes the table with everything in it, if it is there (NFT_MSG_DESTROYTABLE, 6.3 and later). */
@@ -237,7 +255,11 @@ export class Transaction {
   }
 
   /** The same; a large one lets the event loop have its turn every few milliseconds. */
-  async encodeInTurns(options: TransactionOptions): Promise<Datagram> {
+  encodeInTurns(options: TransactionOptions): Datagram | Promise<Datagram> {
+    return this.#bytes < BYTES_PER_TURN ? this.encode(options) : this.#encodeInTurns(options);
+  }
+
+  async #encodeInTurns(options: TransactionOptions): Promise<Datagram> {
     const datagram = this.#begin(options);
     let turn = BYTES_PER_TURN;
     for (let index = 0; index < this.#steps.length; index += 1) {
@@ -250,20 +272,28 @@ export class Transaction {
   }
 
   #begin(options: TransactionOptions): Datagram {
-    const datagram = new Datagram(this.#bytes + 16 * 1024);
-    datagram.add(this.#boundary(NFNL_MSG_BATCH_BEGIN, 0), batchSchema, { generation: options.generation });
+    const datagram = new Datagram(this.#bytes + ROOM_FOR_REST);
+    const { generation } = options;
+    datagram.addWritten(this.#boundary(NFNL_MSG_BATCH_BEGIN, 0), batchSchema, (writer) => {
+      if (generation === undefined) return;
+      const { buffer, offset } = writer.attribute(batchSchema.generation[0], 4);
+      buffer.writeUInt32BE(generation, offset);
+    });
     return datagram;
   }
 
-  #step(datagram: Datagram, index: number, { acknowledge }: TransactionOptions): void {
+  #step(datagram: Datagram, index: number, { acknowledge, echo }: TransactionOptions): void {
     const last = index === this.#steps.length - 1;
     const asks = acknowledge === 'rehearse' || (acknowledge === 'last' && last);
-    this.#steps[index]?.(datagram, asks ? NLM_F_ACK : 0);
+    // nf_tables_commit looks at the first message behind BATCH_BEGIN for whether to tell the sender of the generation.
+    const echoes = echo === true && index === 0;
+    this.#steps[index]?.(datagram, (asks ? NLM_F_ACK : 0) | (echoes ? NLM_F_ECHO : 0));
   }
 
   #end(datagram: Datagram, { acknowledge }: TransactionOptions): Datagram {
     if (acknowledge === 'rehearse') return datagram;
-    datagram.add(this.#boundary(NFNL_MSG_BATCH_END, acknowledge === 'end' ? NLM_F_ACK : 0), batchSchema, {});
+    const flags = acknowledge === 'end' ? NLM_F_ACK : 0;
+    datagram.addWritten(this.#boundary(NFNL_MSG_BATCH_END, flags), batchSchema, () => undefined);
     return datagram;
   }
 
@@ -274,12 +304,20 @@ export class Transaction {
   }
 }
 
+const layouts = new Map<string, ElementLayout>();
+
+/** Made once for each kind of set: a change of one element comes alone, into cold caches. */
 function layoutOf(set: NftSet): ElementLayout {
-  return {
+  const kind = `${set.keyTypes.join('.')}:${set.dataType ?? ''}`;
+  const known = layouts.get(kind);
+  if (known !== undefined) return known;
+  const made = {
     keyLength: keyLayout(set.keyTypes.map((type) => writableType(set.name, type))).length,
     dataLength:
       set.dataType === undefined ? undefined : dataType(writableType(set.name, set.dataType)).length,
   };
+  layouts.set(kind, made);
+  return made;
 }
 
 function writableType(set: string, type: NftSeenType): NftDataType {

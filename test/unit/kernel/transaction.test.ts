@@ -118,6 +118,17 @@ t.test('acknowledgements for kernels that do not answer BATCH_END, and rehearsal
   ]);
 });
 
+t.test('an echo is asked of the first step alone', async (t) => {
+  const transaction = new Transaction('inet', 'arctic');
+  transaction.addTable({});
+  transaction.addSet(ROUTES);
+  const sent = messagesOf(transaction.encode({ generation: 7, acknowledge: 'end', echo: true }));
+  t.strictSame(
+    sent.map(({ flags }) => flags & 8),
+    [0, 8, 0, 0],
+  );
+});
+
 t.test('elements: the fast writer and the schema agree, whatever the lengths', async (t) => {
   const layouts = fc.record({
     keyLength: fc.constantFrom(1, 2, 4, 8, 16, 32),
