@@ -90,6 +90,7 @@ async function rememberedPeers(context: Context, ports: PeerPorts): Promise<Fact
     address: new URL(bases[at] ?? '').host,
     state: 'unknown',
     reason: null,
+    closedPorts: [],
     lag: 0,
     clockSkewMs: tried[at]?.clockSkewMs ?? null,
     version: null,

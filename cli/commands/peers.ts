@@ -1,4 +1,6 @@
 import { EXIT } from '../../events/errors.ts';
+import { portsReason } from '../../src/health/closed-ports.ts';
+import { closedPortsOf } from '../closed-ports.ts';
 import type { Run } from '../command.ts';
 import { ago } from '../duration.ts';
 import { usageFailure } from '../failure.ts';
@@ -25,20 +27,24 @@ const columns = (now: number): readonly Column<Row>[] => [
   },
 ];
 
-const fieldsOf = (row: Row): readonly (readonly [string, string])[] => [
-  ['ID', show(row, 'id')],
-  ['Name', show(row, 'name')],
-  ['Address', show(row, 'address')],
-  ['Endpoints', show(row, 'endpoints')],
-  ['State', show(row, 'state')],
-  ['Local', yesNo(row, 'is_local')],
-  ['API Access', show(row, 'api_access')],
-  ['Public Key', show(row, 'public_key')],
-  ...(typeof row['reason'] === 'string' ? [['Reason', row['reason']] as const] : []),
-  ['Last Seen', row['is_local'] === true ? 'local' : showTime(row, 'last_seen_at')],
-  ['Created', showTime(row, 'created_at')],
-  ['Version', show(row, 'version')],
-];
+function fieldsOf(row: Row): readonly (readonly [string, string])[] {
+  const closed = portsReason(closedPortsOf(row));
+  return [
+    ['ID', show(row, 'id')],
+    ['Name', show(row, 'name')],
+    ['Address', show(row, 'address')],
+    ['Endpoints', show(row, 'endpoints')],
+    ['State', show(row, 'state')],
+    ['Local', yesNo(row, 'is_local')],
+    ['API Access', show(row, 'api_access')],
+    ['Public Key', show(row, 'public_key')],
+    ...(typeof row['reason'] === 'string' ? [['Reason', row['reason']] as const] : []),
+    ...(closed === null ? [] : [['Ports', closed] as const]),
+    ['Last Seen', row['is_local'] === true ? 'local' : showTime(row, 'last_seen_at')],
+    ['Created', showTime(row, 'created_at')],
+    ['Version', show(row, 'version')],
+  ];
+}
 
 export const list: Run = async (context, input) => {
   if (input.flag('local') && input.flag('remote'))

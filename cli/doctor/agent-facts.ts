@@ -1,6 +1,7 @@
 import type { Finding } from '../../src/health/contract.ts';
 import type { AgentFacts, Facts, PeerFacts } from '../../src/health/facts.ts';
 import type { Client } from '../client.ts';
+import { closedPortsOf } from '../closed-ports.ts';
 import type { Context } from '../context.ts';
 import { toFailure } from '../failure.ts';
 import { isRow, type Row, show, textOf } from '../fields.ts';
@@ -97,6 +98,8 @@ export async function askAgent(
       address: show(row, 'address'),
       state: show(row, 'state'),
       reason: textOf(row, 'reason') ?? null,
+      ...(typeof row['forked_at'] === 'number' ? { forkedAt: row['forked_at'] } : {}),
+      closedPorts: closedPortsOf(row),
       lag: numberOf(row, 'lag'),
       clockSkewMs:
         tried[at]?.clockSkewMs ?? (typeof row['clock_skew_ms'] === 'number' ? row['clock_skew_ms'] : null),

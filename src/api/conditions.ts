@@ -91,6 +91,8 @@ export function factsOf(context: ApiContext): Facts {
           address: peer.address,
           state: status.state,
           reason: status.reason,
+          ...(status.forked_at === null ? {} : { forkedAt: status.forked_at }),
+          closedPorts: status.closed_ports,
           lag: status.lag,
           clockSkewMs: status.clock_skew_ms,
           version: status.agent_version,

@@ -8,6 +8,7 @@ import type { Ids } from '../../events/ids.ts';
 import type { Log } from '../../events/log-contract.ts';
 import type { Projections } from '../../projections/runner.ts';
 import type { Executor } from '../commands/execute.ts';
+import type { ClosedPort } from '../health/closed-ports.ts';
 import type { KernelFacts } from '../health/facts.ts';
 import type { Identity } from '../identity/contract.ts';
 import type { RecoveryToken } from '../identity/recovery-token.ts';
@@ -66,6 +67,7 @@ export interface PeerSide {
     readonly state: 'pending' | 'active' | 'unreachable';
     readonly last_seen_at: string | null;
     readonly reason: string | null;
+    readonly closed_ports: readonly ClosedPort[];
     readonly lag: number;
     readonly log_head: number | null;
     readonly projection_digest: string | null;

@@ -22,6 +22,8 @@ export function peerResource(context: ApiContext, peer: PeerView) {
     endpoints: peer.endpoints,
     state: stateOf(peer, isLocal, observed.state),
     reason: reasonOf(context, peer, isLocal, observed.reason),
+    forked_at: peer.forked_at ?? null,
+    closed_ports: isLocal || peer.membership !== 'member' ? [] : observed.closed_ports,
     api_access: peer.api_access,
     last_seen_at: isLocal ? isoTime(context.clock.now()) : observed.last_seen_at,
     created_at: peer.created_at,

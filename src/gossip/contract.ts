@@ -1,4 +1,5 @@
 import type { PeerId } from '../../events/brand.ts';
+import type { DataPort } from './machine/data-plane.ts';
 
 /** What the API, the agent and the engines see of the peer-to-peer side. */
 export interface Gossip {
@@ -29,11 +30,20 @@ export interface PeerObservation {
   readonly state: 'pending' | 'active' | 'unreachable';
   readonly last_seen_at: string | null;
   readonly reason: string | null;
+  readonly closed_ports: readonly ClosedPort[];
   /** Config events we hold that the peer, by its last digest, did not. */
   readonly lag: number;
   readonly log_head: number | null;
   readonly projection_digest: string | null;
   readonly clock_skew_ms: number | null;
+}
+
+/** A port that the traffic between two hosts needs and that is closed in one direction. */
+export interface ClosedPort extends DataPort {
+  /** Out: of the peer, closed to this host. In: of this host, closed to the peer. */
+  readonly direction: 'out' | 'in';
+  /** The address that was tried. */
+  readonly host: string;
 }
 
 /** A bound on what somebody who has not proved anything yet makes this host hold. */

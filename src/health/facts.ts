@@ -1,3 +1,5 @@
+import type { ClosedPort } from './closed-ports.ts';
+
 /**
  * What the conditions are judged by. Every group may be absent: the agent does not look at an operator's files, and a
  * doctor without the agent knows nothing of peers. A condition whose facts are absent is not judged, neither well nor ill.
@@ -124,6 +126,10 @@ export interface PeerFacts {
   readonly address: string;
   readonly state: string;
   readonly reason: string | null;
+  /** Its key signed two histories: from its event of this number on nothing of it counts. */
+  readonly forkedAt?: number;
+  /** Ports of the traffic that were found closed between the two. */
+  readonly closedPorts: readonly ClosedPort[];
   readonly lag: number;
   /** Its clock minus ours. */
   readonly clockSkewMs: number | null;

@@ -1,8 +1,8 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { PeerView } from '../../../projections/views.ts';
+import type { ClosedPort } from '../contract.ts';
 import type { State } from '../messages.ts';
 import type { MachineDeps } from './core.ts';
-import type { ClosedPort } from './data-plane.ts';
 import { Known } from './known.ts';
 
 /** What this host knows of its relation with one peer. Only the machine's own parts change it. */

@@ -14,7 +14,7 @@ import {
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
 import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
-import { type DataPort, portsReason } from './data-plane.ts';
+import type { DataPort } from './data-plane.ts';
 import { createExchange } from './exchange.ts';
 import { createForks } from './forks.ts';
 import { createHistory, lagOf } from './history.ts';
@@ -64,16 +64,11 @@ const NEVER_SEEN: PeerObservation = {
   state: 'pending',
   last_seen_at: null,
   reason: null,
+  closed_ports: [],
   lag: 0,
   log_head: null,
   projection_digest: null,
   clock_skew_ms: null,
-};
-
-/** What is the matter with a peer, be it its state or only ports of its traffic. */
-const reasonOf = ({ reason, closed }: Link): string | null => {
-  const parts = [reason, portsReason(closed)].filter((part) => part !== null);
-  return parts.length === 0 ? null : parts.join('; ');
 };
 
 /** Creates the machine; nothing happens before `start`. The log and the views must be caught up by then. */
@@ -304,7 +299,8 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       return {
         state: link.state === 'suspect' ? 'active' : link.state,
         last_seen_at: link.lastSeenAt === undefined ? null : new Date(link.lastSeenAt).toISOString(),
-        reason: reasonOf(link),
+        reason: link.reason,
+        closed_ports: link.closed,
         lag: lagOf(history.tips(), link.known),
         log_head: link.remote?.head ?? null,
         projection_digest: link.remote?.projection ?? null,

@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { PeerId } from '../../../events/brand.ts';
+import type { ClosedPort } from '../contract.ts';
 import type { DataPortMessage, Reply, Request } from '../messages.ts';
 import { REACH_ANSWERING, REACH_LIMIT, REACH_POLL, retryUnreachable } from '../parameters.ts';
 import type { CallResult } from './channel.ts';
 import type { MachineDeps } from './core.ts';
-import { type DataPlaneTry, type DataPort, portsReason } from './data-plane.ts';
+import type { DataPlaneTry, DataPort } from './data-plane.ts';
 import type { Link } from './links.ts';
 
 /** Whether both ways are open for the traffic itself, which the ways between the APIs do not tell. */
@@ -26,6 +28,18 @@ export interface ReachDeps {
 const hostOf = (address: string | undefined): string | undefined =>
   address === undefined ? undefined : /^\[?(.+?)\]?:\d+$/.exec(address)?.[1];
 
+/** `out: "udp 61000"`: of the peer, and `in`: of this host. */
+const named = (closed: readonly ClosedPort[]): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    (['out', 'in'] as const).map((way) => [
+      way,
+      closed
+        .filter(({ direction }) => direction === way)
+        .map(({ protocol, port, host }) => `${protocol} ${port} of ${host}`)
+        .join(', '),
+    ]),
+  );
+
 export function createReach(deps: ReachDeps, options: { readonly heartbeat: number }): Reach {
   const { machine, links, call } = deps;
   const { clock, random, identity, report, views } = machine;
@@ -40,7 +54,7 @@ export function createReach(deps: ReachDeps, options: { readonly heartbeat: numb
   const addressOf = (peer: PeerId): string | undefined => hostOf(views.peers.get(peer)?.address);
 
   const note = (link: Link, out: readonly DataPort[], into: readonly DataPort[], again: number): void => {
-    const before = portsReason(link.closed);
+    const before = link.closed;
     link.closed = [
       ...out.map((port) => ({ ...port, direction: 'out' as const, host: addressOf(link.peer) ?? '' })),
       ...into.map((port) => ({ ...port, direction: 'in' as const, host: addressOf(identity.peerId) ?? '' })),
@@ -48,11 +62,14 @@ export function createReach(deps: ReachDeps, options: { readonly heartbeat: numb
     if (link.closed.length > 0)
       due.set(link.peer, clock.monotonic() + again * (0.9 + 0.2 * random.fraction()));
     else due.delete(link.peer);
-    const now = portsReason(link.closed);
-    if (now === before) return;
-    if (now === null)
+    if (isDeepStrictEqual(link.closed, before)) return;
+    if (link.closed.length === 0)
       report('info', 'the ports for the traffic are open in both directions', { peer: link.peer });
-    else report('warn', now, { peer: link.peer });
+    else
+      report('warn', 'ports that the traffic needs are closed', {
+        peer: link.peer,
+        ...named(link.closed),
+      });
   };
 
   const endAnswering = (peer: PeerId): void => {

@@ -1,3 +1,4 @@
+import { portsReason } from '../closed-ports.ts';
 import type { Condition, Instance } from '../contract.ts';
 import type { Facts, PeerFacts } from '../facts.ts';
 
@@ -31,12 +32,6 @@ export function handshakeRemedy(reason: string, address: string): string {
     return `Start the agent there ('systemctl start arctic') and open its port: 'curl http://${address}/livez'.`;
   return `Check the path in both directions: 'curl http://${address}/livez', then 'arctic cluster sync'.`;
 }
-
-/** `forkedReason` of the commands, as the API gives it. */
-const isForked = (reason: string | null): boolean => reason?.startsWith('signed two histories') ?? false;
-
-/** `portsReason` of gossip, when there is nothing else. */
-const areClosed = (reason: string | null): boolean => reason?.startsWith('ports are closed: ') ?? false;
 
 export const PEER_CONDITIONS: readonly Condition[] = [
   {
@@ -156,8 +151,8 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     summary: 'A peer signed two histories.',
     symptoms: ['Nothing can be changed on this host'],
     dependsOn: [],
-    detect: ofPeers(({ id, name, address, reason }) =>
-      isForked(reason)
+    detect: ofPeers(({ id, name, address, reason, forkedAt }) =>
+      forkedAt !== undefined
         ? {
             text: `peer ${name} (${address}) ${reason}.`,
             remedy:
@@ -194,8 +189,8 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     summary: 'A peer is reached in one direction only, or only by way of others.',
     symptoms: ['Peers cannot communicate', 'Connection timeout'],
     dependsOn: ['peer-name-unresolved'],
-    detect: ofPeers(({ name, address, state, reason }) =>
-      state !== 'active' || reason === null || isForked(reason) || areClosed(reason)
+    detect: ofPeers(({ name, address, state, reason, forkedAt }) =>
+      state !== 'active' || reason === null || forkedAt !== undefined
         ? undefined
         : {
             text: `peer ${name} (${address}): ${reason}.`,
@@ -210,16 +205,17 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     summary: 'Ports that the traffic between two peers needs are closed.',
     symptoms: ['Traffic is not being routed', 'Peers cannot communicate', 'High latency'],
     dependsOn: ['peer-name-unresolved'],
-    detect: ofPeers(({ name, address, reason }) =>
-      areClosed(reason)
-        ? {
-            text: `peer ${name} (${address}): ${reason}.`,
+    detect: ofPeers(({ name, address, closedPorts }) => {
+      const closed = portsReason(closedPorts);
+      return closed === null
+        ? undefined
+        : {
+            text: `peer ${name} (${address}): ${closed}.`,
             remedy:
               'Open what is named, or forward it on the NAT, in the direction named: TCP and UDP of TPROXY_PORT carry connections ' +
               '(UDP over KCP), UDP of TUNNEL_PORT the rest. It is tried again by itself, every six heartbeats.',
-          }
-        : undefined,
-    ),
+          };
+    }),
   },
   {
     code: 'peer-api-closed',

@@ -132,6 +132,7 @@ export function createHarness(
       state: 'active',
       last_seen_at: new Date(START).toISOString(),
       reason: null,
+      closed_ports: [],
       lag: 0,
       log_head: 7,
       projection_digest: null,

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import type { PeerId } from '../../../events/brand.ts';
 import type { DataPlane, DataPort } from '../../../src/gossip/machine/data-plane.ts';
+import { portsReason } from '../../../src/health/closed-ports.ts';
 import { type Node, World } from '../../simulation/world.ts';
 
 const CARRIER: DataPort = { protocol: 'tcp', port: 61_000 };
@@ -60,7 +61,7 @@ function hosts(planes: readonly boolean[]) {
   return { world, network, a, b };
 }
 
-const reason = (of: Node, peer: Node) => of.running.observed(peer.peerId).reason;
+const reason = (of: Node, peer: Node) => portsReason(of.running.observed(peer.peerId).closed_ports);
 const says = (t: Test, of: Node, peer: Node, text: string | null) =>
   t.equal(reason(of, peer), text === null ? null : `ports are closed: ${text}`);
 
@@ -98,7 +99,7 @@ t.test('what is closed is said on both sides, with its direction, until it is op
       'UDP port 61000 of this host (10.0.0.1) for what the peer sends',
   );
   t.equal(a.running.observed(b.peerId).state, 'active', 'a member all the same');
-  t.ok(a.reports.some((line) => line.startsWith('ports are closed: UDP port 61000 of the peer')));
+  t.ok(a.reports.some((line) => line.startsWith('ports that the traffic needs are closed')));
   network.closed.clear();
   world.time.advance(10_000);
   says(t, a, b, null);

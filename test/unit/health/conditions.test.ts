@@ -71,6 +71,7 @@ const WELL = {
       address: '10.0.0.2:8080',
       state: 'active',
       reason: null,
+      closedPorts: [],
       lag: 0,
       clockSkewMs: 3,
       version: 'v1.4.0',
@@ -192,11 +193,12 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   },
   'peer-rewrote-past': peer({ rewrote: { size: 7, event: 'evt_01JD0000000000000000000000' } }),
   'peer-forked': peer({
+    forkedAt: 7,
     reason: 'signed two histories: from its event 7 on nothing of it counts on any host',
   }),
   'peer-one-sided': peer({ reason: 'only one direction works: the connections of the peer do not arrive' }),
   'peer-ports-closed': peer({
-    reason: 'ports are closed: UDP port 51840 of the peer (192.0.2.2) for what this host sends',
+    closedPorts: [{ protocol: 'udp', port: 51_840, direction: 'out', host: '192.0.2.2' }],
   }),
   'peer-api-closed': peer({ tried: { ...PEER.tried, api: 'connection timeout' } }),
   'peer-kcp-silent': peer({ kcpSilent: 61_000 }),
