@@ -108,11 +108,13 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
     name: string,
     generation: number | undefined,
     build: (transaction: Transaction) => Promise<void> | void,
+    guesses = false,
   ): Promise<NftCommit> {
     const work = async (): Promise<NftCommit> => {
+      // Mostly nobody else has committed since we did: then a small change need not ask before. A large one would be sent twice.
+      const known = guesses && !Number.isNaN(run.to) ? run.to : undefined;
       for (let attempt = 1; ; attempt += 1) {
-        // Mostly nobody else has committed since we did: then nothing has to be asked before.
-        const guess = attempt === 1 && !Number.isNaN(run.to) ? run.to : undefined;
+        const guess = attempt === 1 ? known : undefined;
         const lock =
           generation === undefined ? (guess ?? (await readGeneration(socket))) : latestOfOurs(generation);
         const transaction = new Transaction(family, name);
@@ -154,9 +156,13 @@ export function openNft({ addon, netnsPath, silence }: NftOptions): NftService {
       }),
 
     changeTable: (table, changes, options) =>
-      commit(table.family, table.name, options?.generation, (transaction) => {
-        addChanges(transaction, table.sets, changes);
-      }),
+      commit(
+        table.family,
+        table.name,
+        options?.generation,
+        (transaction) => addChanges(transaction, table.sets, changes),
+        true,
+      ),
 
     deleteTable: (family, name) =>
       commit(family, name, undefined, (transaction) => removeIfThere(transaction, family, name)),

@@ -74,8 +74,8 @@ export interface TransactionOptions {
   readonly echo?: boolean;
 }
 
-/** Bytes beside the elements that most changes need; a datagram grows where it takes more. */
-const ROOM_FOR_REST = 1_024;
+/** Room for a step beside its elements: the longest rules take some 400 bytes. A datagram grows where it takes more. */
+const BYTES_A_STEP = 512;
 
 /** Encoded before the event loop gets its turn: some 8,000 elements. */
 const BYTES_PER_TURN = 256 * 1024;
@@ -272,7 +272,7 @@ export class Transaction {
   }
 
   #begin(options: TransactionOptions): Datagram {
-    const datagram = new Datagram(this.#bytes + ROOM_FOR_REST);
+    const datagram = new Datagram(this.#bytes + (this.#steps.length + 1) * BYTES_A_STEP);
     const { generation } = options;
     datagram.addWritten(this.#boundary(NFNL_MSG_BATCH_BEGIN, 0), batchSchema, (writer) => {
       if (generation === undefined) return;

@@ -322,8 +322,8 @@ function guardChains(classes: readonly ClassHead[], hasInterfaces: boolean): rea
       rules: [
         onlyTcp,
         onlySyn,
+        // What is not comes by loopback too: own connections that were claimed in output and found no listener.
         taken,
-        { comment: 'loopback', expressions: [...fromLoopback, accept] },
         ...(hasInterfaces ? [arrivals('decide')] : []),
         ...byFamily,
         ...decide,
