@@ -75,12 +75,6 @@ export function operatorEnvironment(host: LabHost): Record<string, string> {
   };
 }
 
-/** What asan.ts sets: the library a sanitized relay needs, and where it reports. */
-function sanitizer(): Record<string, string> {
-  const { ARCTIC_LAB_PRELOAD: library, ASAN_OPTIONS: options } = process.env;
-  return library === undefined ? {} : { LD_PRELOAD: library, ASAN_OPTIONS: options ?? '' };
-}
-
 /** Without a PATH neither `nsenter` nor the `env` of a first line is found: the one is left it, the other not needed. */
 function agentCommand(env: Record<string, string>, program = arcticCommand()): string[] {
   const command = [...program, 'agent'];
@@ -112,7 +106,6 @@ export async function startLabAgent(
     CONFIG_DIR: configDir,
     ADVERTISE_ADDRESS: address,
     PARENT_INTERFACE: host.address.name,
-    ...sanitizer(),
     ...options.env,
   };
   const env = Object.fromEntries(

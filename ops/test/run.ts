@@ -2,7 +2,8 @@
  * `npm test`: the checks, then every test file, then a look at what was left behind.
  *
  *   npm test                        checks, unit, simulation, kernel and end-to-end tests
- *   npm run test:long               also fault, fuzz, the long simulations, and every *.long.test.ts
+ *   npm run test:long               also fault, fuzz, the long simulations, every *.long.test.ts, and at the end the end-to-end tests
+ *                                   once more with the native parts under sanitizers (ops/lab/asan.ts)
  *   npm test -- test/unit/events    only test files whose path begins so
  *
  * The last line is `N passed, N failed`, with `, N skipped` if any. The exit code is 0 only when nothing failed and
@@ -134,6 +135,30 @@ async function runTap(files: readonly string[], environment: NodeJS.ProcessEnv):
   }
 }
 
+/** A file that fails is one that failed; what a sanitizer found is printed with it. */
+async function runSanitized(environment: NodeJS.ProcessEnv): Promise<void> {
+  const script = join(ROOT, 'ops', 'lab', 'asan.ts');
+  const child = spawn(process.execPath, ['--import=tsx', script], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: environment,
+  });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  const before = total.failed;
+  for await (const line of createInterface({ input: child.stdout })) {
+    const verdict = /^(ok|FAIL) {2}/.exec(line)?.[1];
+    if (verdict !== undefined) countOne(verdict !== 'FAIL');
+    say(verdict === undefined ? indent(line) : `${line} with sanitizers`);
+  }
+  const code = await ended;
+  if (code === 0 || total.failed > before) return;
+  countOne(false);
+  say(`FAIL  ops/lab/asan.ts ended with ${code ?? 'a signal'}`);
+}
+
 /** Removes the directories of runs that were killed. */
 function sweepRuns(): void {
   for (const name of readdirSync(tmpdir())) {
@@ -167,6 +192,8 @@ async function main(): Promise<void> {
       files = possible;
     }
     if (files.length > 0) await runTap(files, environment);
+    const namespaces = process.env['ARCTIC_WITHOUT_NAMESPACES'] !== '1';
+    if (long && wanted.length === 0 && namespaces) await runSanitized(environment);
     const left = await removeLeftovers(run, directory, standing);
     countOne(left.length === 0);
     say(
