@@ -11,7 +11,8 @@ const probe = createTransparentSockets(loadAddon(), { ownMark: 0 });
 /** Closes with RST, also after FIN. */
 export const resetSocket = (socket: Socket): void => probe.reset(socket);
 
-function consume(socket: Socket, take: (chunk: Buffer) => void): Promise<void> {
+/** Hands on what comes until FIN; rejects on a reset. */
+export function consume(socket: Socket, take: (chunk: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.on('data', take);
     socket.resume();
