@@ -220,7 +220,8 @@ async function held(lab: Lab): Promise<readonly [entry: Held, exit: Held]> {
       return services.every(({ entry, exit }) => entry.active + exit.active === 0);
     }, 'no flow is left');
     await sleep(6_000);
-    const carriers = Object.values((await host.stats()).carriers);
+    // As many at either end; only the entry, which dials them, says how many.
+    const carriers = Object.values((await lab.entry.stats()).carriers);
     const links = carriers.reduce((sum, { idle, leased }) => sum + idle + leased, 0);
     return { descriptors: host.descriptors() - links, kb: residentKb(host) };
   };
