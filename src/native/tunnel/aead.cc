@@ -1,7 +1,11 @@
 #include "aead.h"
 
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/params.h>
 #include <string.h>
+
+#include <array>
 
 #include "aegis128l.h"
 
@@ -11,6 +15,15 @@
 #endif
 
 namespace arctic::tunnel {
+namespace {
+
+// The parameter that EVP_CTRL_AEAD_GET_TAG and _SET_TAG make out of their arguments at every call.
+std::array<OSSL_PARAM, 2> TagAt(uint8_t* tag) {
+  return {OSSL_PARAM{OSSL_CIPHER_PARAM_AEAD_TAG, OSSL_PARAM_OCTET_STRING, tag, kTagLength, OSSL_PARAM_UNMODIFIED},
+          OSSL_PARAM{nullptr, 0, nullptr, 0, 0}};
+}
+
+}  // namespace
 
 Nonce NonceOf(Aead aead, uint64_t counter) {
   Nonce nonce{};
@@ -51,22 +64,23 @@ Cipher::~Cipher() {
 bool Cipher::Seal(const Nonce& nonce, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
   if (aegis_) return AegisSeal(key_, nonce.bytes, aad, aad_length, text, length, text + length);
   int written = 0;
-  return EVP_EncryptInit_ex(context_, nullptr, nullptr, nullptr, nonce.bytes) == 1 &&
-         EVP_EncryptUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
-         EVP_EncryptUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&
-         EVP_EncryptFinal_ex(context_, text + length, &written) == 1 &&
-         EVP_CIPHER_CTX_ctrl(context_, EVP_CTRL_AEAD_GET_TAG, kTagLength, text + length) == 1;
+  auto tag = TagAt(text + length);
+  return EVP_CipherInit_ex2(context_, nullptr, nullptr, nonce.bytes, 1, nullptr) == 1 &&
+         EVP_CipherUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
+         EVP_CipherUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&
+         EVP_CipherFinal_ex(context_, text + length, &written) == 1 &&
+         EVP_CIPHER_CTX_get_params(context_, tag.data()) == 1;
 }
 
 bool Cipher::Open(const Nonce& nonce, const uint8_t* aad, size_t aad_length, uint8_t* text, size_t length) {
   if (aegis_) return AegisOpen(key_, nonce.bytes, aad, aad_length, text, length, text + length);
   int written = 0;
   uint8_t rest[16];
-  return EVP_DecryptInit_ex(context_, nullptr, nullptr, nullptr, nonce.bytes) == 1 &&
-         EVP_CIPHER_CTX_ctrl(context_, EVP_CTRL_AEAD_SET_TAG, kTagLength, text + length) == 1 &&
-         EVP_DecryptUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
-         EVP_DecryptUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&
-         EVP_DecryptFinal_ex(context_, rest, &written) == 1;
+  const auto tag = TagAt(text + length);
+  return EVP_CipherInit_ex2(context_, nullptr, nullptr, nonce.bytes, 0, tag.data()) == 1 &&
+         EVP_CipherUpdate(context_, nullptr, &written, aad, static_cast<int>(aad_length)) == 1 &&
+         EVP_CipherUpdate(context_, text, &written, text, static_cast<int>(length)) == 1 &&
+         EVP_CipherFinal_ex(context_, rest, &written) == 1;
 }
 
 }  // namespace arctic::tunnel

@@ -106,7 +106,7 @@ class Unpacker {
   // More small packets in one write overrun a socket's default receive buffer before its program runs.
   static constexpr size_t kMostDatagramsInFrame = 16;
   static constexpr size_t kMostParts = 64;
-  static constexpr size_t kMostFrame = 65000;
+  static constexpr size_t kMostFrame = kMaxPacket;
 
   bool Join(const Packet& packet, uint8_t* bytes, size_t length, size_t headers);
   void Begin(const Packet& packet, uint8_t* bytes, size_t length, size_t headers, bool needs_csum);

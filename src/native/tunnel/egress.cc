@@ -237,6 +237,7 @@ void Egress::Frame(const PeerEntry& entry, uint8_t* frame, size_t length, bool o
     }
   }
   const uint8_t tos = packet.tos;
+  size_t packets = 0, bytes = 0;
   for (size_t i = 0; i < segments.count(); ++i) {
     const Segment segment = segments.At(i);
     if (limit != 0) {
@@ -257,9 +258,11 @@ void Egress::Frame(const PeerEntry& entry, uint8_t* frame, size_t length, bool o
       continue;
     }
     segments.Write(i, to);
-    Add(totals.sent_packets, 1);
-    Add(totals.sent_bytes, segment.length);
+    packets += 1;
+    bytes += segment.length;
   }
+  Add(totals.sent_packets, packets);
+  Add(totals.sent_bytes, bytes);
 }
 
 void Egress::Shape(const PeerEntry& entry, uint64_t now) {

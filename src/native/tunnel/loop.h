@@ -100,8 +100,9 @@ class Ingress : private Receiver {
   static constexpr size_t kBuffer = 65536;
   // Messages that wait for those that may overtake them.
   static constexpr size_t kSlots = 32;
-  // What is delivered between two looks at the socket.
-  static constexpr size_t kMostBytes = 60 * 1024;
+  // What is delivered between two looks at the socket. A TCP frame of 64 KiB comes as two messages, since UDP_SEGMENT takes less;
+  // this is room for both, so that they are one frame again: one write, one acknowledgement.
+  static constexpr size_t kMostBytes = 120 * 1024;
   // Overtaking messages taken at a time, so that they cannot keep the others waiting for good.
   static constexpr size_t kMostOvertaking = 16;
 
