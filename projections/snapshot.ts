@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
-import { promisify } from 'node:util';
-import { deflateRaw, deflateRawSync, inflateRawSync } from 'node:zlib';
+import { finished } from 'node:stream/promises';
+import { createDeflateRaw, deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Position } from '../events/brand.ts';
 import type { Log } from '../events/log-contract.ts';
 import { FOLD_VERSION, Fold } from './fold.ts';
@@ -10,7 +10,8 @@ const NAME = 'views';
 const CHECK_LENGTH = 32;
 /** The fastest: the text halves and halves again as it is. */
 const LEVEL = { level: 1 } as const;
-const deflate = promisify(deflateRaw);
+/** More than most pieces of text take. */
+const PIECE_BYTES = 1024 * 1024;
 
 /** Writes the fold as it is now, at once. */
 export function storeSnapshot(snapshots: Log['snapshots'], fold: Fold, position: Position): void {
@@ -28,16 +29,33 @@ export async function storeSnapshotInTurns(
   position: Position,
   isWanted: () => boolean,
 ): Promise<boolean> {
-  const pieces: Buffer[] = [];
   const digest = fold.digest();
-  for (const piece of fold.encodeInTurns()) {
-    pieces.push(Buffer.from(piece));
-    await new Promise((resolve) => setImmediate(resolve));
-    if (!isWanted()) return false;
+  const deflate = createDeflateRaw(LEVEL);
+  const compressed: Buffer[] = [];
+  deflate.on('data', (chunk: Buffer) => compressed.push(chunk));
+  const done = finished(deflate);
+  // Not wanted any more, it ends before it is done.
+  done.catch(() => undefined);
+  try {
+    // One for all pieces: 100,000 routes are 20 MB of text, which nobody would give back before the next collection.
+    let room = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    for (const piece of fold.encodeInTurns()) {
+      const length = Buffer.byteLength(piece);
+      if (length > room.length) room = Buffer.allocUnsafeSlow(length);
+      room.write(piece);
+      await new Promise<void>((resolve, reject) => {
+        deflate.write(room.subarray(0, length), (error) => (error ? reject(error) : resolve()));
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!isWanted()) return false;
+    }
+    deflate.end();
+    await done;
+  } finally {
+    deflate.destroy();
   }
-  const state = await deflate(Buffer.concat(pieces), LEVEL);
   if (!isWanted()) return false;
-  put(snapshots, position, digest, state);
+  put(snapshots, position, digest, Buffer.concat(compressed));
   return true;
 }
 
