@@ -21,8 +21,10 @@ export function updateStates<S extends TproxyService>(
   const gone: string[] = [];
   for (const [id, state] of states) {
     const service = wanted.get(id);
-    // A service that moved to another peer is another service as far as its flows are concerned.
-    if (service !== undefined && service.peerId === state.service.peerId) continue;
+    // A service that moved to another peer is another service as far as its flows are concerned. So is one that is no longer
+    // transparent: replies to its open connections have the client's address, and nothing delivers those to us any more.
+    const revealed = state.service.fullyTransparent && service?.fullyTransparent === false;
+    if (service !== undefined && service.peerId === state.service.peerId && !revealed) continue;
     state.bucket.stop();
     states.delete(id);
     gone.push(id);

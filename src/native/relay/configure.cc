@@ -54,8 +54,10 @@ void Loop::Update(std::unordered_map<std::string, std::shared_ptr<ServiceState>>
   std::unordered_map<std::string, std::shared_ptr<ServiceState>> next;
   for (const Service& service : services) {
     auto found = states->find(service.id);
-    // A service that moved to another peer is another service as far as its flows are concerned.
-    if (found != states->end() && found->second->service.peer != service.peer) {
+    // A service that moved to another peer is another service as far as its flows are concerned. So is one that is no longer
+    // transparent: replies to its open connections have the client's address, and nothing delivers those to us any more.
+    if (found != states->end() && (found->second->service.peer != service.peer ||
+                                   (found->second->service.transparent && !service.transparent))) {
       shared().ForgetService(service.id, name);
       found = states->end();
     }

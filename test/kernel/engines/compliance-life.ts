@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import type { TproxyConfig } from '../../../src/engines/tproxy/contract.ts';
 import { failure, readAll, until } from '../../unit/engines/tproxy/stream-ends.ts';
 import { type Lab, SERVER } from './lab.ts';
 import { whenQuiet } from './quiet.ts';
@@ -28,6 +29,27 @@ export async function runLifeCompliance(t: Test, lab: Lab): Promise<void> {
     await whenQuiet(lab);
     listener.close();
   });
+
+  await t.test(
+    'a service that is no longer transparent ends its connections, and takes new ones',
+    async (t) => {
+      const listener = await lab.serve(4, 7_040, (socket) => socket.pipe(socket));
+      const client = lab.dial(SERVER.v4, 7_040);
+      client.write('x');
+      await once(client, 'data');
+      const ended = failure(client);
+      const before = (await lab.exit.call({ verb: 'configured' })) as TproxyConfig;
+      const exits = before.exits.map((service) => ({ ...service, fullyTransparent: false }));
+      await lab.exit.call({ verb: 'configure', config: { ...before, exits } });
+      t.equal(await ended, 'ECONNRESET', 'replies to the address of the client would find nobody');
+      const next = lab.dial(SERVER.v4, 7_040);
+      next.end('next');
+      t.equal((await readAll(next)).toString(), 'next');
+      await lab.exit.call({ verb: 'configure', config: before });
+      await whenQuiet(lab);
+      listener.close();
+    },
+  );
 
   await t.test('a removed peer loses its flows within a second, on either side', async (t) => {
     const listener = await lab.serve(4, 5_050, (socket) => socket.pipe(socket));
