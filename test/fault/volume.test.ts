@@ -132,8 +132,14 @@ interface Tally {
   readonly kinds: Map<string, number>;
 }
 
-/** A way to play one flow after the other; each answers what went wrong, if anything. `torn` counts links torn so far. */
-function player(lab: Lab, plans: Map<number, Plan>, tally: Tally, torn: () => number) {
+/** Links that were to be torn, and those of them that have been. */
+interface Tears {
+  begun: number;
+  done: number;
+}
+
+/** A way to play one flow after the other; each answers what went wrong, if anything. */
+function player(lab: Lab, plans: Map<number, Plan>, tally: Tally, tears: Readonly<Tears>) {
   let next = 0;
   return async (): Promise<string | undefined> => {
     next += 1;
@@ -142,7 +148,7 @@ function player(lab: Lab, plans: Map<number, Plan>, tally: Tally, torn: () => nu
     const ending = ENDINGS[Math.floor(id / SHAPES.length) % ENDINGS.length] ?? 'together';
     const shape = SHAPES[id % SHAPES.length] ?? 'bulk';
     const [up, down] = [stream(shape), stream(shape)];
-    const tornBefore = torn();
+    const tornBefore = tears.done;
     let heard = (_: Side): void => undefined;
     const served = new Promise<Side>((resolve) => {
       heard = resolve;
@@ -186,7 +192,7 @@ function player(lab: Lab, plans: Map<number, Plan>, tally: Tally, torn: () => nu
     if (clientEnd === 'end' && down.arrived < down.bytes) return `looks whole to the client: ${what}`;
     if (serverEnd === 'end' && up.arrived < up.bytes) return `looks whole to the server: ${what}`;
     const whole = clientEnd === 'end' && serverEnd === 'end';
-    return whole || ending.endsWith('resets') || torn() > tornBefore ? undefined : `broken: ${what}`;
+    return whole || ending.endsWith('resets') || tears.begun > tornBefore ? undefined : `broken: ${what}`;
   };
 }
 
@@ -241,8 +247,8 @@ async function carry(t: Test, transport: Transport): Promise<void> {
   const plans = new Map<number, Plan>();
   await accept(lab, plans);
   const tally: Tally = { bytes: 0, flows: 0, kinds: new Map() };
-  let torn = 0;
-  const play = player(lab, plans, tally, () => torn);
+  const tears: Tears = { begun: 0, done: 0 };
+  const play = player(lab, plans, tally, tears);
   const wrong: string[] = [];
   const carryUpTo = async (bytes: number): Promise<void> => {
     const worker = async (): Promise<void> => {
@@ -255,16 +261,18 @@ async function carry(t: Test, transport: Transport): Promise<void> {
   };
   const say = (when: string, [entry, exit]: readonly [Held, Held]): void =>
     t.comment(
-      `${when}, ${(tally.bytes / 1e9).toFixed(1)} GB in ${tally.flows} flows, ${torn} links torn: entry ${entry.descriptors} descriptors beside links, ${entry.kb} kB; exit ${exit.descriptors}, ${exit.kb} kB`,
+      `${when}, ${(tally.bytes / 1e9).toFixed(1)} GB in ${tally.flows} flows, ${tears.done} links torn: entry ${entry.descriptors} descriptors beside links, ${entry.kb} kB; exit ${exit.descriptors}, ${exit.kb} kB`,
     );
 
   await carryUpTo(GIGABYTES * 1e8);
   const before = await held(lab);
   say('a tenth', before);
   const tearing = setInterval(() => {
-    // Before it happens: a flow may end of it before the command does.
-    torn += 1;
-    void tearOne(lab);
+    // A flow may end of it before the command does, or begin after that was given.
+    tears.begun += 1;
+    void tearOne(lab).finally(() => {
+      tears.done += 1;
+    });
   }, TEAR_MS);
   t.teardown(() => clearInterval(tearing));
   // Over KCP there is no connection to tear.

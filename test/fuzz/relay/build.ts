@@ -47,7 +47,7 @@ export const RELAY = [
 
 export const hasClang = (): boolean => spawnSync('clang++', ['--version']).status === 0;
 
-/** Inputs of a target that are kept: every one once found something or names a case of the format. */
+/** Inputs of a target that are kept: every one once found something, names a case of the format or reaches lines no other does (`found-`). */
 export const corpusOf = (target: string): readonly string[] =>
   readdirSync(join(HERE, 'corpus', target)).map((name) => join(HERE, 'corpus', target, name));
 
