@@ -151,6 +151,7 @@ export async function askAgent(
             state: show(row, 'state'),
             error: textOf(row, 'last_error') ?? null,
             failures: numberOf(row, 'consecutive_failures'),
+            condition: textOf(row, 'condition') ?? null,
           })),
         }),
     ...(drift === undefined

@@ -34,6 +34,7 @@ export function factsOf(context: ApiContext): Facts {
       state: one.state,
       error: one.last_error,
       failures: one.consecutive_failures,
+      condition: one.condition,
     })),
   };
   if (cluster_id === undefined) return common;

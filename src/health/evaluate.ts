@@ -66,10 +66,10 @@ const calm: Calm = ({ agent, license, reconcilers }) => [
   // TCP is accelerated without the tunnel, so the tunnel holds nobody back.
   ...(reconcilers ?? [])
     .filter(({ name }) => name !== 'iptun')
-    .map(({ name, state }) => ({
+    .map(({ name, state, condition }) => ({
       name: `reconciler ${name}`,
       area: 'reconcilers' as const,
-      detail: state,
+      detail: condition === null ? state : `${state}; ${condition}`,
     })),
 ];
 

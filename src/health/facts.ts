@@ -157,6 +157,8 @@ export interface ReconcilerFacts {
   readonly state: string;
   readonly error: string | null;
   readonly failures: number;
+  /** What an operator should know although nothing failed: a fight over a rule, observe-only. */
+  readonly condition: string | null;
 }
 
 export interface DriftFacts {

@@ -115,4 +115,6 @@ t.test('OBSERVE_ONLY reports and applies nothing', { timeout: 180_000 }, async (
   t.equal(tables.stdout.trim(), '', 'nothing was written');
   const status = await entry.agent.request('GET', '/v1/reconcilers', { token: entry.token });
   t.match(status.text, /observe only: nothing is applied/);
+  const ready = await entry.agent.request('GET', '/readyz');
+  t.match(ready.text, /"reconciler firewall","ok":true,"detail":"pending; observe only/);
 });

@@ -201,6 +201,28 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
         })),
   },
   {
+    code: 'reconciler-restrained',
+    severity: 'warning',
+    area: 'reconcilers',
+    summary:
+      'A reconciler holds back: another program undoes its work again and again, or it may only observe.',
+    symptoms: ['Firewall rules missing', 'Applied state does not match the database'],
+    dependsOn: ['reconciler-failed', 'agent-silent'],
+    detect: ({ reconcilers }) =>
+      reconcilers?.flatMap(({ name, condition }) =>
+        condition === null
+          ? []
+          : [
+              {
+                subject: name,
+                text: `the ${name} reconciler holds back: ${condition}.`,
+                remedy:
+                  "'arctic events list --type drift.found' shows what differed and which program changed it; without OBSERVE_ONLY=1 the agent applies again.",
+              },
+            ],
+      ),
+  },
+  {
     code: 'service-failed',
     severity: 'critical',
     area: 'services',

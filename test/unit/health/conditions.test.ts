@@ -85,7 +85,7 @@ const WELL = {
       },
     },
   ],
-  reconcilers: [{ name: 'firewall', state: 'applied', error: null, failures: 0 }],
+  reconcilers: [{ name: 'firewall', state: 'applied', error: null, failures: 0, condition: null }],
   drift: [{ reconciler: 'firewall', items: [] }],
   services: [
     {
@@ -211,7 +211,18 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
     lock: { holder: 'ann', purpose: 'compose apply', expiresAt: '2026-06-01T12:01:00Z' },
   },
   'reconciler-failed': {
-    reconcilers: [{ name: 'firewall', state: 'failed', error: 'EPERM', failures: 3 }],
+    reconcilers: [{ name: 'firewall', state: 'failed', error: 'EPERM', failures: 3, condition: null }],
+  },
+  'reconciler-restrained': {
+    reconcilers: [
+      {
+        name: 'firewall',
+        state: 'applied',
+        error: null,
+        failures: 0,
+        condition: 'another program keeps changing chain apply back; repairs are slowed down',
+      },
+    ],
   },
   'service-failed': service({ failed: [{ reconciler: 'network', reason: 'the name is taken' }] }),
   'tunnel-one-way': service({ tunnel: 'handshake 9 s ago, 10.0.0.2:51840, 840 B out, 0 B in, 0 lost' }),
