@@ -10,6 +10,7 @@ import {
 } from '../kernel/contract.ts';
 import { canonicalCidr } from '../kernel/rt/cidr.ts';
 import type { Difference, Reconciler } from './contract.ts';
+import { explainDevice } from './network/refusal.ts';
 import {
   addSources,
   allSources,
@@ -131,7 +132,11 @@ export const createNetworkReconciler = (
     plan: (desired, observed) => planNetwork(desired, observed, options.parentInterface),
     async apply(plan) {
       await removeSources(rt, plan.sources.remove);
-      for (const step of plan.steps) await take(step, plan.defaultRoutes);
+      try {
+        for (const step of plan.steps) await take(step, plan.defaultRoutes);
+      } catch (error) {
+        throw await explainDevice(error, rt);
+      }
       await addSources(rt, plan.sources.add);
     },
     async cleanup(scope) {

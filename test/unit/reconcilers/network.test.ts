@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { Cidr } from '../../../events/brand.ts';
 import type { DesiredInterface } from '../../../projections/desired/contract.ts';
+import { KernelError } from '../../../src/kernel/contract.ts';
 import { createFakeKernel, type FakeKernel } from '../../../src/kernel/kernel.fake.ts';
 import { createNetworkReconciler } from '../../../src/reconcilers/network.ts';
 import { serviceId } from './harness.ts';
@@ -48,6 +49,20 @@ t.test('makes the interface of each service, with alias, address and MAC, and ke
   const cidrs = (await kernel.rt.addresses(made?.index)).map((address) => address.cidr);
   t.ok(cidrs.includes('10.5.0.1/24') && cidrs.includes('fd00::1/64'));
   t.strictSame((await plan()).differences, []);
+});
+
+t.test('a refusal names the device, not its index', async (t) => {
+  const { kernel, parent, pass } = await setup([wanted(1)]);
+  const subject = `create interface svc_1 on device ${parent.index}`;
+  kernel.failNext(
+    'rt.createMacvlan',
+    new KernelError('EINVAL', 22, subject, 'the kernel refuses the value', 'info.data.mode'),
+  );
+  await t.rejects(pass(), {
+    code: 'EINVAL',
+    path: 'info.data.mode',
+    message: 'create interface svc_1 on device eth0: the kernel refuses the value (EINVAL at info.data.mode)',
+  });
 });
 
 t.test('changes addresses in place, and makes a device anew that is another', async (t) => {
