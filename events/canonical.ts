@@ -10,17 +10,37 @@ const MAX_DEPTH = 32;
  */
 export function canonicalJson(value: unknown): string {
   const text = written(value, 0);
-  if (text !== undefined) return text;
-  // Only now is it worth knowing where.
-  assertJson(value, '', 0);
-  throw refusal('', 'has no JSON form');
+  // JSON.stringify escapes an unpaired surrogate as \udxxx. A text may also spell that out itself, so this only asks for a look.
+  if (text === undefined || text.includes('\\ud')) assertJson(value, '', 0);
+  if (text === undefined) throw refusal('', 'has no JSON form');
+  return text;
 }
 
-/** In one walk, for an append cannot afford two; undefined for what `assertJson` refuses. */
+/** What parsing the canonical JSON of a value gives, for a value that `canonicalJson` took: a copy nobody else holds. */
+export function parsedCopy(value: unknown): unknown {
+  // JSON has no negative zero.
+  if (typeof value === 'number') return value + 0;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(parsedCopy);
+  const fields = value as Readonly<Record<string, unknown>>;
+  const copy: Record<string, unknown> = {};
+  for (const key of sortedKeys(value)) {
+    const item = fields[key];
+    if (item === undefined) continue;
+    if (key !== '__proto__') copy[key] = parsedCopy(item);
+    // An assignment would set the prototype.
+    else Object.defineProperty(copy, key, { ...OWN_FIELD, value: parsedCopy(item) });
+  }
+  return copy;
+}
+
+const OWN_FIELD = { writable: true, enumerable: true, configurable: true };
+
+/** In one walk, for an append cannot afford two; undefined for what `assertJson` refuses, unpaired surrogates excepted. */
 function written(value: unknown, depth: number): string | undefined {
   switch (typeof value) {
     case 'string':
-      return wellFormed(value) ? JSON.stringify(value) : undefined;
+      return JSON.stringify(value);
     case 'number':
       return Number.isFinite(value) ? JSON.stringify(value) : undefined;
     case 'boolean':
@@ -49,15 +69,34 @@ function writtenObject(object: object, depth: number): string | undefined {
   if (prototype !== Object.prototype && prototype !== null) return undefined;
   const fields = object as Readonly<Record<string, unknown>>;
   let text = '';
-  // Sorted by UTF-16 code units, as RFC 8785 (3.2.3) wants it.
-  for (const key of Object.keys(object).sort()) {
+  for (const key of sortedKeys(object)) {
     const item = fields[key];
     if (item === undefined) continue;
-    const value = wellFormed(key) ? written(item, depth) : undefined;
+    const value = written(item, depth);
     if (value === undefined) return undefined;
     text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${value}`;
   }
   return `{${text}}`;
+}
+
+/** More are left to the built-in sort. */
+const SORTED_BY_HAND = 16;
+
+/** By UTF-16 code units, as RFC 8785 (3.2.3) wants it; by insertion, for to enter the built-in sort costs more than a few keys. */
+function sortedKeys(object: object): readonly string[] {
+  const keys = Object.keys(object);
+  if (keys.length > SORTED_BY_HAND) return keys.sort();
+  for (let i = 1; i < keys.length; i += 1) {
+    const key = keys[i] ?? '';
+    let at = i;
+    for (; at > 0; at -= 1) {
+      const before = keys[at - 1] ?? '';
+      if (before <= key) break;
+      keys[at] = before;
+    }
+    keys[at] = key;
+  }
+  return keys;
 }
 
 /**

@@ -1,24 +1,31 @@
 import type { Hlc, Position } from './brand.ts';
-import { canonicalJson, eventPreimage } from './canonical.ts';
+import { canonicalJson, eventPreimage, parsedCopy } from './canonical.ts';
 import { CATALOGUE, isKnownType } from './catalogue.ts';
-import { type ChainHead, GENESIS_HASH, hashPreimage } from './chain.ts';
+import { GENESIS_HASH, hashPreimage } from './chain.ts';
 import type { AnyEvent, AnyNewEvent } from './envelope.ts';
 import { ArcticError } from './errors.ts';
-import type { AppendContext } from './log-contract.ts';
+import type { AppendContext, PinnedChain } from './log-contract.ts';
 import { dataFaults, draftFaults } from './schema-check.ts';
 
 export interface Draft {
-  event: AnyEvent;
+  /** Nobody else's yet: what signs the transaction sets the signature of its last event. */
+  readonly event: AnyEvent & Unfinished;
   /** The hashed bytes. */
   readonly body: string;
-  readonly head: ChainHead;
+  /** Where the chain ends with it. */
+  readonly head: PinnedChain;
+}
+
+interface Unfinished {
+  hash: string;
+  signature: string | null;
 }
 
 /** Fills in the envelope and checks the whole: what this host appends must be what every other host accepts. */
 export function draftEvent(
   event: AnyNewEvent,
   context: AppendContext,
-  at: { readonly id: string; readonly position: Position; readonly hlc: Hlc; readonly head: ChainHead },
+  at: { readonly id: string; readonly position: Position; readonly hlc: Hlc; readonly head: PinnedChain },
 ): Draft {
   if (!isKnownType(event.type))
     throw new ArcticError('INTERNAL', `there is no event type ${String(event.type)}`);
@@ -37,12 +44,12 @@ export function draftEvent(
     actor: { kind: context.actor.kind, id: context.actor.id, address: context.actor.address },
     correlation_id: context.correlationId,
     // Subscribers see exactly what a later read will give, not an object somebody may still change.
-    data: JSON.parse(dataText),
+    data: parsedCopy(event.data),
     prev_hash: at.head.hash,
     hash: GENESIS_HASH,
     signature: null,
-  } as unknown as AnyEvent;
-  const misfit = draftFaults(unhashed);
+  } as unknown as AnyEvent & Unfinished;
+  const misfit = draftFaults(unhashed, event.id === undefined);
   const wrong = misfit.length > 0 ? misfit : dataFaults(event.type, version, unhashed.data, dataText);
   if (wrong.length > 0) {
     const [first] = wrong;
@@ -54,8 +61,7 @@ export function draftEvent(
   }
   const body = eventPreimage(unhashed, dataText);
   const hash = hashPreimage(body);
-  const { origin, seq } = unhashed;
-  // Still nobody else's.
-  Object.assign(unhashed, { hash });
-  return { event: unhashed, body, head: { origin, stream, seq, hash, hlc: at.hlc } };
+  unhashed.hash = hash;
+  const { origin, publicKey } = at.head;
+  return { event: unhashed, body, head: { origin, stream, seq: unhashed.seq, hash, hlc: at.hlc, publicKey } };
 }

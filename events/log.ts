@@ -237,7 +237,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       expectVersion(context);
 
       const now = deps.clock.now();
-      const staged = new Map<Stream, { head: PinnedChain; last: Draft }>();
+      const staged = new Map<Stream, Draft>();
       const drafts: Draft[] = [];
       for (const event of events) {
         const { stream } = CATALOGUE[event.type];
@@ -248,10 +248,10 @@ function createLog(opened: Opened, deps: LogDeps): Log {
           head: staged.get(stream)?.head ?? headOf(origin, stream, opened.publicKey),
         });
         drafts.push(draft);
-        staged.set(stream, { head: { ...draft.head, publicKey: opened.publicKey }, last: draft });
+        staged.set(stream, draft);
       }
-      for (const { head, last } of staged.values())
-        last.event = { ...last.event, signature: signTransaction(deps.signer, head.hash) };
+      for (const { event, head } of staged.values())
+        event.signature = signTransaction(deps.signer, head.hash);
       const appended = drafts.map((draft) => draft.event);
       const { idempotencyKey } = context;
       store.put(

@@ -3,7 +3,7 @@ import { Compile, type Validator } from 'typebox/compile';
 import { canonicalJson } from './canonical.ts';
 import { EventIdField, HlcField, PeerIdField } from './catalogue/fields.ts';
 import { CATALOGUE, type EventType, isKnownType } from './catalogue.ts';
-import type { AnyEvent, Stream } from './envelope.ts';
+import type { Actor, AnyEvent, Stream } from './envelope.ts';
 import type { ErrorDetail } from './errors.ts';
 import { upcast } from './upcast.ts';
 
@@ -16,6 +16,8 @@ const Hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Line = (maxLength: number) =>
   Type.String({ minLength: 1, maxLength, pattern: '^[^\\u0000-\\u001f\\u007f]+$' });
 const Nullable = <S extends TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
+
+const ACTORS: ReadonlySet<string> = new Set<Actor['kind']>(['client', 'recovery', 'peer', 'system']);
 
 export const ActorField = Type.Object(
   {
@@ -83,8 +85,32 @@ const Given = Type.Pick(EventEnvelope, ['id', 'entity', 'actor', 'correlation_id
   additionalProperties: true,
 });
 
-/** Faults of the envelope of an event made here; empty when every other host would accept it. */
-export const draftFaults = (event: AnyEvent): readonly ErrorDetail[] => faults(Given, event, '');
+/**
+ * Faults of the envelope of an event made here; empty when every other host would accept it. `ownId` when the log made the id
+ * as well.
+ */
+export const draftFaults = (event: AnyEvent, ownId: boolean): readonly ErrorDetail[] =>
+  ownId && isPlain(event) ? [] : faults(Given, event, '');
+
+/** True of texts the schema cannot refuse, as nearly all are: one short loop where the schema runs a pattern for each. */
+function isPlain({ entity, actor, correlation_id }: AnyEvent): boolean {
+  return (
+    isPlainText(entity) &&
+    isPlainText(correlation_id) &&
+    ACTORS.has(actor.kind) &&
+    (actor.id === null || isPlainText(actor.id)) &&
+    (actor.address === null || isPlainText(actor.address))
+  );
+}
+
+function isPlainText(text: unknown): boolean {
+  if (typeof text !== 'string' || text.length < 1 || text.length > 100) return false;
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code < 0x20 || code > 0x7e) return false;
+  }
+  return true;
+}
 
 /**
  * Faults of an event's data against the catalogue. A type we do not know, or a version newer than ours, comes from a

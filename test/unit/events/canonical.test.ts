@@ -1,7 +1,8 @@
+import { isDeepStrictEqual } from 'node:util';
 import canonicalize from 'canonicalize';
 import fc from 'fast-check';
 import t from 'tap';
-import { canonicalJson, eventPreimage, type HashedFields } from '../../../events/canonical.ts';
+import { canonicalJson, eventPreimage, type HashedFields, parsedCopy } from '../../../events/canonical.ts';
 
 const serialize = canonicalize as unknown as (value: unknown) => string | undefined;
 const text = fc.string({ unit: 'binary' });
@@ -44,6 +45,40 @@ t.test('canonical JSON does not depend on the order of keys and survives parsing
     }),
   );
   t.equal(canonicalJson({ b: 1, a: { d: -0, c: 1e21 } }), canonicalJson({ a: { c: 1e21, d: 0 }, b: 1 }));
+});
+
+t.test('the copy of a value is what parsing its canonical JSON gives', async (t) => {
+  const anything = fc.jsonValue({ maxDepth: 5, stringUnit: 'binary' });
+  const awkward = fc.constantFrom(
+    -0,
+    [-0],
+    { a: undefined, b: 1 },
+    JSON.parse('{"__proto__":{"x":1},"10":1,"9":2}'),
+    Object.assign(Object.create(null), { b: 1, a: 2 }),
+    Object.fromEntries(Array.from({ length: 40 }, (_, n) => [`k${(n * 7) % 40}`, n])),
+  );
+  fc.assert(
+    fc.property(fc.oneof(anything, awkward), (value) => {
+      const text = canonicalJson(value);
+      const copy = parsedCopy(value);
+      // Compared as values: JSON.stringify alone would not see a negative zero or a changed prototype.
+      return (
+        isDeepStrictEqual(copy, JSON.parse(text)) && JSON.stringify(copy) === JSON.stringify(JSON.parse(text))
+      );
+    }),
+  );
+  const given = { list: [{ a: 1 }] };
+  const copy = parsedCopy(given) as typeof given;
+  given.list.push({ a: 2 });
+  t.same(copy, { list: [{ a: 1 }] });
+});
+
+t.test('a text that spells a surrogate out is no unpaired surrogate', async (t) => {
+  const spelt = { '\\ud800': 'C:\\udev' };
+  t.same(JSON.parse(canonicalJson(spelt)), spelt);
+  for (const value of [{ a: 'x\ud800' }, { '\udfff': 1 }, ['\udc00\ud800']])
+    t.throws(() => canonicalJson(value), { code: 'INVALID_REQUEST', message: /unpaired surrogate/ });
+  t.equal(canonicalJson({ a: '\u{1f600}' }), '{"a":"\u{1f600}"}');
 });
 
 t.test('RFC 8785 section 3.2.2 example', async (t) => {
