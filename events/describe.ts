@@ -14,12 +14,18 @@ type Sentence<T extends EventType> = (
 const cidrs = (source: string | null | undefined, dest: string | null | undefined): string =>
   `${source ?? 'anywhere'} -> ${dest ?? 'anywhere'}`;
 
-/** `name=lon, bandwidth_limit_mbps=50`: only what is there. */
-const settings = (data: Readonly<Record<string, unknown>>): string =>
+/** `name=lon, bandwidth_limit_mbps=50`: only what is there; peers by name. */
+const settings = (data: Readonly<Record<string, unknown>>, name: (id: string) => string): string =>
   Object.entries(data)
     .filter(([key, value]) => value !== undefined && key !== 'service_id')
-    .map(([key, value]) => `${key}=${Array.isArray(value) ? value.join(',') : String(value)}`)
+    .map(([key, value]) => `${key}=${settingText(key, value, name)}`)
     .join(', ');
+
+function settingText(key: string, value: unknown, name: (id: string) => string): string {
+  if (value === null) return key === 'source_cidr' || key === 'dest_cidr' ? 'anywhere' : 'none';
+  if (Array.isArray(value)) return value.join(',');
+  return key.endsWith('_peer_id') ? name(String(value)) : String(value);
+}
 
 const time = (ms: number): string => new Date(ms).toISOString();
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
@@ -35,7 +41,7 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
     `license ${license.license_id} installed: ${count(license.max_nodes, 'node')}, ${count(license.max_services, 'service')}, until ${license.expires_at}`,
   'peer.registered': (d) => `peer ${d.name} registered at ${d.address}`,
   'peer.admitted': (d, _, name) => `peer ${d.name ?? name(d.peer_id)} admitted at ${d.address}`,
-  'peer.updated': (d, entity, name) => `peer ${name(entity)} updated: ${settings(d)}`,
+  'peer.updated': (d, entity, name) => `peer ${name(entity)} updated: ${settings(d, name)}`,
   'peer.left': (d, _, name) => `peer ${name(d.peer_id)} left the cluster`,
   'peer.removed': (d, _, name) =>
     d.extends === undefined
@@ -45,13 +51,13 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
     `peer ${name(d.peer_id)} signed two histories; nothing of it counts from its event ${d.seq} on (${d.first.id}, ${d.second.id})`,
   'service.created': (d, _, name) =>
     `service ${d.name} created: ${name(d.source_peer_id)} -> ${name(d.target_peer_id)} over ${d.transport_type}`,
-  'service.updated': (d, entity, name) => `service ${name(entity)} updated: ${settings(d)}`,
+  'service.updated': (d, entity, name) => `service ${name(entity)} updated: ${settings(d, name)}`,
   'service.flows_reset': (_, entity, name) => `connections of service ${name(entity)} reset`,
   'service.deleted': (_, entity, name) => `service ${name(entity)} deleted with its routes`,
   'route.added': (d, _, name) =>
     `route ${d.number} added to ${name(d.service_id)}: ${cidrs(d.source_cidr, d.dest_cidr)}, priority ${d.priority}`,
   'route.updated': (d, entity, name) =>
-    `route ${name(entity)} of ${name(d.service_id)} updated: ${settings(d)}`,
+    `route ${name(entity)} of ${name(d.service_id)} updated: ${settings(d, name)}`,
   'route.deleted': (d, entity, name) => `route ${name(entity)} of ${name(d.service_id)} deleted`,
   'credential.created': (d) => `credential ${d.client_id} created with ${d.scopes.join(', ')}`,
   'credential.rotated': (d, entity) =>
@@ -70,7 +76,7 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
   'clock.skew_detected': (d, _, name) =>
     `clock of ${name(d.peer_id)} is ${Math.abs(d.skew_ms)} ms ${d.skew_ms < 0 ? 'behind' : 'ahead'}`,
   'origin.quarantined': (d, _, name) =>
-    `peer ${name(d.origin)} quarantined: it signed two events ${d.seq} (${d.first}, ${d.second})`,
+    `peer ${name(d.origin)} quarantined: it signed two different events as its number ${d.seq} (${d.first}, ${d.second})`,
   'checkpoint.inconsistent': (d, _, name) =>
     `${name(d.origin)} signed a checkpoint over its first ${d.size} events that contradicts what it signed before: it changed its past`,
   'reconcile.applied': (d) =>

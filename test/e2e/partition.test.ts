@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { createCluster, eventually, type Member } from './cluster.ts';
+import { operator } from './operator.ts';
 
 interface Status {
   readonly projection_digest: string;
@@ -45,14 +46,64 @@ t.test('three agents heal after everything that goes wrong', { timeout: 400_000 
     }>().services.length;
   await agree();
 
-  await t.test('a partition in which both sides write', async (t) => {
+  await t.test('a partition in which both sides write, also the same field', async (t) => {
+    const made = await north.agent.request('POST', '/v1/services', {
+      token: north.token,
+      body: { name: 'contested', target_peer_id: south.identity.peer_id },
+    });
+    t.equal(made.status, 201, made.text);
+    const { id } = made.json<{ id: string }>();
+    await agree();
+    const rename = async (by: Member, name: string): Promise<void> => {
+      const answer = await by.agent.request('PUT', `/v1/services/${id}`, { token: by.token, body: { name } });
+      t.equal(answer.status, 200, answer.text);
+    };
     await cluster.lab.setInterface('west', 'wan0', 'down');
+    await rename(north, 'of-north');
+    await rename(west, 'of-west');
     for (let i = 0; i < 3; i += 1) t.equal(await write(north, south), 201);
     for (let i = 0; i < 3; i += 1) t.equal(await write(west, north), 201);
     await cluster.lab.setInterface('west', 'wan0', 'up');
     await cluster.lab.exec('west', ['ip', 'route', 'replace', 'default', 'via', '10.91.22.254']);
     await agree();
-    for (const member of all) t.equal(await written(member), 6);
+    for (const member of all) {
+      t.equal(await written(member), 7);
+      t.match(
+        (await member.agent.request('GET', `/v1/services/${id}`, { token: member.token })).json(),
+        { name: 'of-west' },
+        'the later write stands everywhere',
+      );
+    }
+
+    // Both hosts say of the write that lost which one won and why: north, where it was first, and west, where it came too late.
+    const renames = (
+      await north.agent.request('GET', `/v1/events?type=service.updated&entity=${id}`, { token: north.token })
+    ).json<{ events: { id: string; origin: string }[] }>().events;
+    const lost = renames.find(({ origin }) => origin === north.identity.peer_id)?.id ?? '';
+    const won = renames.find(({ origin }) => origin === west.identity.peer_id)?.id ?? '';
+    for (const index of [0, 2]) {
+      const arctic = operator(cluster, index);
+      const [loser, winner] = await Promise.all([lost, won].map((one) => arctic('events', 'get', one)));
+      t.match(
+        loser?.stdout,
+        new RegExp(`name lost to ${won} \\(written later\\): .*name=of-west`),
+        loser?.stderr,
+      );
+      t.match(winner?.stdout, /name in force/, winner?.stderr);
+    }
+    const west2 = operator(cluster, 2);
+    const lines = await Promise.all([
+      west2('events', 'list', '--entity', id),
+      west2('events', 'tail', '--after', '0', '--type', 'service.updated'),
+    ]);
+    for (const { stdout, stderr } of lines) {
+      t.match(
+        stdout,
+        /name=of-north \(name lost to event \d+, service of-west updated: name=of-west: written later\)/,
+        stderr,
+      );
+      t.notMatch(stdout, /name=of-west \(.*lost/, 'and nothing of the one that won');
+    }
   });
 
   await t.test('kill -9 and a restart', async (t) => {
@@ -62,7 +113,7 @@ t.test('three agents heal after everything that goes wrong', { timeout: 400_000 
     t.equal(await write(north, west), 201);
     await cluster.lab.startAgent('south');
     await agree();
-    for (const member of all) t.equal(await written(member), 8);
+    for (const member of all) t.equal(await written(member), 9);
   });
 
   await t.test(
@@ -88,7 +139,7 @@ t.test('three agents heal after everything that goes wrong', { timeout: 400_000 
       const early = await write(west, north);
       t.ok(early === 201 || early === 503, `${early}`);
       await agree();
-      const expected = 11 + (early === 201 ? 1 : 0);
+      const expected = 12 + (early === 201 ? 1 : 0);
       for (const member of all) t.equal(await written(member), expected);
       const forks = await north.agent.request('GET', '/v1/events?type=origin.quarantined', {
         token: north.token,

@@ -80,6 +80,18 @@ t.test('an event is one line for a person', async (t) => {
     describeEvent(asEvent('service.updated', 'svc_1', { bandwidth_limit_mbps: 50 }), names),
     'service sydney-london updated: bandwidth_limit_mbps=50',
   );
+  const moved = { target_peer_id: 'peer_1', desired_ipv4_cidr: null };
+  t.equal(
+    describeEvent(asEvent('service.updated', 'svc_1', moved), (id) =>
+      id === 'peer_1' ? 'london' : undefined,
+    ),
+    'service svc_1 updated: target_peer_id=london, desired_ipv4_cidr=none',
+  );
+  const wider = { service_id: 'svc_1', source_cidr: null };
+  t.equal(
+    describeEvent(asEvent('route.updated', 'rte_1', wider), (id) => (id === 'rte_1' ? '3' : names(id))),
+    'route 3 of sydney-london updated: source_cidr=anywhere',
+  );
   const drift = { reconciler: 'firewall', differences: [], total: 1, pid: 42, program: 'nft' };
   t.equal(
     describeEvent(asEvent('drift.found', 'x', drift)),
