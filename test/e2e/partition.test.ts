@@ -83,18 +83,21 @@ t.test('three agents heal after everything that goes wrong', { timeout: 400_000 
     const won = renames.find(({ origin }) => origin === west.identity.peer_id)?.id ?? '';
     for (const index of [0, 2]) {
       const arctic = operator(cluster, index);
-      const [loser, winner] = await Promise.all([lost, won].map((one) => arctic('events', 'get', one)));
+      const [loser, winner] = await Promise.all([
+        arctic('events', 'get', lost),
+        arctic('events', 'get', won),
+      ]);
       t.match(
-        loser?.stdout,
+        loser.stdout,
         new RegExp(`name lost to ${won} \\(written later\\): .*name=of-west`),
-        loser?.stderr,
+        loser.stderr,
       );
-      t.match(winner?.stdout, /name in force/, winner?.stderr);
+      t.match(winner.stdout, /name in force/, winner.stderr);
     }
-    const west2 = operator(cluster, 2);
+    const onWest = operator(cluster, 2);
     const lines = await Promise.all([
-      west2('events', 'list', '--entity', id),
-      west2('events', 'tail', '--after', '0', '--type', 'service.updated'),
+      onWest('events', 'list', '--entity', id),
+      onWest('events', 'tail', '--after', '0', '--type', 'service.updated'),
     ]);
     for (const { stdout, stderr } of lines) {
       t.match(
