@@ -43,8 +43,8 @@ export interface TunnelDeps {
   readonly resolve?: (host: string) => Promise<string>;
 }
 
-/** How often keys, endpoints and counters are looked at, ms. */
-const TICK_MS = 250;
+/** How often keys, endpoints and counters are looked at, ms. After a restart each end waits for a look of the other. */
+const TICK_MS = 100;
 /** A peer we have sent nothing for so long is sent an empty datagram: NATs on the way forget after 30 s. */
 const KEEPALIVE_MS = 25_000;
 /** How often the path MTU is asked and host names are looked up again, ms. */
@@ -228,8 +228,12 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
       }
     }
     if (dirty || behind) publishOrSay();
+    // A word that came before the peer had the keys was lost on it.
     for (const state of states.values())
-      if (state.keyring.send !== undefined && now - state.sentAt >= KEEPALIVE_MS) {
+      if (
+        state.keyring.send !== undefined &&
+        (now - state.sentAt >= KEEPALIVE_MS || state.keyring.unheard(now))
+      ) {
         state.sentAt = now;
         addon.tunnelKeepalive(slot, state.number);
       }

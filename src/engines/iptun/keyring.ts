@@ -91,6 +91,12 @@ export class Keyring {
     return this.#sendingSession?.since;
   }
 
+  /** Whether we send under a session that the peer may not know of: it has been silent under it, and waits for a word of ours. */
+  unheard(now: number): boolean {
+    const session = this.#sendingSession;
+    return session !== undefined && session.heard < 0 && now - session.since < SWITCH_GRACE_MS;
+  }
+
   /** Keys of epochs far ahead too, until the peer is heard again. */
   widen(): void {
     this.#wide = true;

@@ -78,6 +78,7 @@ export function createMembership(
   const { heartbeat } = options;
   /** The peers as they were at the last review: the same rows mean that nothing about them changed. */
   let reviewed: readonly PeerView[] | undefined;
+  let started = false;
   let joiningThen = 0;
 
   const jitter = (ms: number): number => ms * (0.9 + 0.2 * random.fraction());
@@ -328,6 +329,8 @@ export function createMembership(
       if (rows === reviewed && deps.joining.size === joiningThen) return false;
       reviewed = rows;
       joiningThen = deps.joining.size;
+      const starting = !started;
+      started = true;
       const wanted = new Set<PeerId>();
       for (const view of partners(machine)) {
         wanted.add(view.id);
@@ -337,8 +340,9 @@ export function createMembership(
         if (link.endpointsKey !== '' && link.endpointsKey !== key && link.state === 'unreachable')
           revive(link);
         link.endpointsKey = key;
-        // Both sides learn of each other at about the same time; the smaller id goes first.
-        if (isNew && identity.peerId > view.id)
+        // Both sides learn of each other at about the same time; the smaller id goes first. Not at a start: the others believe in
+        // sessions that are gone with the process, and would not.
+        if (isNew && !starting && identity.peerId > view.id)
           link.nextTryAt = clock.monotonic() + jitter(yieldToSmaller(heartbeat));
       }
       for (const peer of [...links.keys()]) {

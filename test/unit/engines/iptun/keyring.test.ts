@@ -104,12 +104,15 @@ t.test('a new session waits until the other end surely has it', async (t) => {
   const state = { current: 'old' as string | undefined };
   const keyring = end('a', state);
   t.strictSame(keyring.update(0, nothing), { changed: true, switched: true }, 'the first is used at once');
+  t.ok(keyring.unheard(100), 'and the peer may not know');
+  t.notOk(keyring.unheard(3_000), 'for a while');
   const before = keyring.send?.index;
   state.current = 'second';
   t.equal(keyring.update(100, nothing).switched, false);
   t.equal(keyring.send?.index, before);
   const heard = new Map([[keyring.receive.at(-1)?.id ?? 0, 1]]);
   t.equal(keyring.update(200, { ...nothing, received: heard }).switched, true, 'the peer uses it');
+  t.notOk(keyring.unheard(200));
   t.not(keyring.send?.index, before);
   state.current = 'third';
   t.equal(keyring.update(300, nothing).switched, false);
