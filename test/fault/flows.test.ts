@@ -12,6 +12,7 @@ import t from 'tap';
 import { type EngineHost, SERVER, startLab } from '../kernel/engines/lab.ts';
 import { until } from '../unit/engines/tproxy/stream-ends.ts';
 
+t.setTimeout(1_200_000);
 const FLOWS = Number(process.env['ARCTIC_FLOWS'] ?? 5_000);
 /** Connections under way at once while all are opened: a listener's backlog is finite. */
 const OPENING = 250;
