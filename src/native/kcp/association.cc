@@ -18,8 +18,8 @@ Association::Association(bool dialer, const Key& seal, const Key& open, uint32_t
     : dialer_(dialer),
       peer_name_(peer_name),
       settings_(settings),
-      sealer_(seal),
-      opener_(open),
+      sealer_(seal, settings.suite),
+      opener_(open, settings.suite),
       rate_(now_us, rtt_us),
       heard_at_(now_us),
       keyed_at_(now_us) {}

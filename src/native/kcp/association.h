@@ -29,6 +29,8 @@ struct Settings {
   size_t most_streams = 8192;
   // Shards of data to a group.
   size_t group = 20;
+  // What this association's datagrams are sealed with.
+  Suite suite = Suite::kAes256Gcm;
 };
 
 // Datagrams ready to be sent, back to back.

@@ -111,6 +111,8 @@ void Endpoint::OnHello(const uint8_t* bytes, size_t length, const sockaddr_stora
     return;
   }
   Welcome welcome;
+  const bool aegis = aegis_ && OffersAegis(session->key, initiator, session->id, hello.nonce);
+  welcome.suite = aegis ? Suite::kAegis128L : Suite::kAes256Gcm;
   welcome.dialer = hello.association;
   welcome.acceptor = FreshName();
   RAND_bytes(welcome.nonce.data(), static_cast<int>(welcome.nonce.size()));
@@ -120,7 +122,7 @@ void Endpoint::OnHello(const uint8_t* bytes, size_t length, const sockaddr_stora
   line->dialer_nonce = hello.nonce;
   // Its first real round trip tells better; a long guess only means patience.
   line->association = std::make_unique<Association>(false, secrets.to_dialer, secrets.to_acceptor, hello.association, *now_us_,
-                                                    200'000, settings_);
+                                                    200'000, SettingsFor(welcome.suite));
   EncodeWelcome(welcome, bytes, secrets, line->welcome);
   pending_ += 1;
   line->timer.Set(timers_, *now_us_ + handshake_us_, [this, line] {
@@ -143,7 +145,8 @@ void Endpoint::OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_sto
   }
   Secrets secrets;
   DeriveSecrets(dial->session->key, dial->session->id, dial->session->initiator, dial->nonce, welcome.nonce, &secrets);
-  if (!ProveWelcome(bytes, dial->hello, secrets)) {
+  // A suite that was not offered is nothing the peer would choose.
+  if (!ProveWelcome(bytes, dial->hello, secrets) || (welcome.suite == Suite::kAegis128L && !dial->offered)) {
     refused_ += 1;
     return;
   }
@@ -152,7 +155,7 @@ void Endpoint::OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_sto
   Line* line = Add(dial->session, from, from_length, socket, dial->name);
   line->confirmed = true;
   line->association = std::make_unique<Association>(true, secrets.to_acceptor, secrets.to_dialer, welcome.acceptor, *now_us_,
-                                                    *now_us_ - dial->sent_at, settings_);
+                                                    *now_us_ - dial->sent_at, SettingsFor(welcome.suite));
   Line* before = dial->up;
   dial->up = line;
   // The first datagram under the keys proves this side to the other.
@@ -165,6 +168,12 @@ void Endpoint::OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_sto
   }
   SetStanding(dial, Standing::kUp);
   owner_->OnLineUp(dial->peer);
+}
+
+Settings Endpoint::SettingsFor(Suite suite) const {
+  Settings settings = settings_;
+  settings.suite = suite;
+  return settings;
 }
 
 uint32_t Endpoint::FreshName() {
@@ -269,6 +278,8 @@ void Endpoint::Begin(Dial* dial) {
   if (dial->session == nullptr) return;
   dial->name = FreshName();
   RAND_bytes(dial->nonce.data(), static_cast<int>(dial->nonce.size()));
+  dial->offered = aegis_;
+  if (aegis_) OfferAegis(dial->session->key, dial->session->initiator, dial->session->id, &dial->nonce);
   Hello hello;
   hello.association = dial->name;
   hello.session = dial->session->id;

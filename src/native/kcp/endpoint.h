@@ -66,8 +66,10 @@ class Endpoint {
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 
-  void Configure(const Settings& settings, int64_t handshake_us, size_t most_handshakes) {
+  // `aegis`: this host can seal with AEGIS-128L, and may.
+  void Configure(const Settings& settings, int64_t handshake_us, size_t most_handshakes, bool aegis) {
     settings_ = settings;
+    aegis_ = aegis;
     handshake_us_ = handshake_us;
     most_handshakes_ = most_handshakes;
   }
@@ -109,6 +111,8 @@ class Endpoint {
     uint8_t hello[kHelloLength] = {};
     int64_t began_at = 0, sent_at = 0;
     int attempts = 0;
+    // HELLO says that this host has AEGIS-128L.
+    bool offered = false;
     bool asking = false, probed = false;
     Line* up = nullptr;
     Timer timer;
@@ -127,6 +131,7 @@ class Endpoint {
   void SayHello(Dial* dial);
   void SetStanding(Dial* dial, Standing standing);
   uint32_t FreshName();
+  Settings SettingsFor(Suite suite) const;
   Line* Add(std::shared_ptr<Session> session, const sockaddr_storage& to, socklen_t length, int socket, uint32_t name);
   void Pump(Line* line);
   void End(Line* line, const char* reason);
@@ -143,7 +148,7 @@ class Endpoint {
   int64_t handshake_us_ = 5'000'000;
   size_t most_handshakes_ = 512, pending_ = 0;
   int sockets_[2] = {-1, -1};
-  bool gso_ = true;
+  bool gso_ = true, aegis_ = false;
   std::vector<uint8_t> buffers_;
   Batch batch_;
   std::unordered_map<uint32_t, std::unique_ptr<Line>> lines_;

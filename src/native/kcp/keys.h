@@ -15,6 +15,7 @@ namespace arctic::kcp {
 using relay::Key;
 using relay::Nonce;
 using relay::SessionId;
+using relay::Suite;
 
 constexpr size_t kMac = 16;
 constexpr size_t kHelloLength = 8 + relay::kSessionIdLength + relay::kNonceLength + kMac;
@@ -27,9 +28,16 @@ struct Hello {
   Nonce nonce{};
 };
 
+// A dialer that has AEGIS-128L says so inside its nonce, where an acceptor that knows nothing of it sees random bytes: the
+// last 8 are a MAC of the others under HELLO's key. The other 24 stay random.
+void OfferAegis(const Key& carrier_key, bool initiator, const SessionId& id, Nonce* nonce);
+bool OffersAegis(const Key& carrier_key, bool initiator, const SessionId& id, const Nonce& nonce);
+
 struct Welcome {
   uint32_t dialer = 0, acceptor = 0;
   Nonce nonce{};
+  // What both seal with; AEGIS-128L only when HELLO offers it.
+  Suite suite = Suite::kAes256Gcm;
 };
 
 // `initiator`: the dialer of the association is the initiator of the session.
@@ -55,7 +63,7 @@ bool ProveWelcome(const uint8_t* bytes, const uint8_t* hello, const Secrets& sec
 // One key of one direction; the next comes from the same secret and cannot be traced back.
 class DatagramKey {
  public:
-  DatagramKey(const Key& secret, bool sealing);
+  DatagramKey(const Key& secret, bool sealing, Suite suite);
   ~DatagramKey();
   DatagramKey(const DatagramKey&) = delete;
   DatagramKey& operator=(const DatagramKey&) = delete;
@@ -63,17 +71,26 @@ class DatagramKey {
   // In place behind the header, the tag behind the text. A counter must not come twice.
   bool Seal(uint64_t counter, uint8_t* datagram, size_t text);
   bool Open(uint64_t counter, uint8_t* datagram, size_t text);
-  Key NextSecret() const;
+  // The key after this one.
+  std::unique_ptr<DatagramKey> Next() const;
 
  private:
+  bool SealGcm(const uint8_t* nonce, uint8_t* datagram, size_t text);
+  bool OpenGcm(const uint8_t* nonce, uint8_t* datagram, size_t text);
+  // 12 bytes with AES-GCM, 16 with AEGIS; the last 8 are XORed with the counter.
+  void NonceOf(uint64_t counter, uint8_t* nonce) const;
+
+  const bool sealing_;
+  const Suite suite_;
   Key secret_;
-  uint8_t iv_[12];
-  EVP_CIPHER_CTX* context_;
+  uint8_t iv_[16];
+  uint8_t aegis_key_[16] = {};
+  EVP_CIPHER_CTX* context_ = nullptr;
 };
 
 class Sealer {
  public:
-  explicit Sealer(const Key& secret) : key_(std::make_unique<DatagramKey>(secret, true)) {}
+  Sealer(const Key& secret, Suite suite) : key_(std::make_unique<DatagramKey>(secret, true, suite)) {}
   // Writes the header, too. Counts datagrams under the key in force.
   bool Seal(DatagramHeader header, uint8_t* datagram, size_t text);
   void Rekey();
@@ -88,7 +105,7 @@ class Sealer {
 // Follows the sender's changes of key, keeps the last one for stragglers, and lets no datagram pass twice.
 class Opener {
  public:
-  explicit Opener(const Key& secret);
+  Opener(const Key& secret, Suite suite);
   // The text behind the header is decrypted in place; false for anything forged, repeated or too old.
   bool Open(const DatagramHeader& header, uint8_t* datagram, size_t text, int64_t now_us);
   uint64_t highest() const { return data_.highest(); }

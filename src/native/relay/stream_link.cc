@@ -30,7 +30,8 @@ void Loop::Obey(const ListenDatagrams& listen) {
   settings.ping_every = static_cast<int64_t>(limits_.ping_every) * 1000 / 3;
   settings.silence = static_cast<int64_t>(limits_.user_timeout) * 1000 / 3;
   settings.most_streams = limits_.most_flows;
-  endpoint_->Configure(settings, static_cast<int64_t>(limits_.handshake_timeout) * 1000, limits_.most_handshakes);
+  endpoint_->Configure(settings, static_cast<int64_t>(limits_.handshake_timeout) * 1000, limits_.most_handshakes,
+                       BestSuite() == Suite::kAegis128L);
   const int error = endpoint_->Listen(listen.port, static_cast<int>(limits_.own_mark), [this](int fd) {
     datagram_sockets_.push_back(std::make_unique<DatagramSocket>());
     datagram_sockets_.back()->fd = fd;

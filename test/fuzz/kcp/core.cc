@@ -83,6 +83,11 @@ void TestCode(std::mt19937_64& random) {
   }
 }
 
+// One of those that this processor has.
+Suite AnySuite(std::mt19937_64& random) {
+  return random() % 2 == 0 && arctic::relay::HasSuite(Suite::kAegis128L) ? Suite::kAegis128L : Suite::kAes256Gcm;
+}
+
 // Flows in both directions over a link that loses, reorders and repeats: every byte arrives once and in order.
 void TestFlows(uint64_t seed, uint64_t* bytes_moved) {
   std::mt19937_64 random(seed);
@@ -96,6 +101,7 @@ void TestFlows(uint64_t seed, uint64_t* bytes_moved) {
   Settings settings;
   settings.rekey_datagrams = random() % 2 == 0 ? 1 << 20 : 50;
   settings.silence = 60'000'000;
+  settings.suite = AnySuite(random);
   VirtualPair pair(link, seed, settings);
   struct Flow {
     Stream* stream;
@@ -269,8 +275,10 @@ void Churn(Association& end, std::mt19937_64& random) {
 // A member that says anything, well sealed: nothing but this association may suffer.
 void TestHostile(uint64_t seed) {
   std::mt19937_64 random(seed);
-  auto victim = std::make_unique<Association>(random() % 2 == 0, KeyOf(1), KeyOf(2), 7, 0, 1000, Settings{});
-  Sealer sealer(KeyOf(2));
+  Settings settings;
+  settings.suite = AnySuite(random);
+  auto victim = std::make_unique<Association>(random() % 2 == 0, KeyOf(1), KeyOf(2), 7, 0, 1000, settings);
+  Sealer sealer(KeyOf(2), settings.suite);
   Batch batch;
   int64_t now = 0;
   uint64_t counter = 1, control = 1;
@@ -327,7 +335,9 @@ void TestHostile(uint64_t seed) {
 
 // Whoever has no key: nothing is believed, whatever the bytes are.
 void TestStranger(std::mt19937_64& random) {
-  VirtualPair pair({}, 1);
+  Settings settings;
+  settings.suite = AnySuite(random);
+  VirtualPair pair({}, 1, settings);
   Batch batch;
   Stream* stream = pair.end(0).Open();
   uint8_t hello[] = "hello";
@@ -353,6 +363,13 @@ void TestHandshake(std::mt19937_64& random) {
   hello.association = static_cast<uint32_t>(random());
   hello.session.fill(static_cast<uint8_t>(random()));
   hello.nonce.fill(static_cast<uint8_t>(random()));
+  Check(!OffersAegis(KeyOf(1), true, hello.session, hello.nonce), "a random nonce offers nothing");
+  if (random() % 2 == 0) {
+    OfferAegis(KeyOf(1), true, hello.session, &hello.nonce);
+    Check(OffersAegis(KeyOf(1), true, hello.session, hello.nonce), "the offer");
+    Check(!OffersAegis(KeyOf(2), true, hello.session, hello.nonce) && !OffersAegis(KeyOf(1), false, hello.session, hello.nonce),
+          "an offer to somebody else");
+  }
   uint8_t bytes[kHelloLength], answer[kWelcomeLength];
   EncodeHello(hello, KeyOf(1), true, bytes);
   Hello read;
@@ -363,9 +380,11 @@ void TestHandshake(std::mt19937_64& random) {
   nonce.fill(9);
   DeriveSecrets(KeyOf(1), hello.session, true, hello.nonce, nonce, &secrets);
   Check(secrets.to_acceptor != secrets.to_dialer, "a key each way");
-  EncodeWelcome({hello.association, 5, nonce}, bytes, secrets, answer);
+  const Suite suite = random() % 2 == 0 ? Suite::kAegis128L : Suite::kAes256Gcm;
+  EncodeWelcome({hello.association, 5, nonce, suite}, bytes, secrets, answer);
   Welcome welcome;
   Check(PeekWelcome(answer, sizeof answer, &welcome) && welcome.acceptor == 5 && ProveWelcome(answer, bytes, secrets), "WELCOME");
+  Check(welcome.suite == suite, "the suite chosen");
   const size_t at = random() % sizeof answer;
   answer[at] ^= static_cast<uint8_t>(1 << random() % 8);
   Check(!PeekWelcome(answer, sizeof answer, &welcome) || !ProveWelcome(answer, bytes, secrets), "a changed WELCOME");

@@ -65,8 +65,10 @@ void Own(Association& end, uint8_t how, int64_t now) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Decode(data, size);
   if (size < 1) return 0;
-  Association end((data[0] & 1) != 0, KeyOf(1), KeyOf(2), 7, 0, 1000, Settings{});
-  Sealer sealer(KeyOf(2));
+  Settings settings;
+  if ((data[0] & 2) != 0 && arctic::relay::HasSuite(Suite::kAegis128L)) settings.suite = Suite::kAegis128L;
+  Association end((data[0] & 1) != 0, KeyOf(1), KeyOf(2), 7, 0, 1000, settings);
+  Sealer sealer(KeyOf(2), settings.suite);
   Batch batch;
   int64_t now = 0;
   uint64_t counter = 1, control = 1;
