@@ -24,6 +24,7 @@
             "relay/commands.cc",
             "relay/configure.cc",
             "relay/congestion.cc",
+            "relay/dial.cc",
             "relay/fairness.cc",
             "relay/flow.cc",
             "relay/frames.cc",

@@ -8,6 +8,12 @@
 #include "loop.h"
 
 namespace arctic::relay {
+namespace {
+
+// Of TCP (RFC 9293, section 3.7.1), without any option.
+constexpr size_t kLeastSegment = 536;
+
+}  // namespace
 
 void Loop::OnFlow(Flow* flow, uint32_t events) {
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) flow->hangup = true;
@@ -55,135 +61,8 @@ void Loop::Attach(Flow* flow, Link* link) {
   uint8_t payload[kMaxOpen];
   const size_t length = EncodeOpen(flow->open, payload);
   Append(link, FrameType::kOpen, payload, length);
-  if (!flow->dead) ReadLocal(flow);
-  if (!link->dead) Flush(link);
-}
-
-bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
-  Open open;
-  if (!DecodeOpen(payload, length, &open) || open.flow != link->number + 1) return false;
-  link->number = open.flow;
-  const auto found = exits_.find(open.service);
-  const std::string& peer = link->session->peer;
-  if (found == exits_.end() || !found->second->service.Allows(peer, open)) {
-    shared().refused_flows += 1;
-    if (found != exits_.end() && found->second->service.peer == peer) found->second->counters->refused += 1;
-    shared().Emit("refused\t" + peer + '\t' + open.service + '\t' + AddressText(open.destination) + " port " +
-                  std::to_string(open.destination_port) + '\t' + AddressText(open.source));
-    Refuse(link, EACCES);
-    return true;
-  }
-  const std::shared_ptr<ServiceState> state = found->second;
-  const char* full = link->peer->exit_flows >= limits_.most_peer_flows ? "one peer" : Full(*state);
-  if (full != nullptr) {
-    state->counters->refused += 1;
-    shared().Emit(std::string("full\t") + full + '\t' + state->service.id);
-    Refuse(link, ENOBUFS);
-    return true;
-  }
-  int fd = -1;
-  const int error = DialDestination(state->service, open, &fd);
-  if (error != 0) {
-    state->counters->failed += 1;
-    Refuse(link, error);
-    return true;
-  }
-  state->counters->connections += 1;
-  state->counters->active += 1;
-  auto* flow = new Flow();
-  flow->fd = fd;
-  flow->side = Side::kExit;
-  flow->begun_at = flow->moved_at = now_us_;
-  flow->reused = link->number > 1;
-  if (flow->reused) state->counters->reused += 1;
-  link->peer->exit_flows += 1;
-  flow->service = state;
-  flow->link = link;
-  flow->open = std::move(open);
-  flow->connecting = true;
-  link->flow = flow;
-  RenewEstimate(link);
-  flows_.insert(flow);
-  shared().flows = flows_.size();
-  Watch(flow);
-  flow->timer.Set(&timers_, now_us_ + static_cast<int64_t>(limits_.connect_timeout) * 1000,
-                  [this, flow] { ResetFlow(flow, ETIMEDOUT); });
-  return true;
-}
-
-// Answers an OPEN with RESET, and waits for the entry to end its direction.
-void Loop::Refuse(Link* link, int error) {
-  uint8_t payload[kResetLength];
-  Store32(payload, link->number);
-  Store16(payload + 4, static_cast<uint16_t>(error));
-  Append(link, FrameType::kReset, payload, sizeof payload);
-  if (link->dead) return;
-  link->refusing = true;
-  link->discarded = 0;
-  link->timer.Set(&timers_, now_us_ + kDiscardUs, [this, link] { CloseLink(link, "the peer sends on after a reset"); });
-  Flush(link);
-}
-
-// Transparently from the client's own port first; when that is taken, from another.
-int Loop::DialDestination(const Service& service, const Open& open, int* fd) {
-  const int error = TryDial(service, open, true, fd);
-  const bool taken = error == EADDRINUSE || error == EADDRNOTAVAIL;
-  return taken && service.transparent ? TryDial(service, open, false, fd) : error;
-}
-
-int Loop::TryDial(const Service& service, const Open& open, bool keep_port, int* out) {
-  const bool six = open.destination.width == 16;
-  const int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return errno;
-  const auto fail = [fd] {
-    const int error = errno;
-    close(fd);
-    return error;
-  };
-  SetInt(fd, SOL_SOCKET, SO_MARK, static_cast<int>(limits_.own_mark));
-  SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  sockaddr_storage address;
-  if (service.transparent) {
-    SetInt(fd, six ? SOL_IPV6 : SOL_IP, six ? IPV6_TRANSPARENT : IP_TRANSPARENT, 1);
-    if (keep_port) {
-      SetInt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    } else {
-      // Otherwise bind would reserve one port for all destinations.
-      SetInt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-    }
-    const socklen_t length = ToSockaddr(open.source, keep_port ? open.source_port : 0, &address);
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) < 0) return fail();
-  }
-  const socklen_t length = ToSockaddr(open.destination, open.destination_port, &address);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), length) < 0 && errno != EINPROGRESS) return fail();
-  *out = fd;
-  return 0;
-}
-
-void Loop::FinishConnect(Flow* flow) {
-  // A failed connect is told as EPOLLERR; without it there is nothing to ask for.
-  const int error = flow->hangup ? PendingError(flow->fd) : 0;
-  if (error != 0) {
-    ResetFlow(flow, error);
-    return;
-  }
-  flow->connecting = false;
-  flow->connected = true;
-  NoteOpened(flow);
-  flow->timer.Cancel();
-  Link* link = flow->link;
-  if (link != nullptr) {
-    uint8_t payload[kFlowLength];
-    Store32(payload, link->number);
-    Append(link, FrameType::kOpened, payload, sizeof payload);
-    if (flow->dead) return;
-    // The destination often answers at once: OPENED leaves with that, otherwise by itself. Nobody waits for it.
-    flow->timer.Set(&timers_, now_us_ + kOpenedUs, [this, flow] {
-      if (flow->link != nullptr) Flush(flow->link);
-    });
-    ReadLink(link);
-  }
-  if (!flow->dead) ReadLocal(flow);
+  // By the end of the round the client's first data may be here.
+  Queue(flow);
 }
 
 bool Loop::OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_t length) {
@@ -259,6 +138,8 @@ void Loop::ReadLocal(Flow* flow) {
       flow->moved_at = now_us_;
       budget -= std::min(budget, bytes);
       if (bytes < wanted && !flow->hangup) flow->readable = false;
+      // An OPENED that waited leaves with it.
+      flow->timer.Cancel();
       SendScratch(flow->link, bytes);
       continue;
     }
@@ -279,10 +160,21 @@ void Loop::ReadLocal(Flow* flow) {
   }
 }
 
+// What waited for the first data leaves without it.
+void Loop::ReadAndFlush(Flow* flow) {
+  ReadLocal(flow);
+  if (!flow->dead && flow->link != nullptr) Flush(flow->link);
+}
+
 void Loop::WriteLocal(Flow* flow, const uint8_t* bytes, size_t length) {
   flow->service->counters->bytes_out += length;
   flow->bytes_out += length;
   flow->moved_at = now_us_;
+  // Nagle's algorithm has nothing against a first write that fits any segment. An accepted connection has it from its listener.
+  if (flow->side == Side::kExit && !flow->no_delay && (flow->bytes_out > length || length > kLeastSegment)) {
+    flow->no_delay = true;
+    SetInt(flow->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  }
   while (flow->writable && length > 0) {
     const ssize_t sent = send(flow->fd, bytes, length, MSG_NOSIGNAL);
     if (sent >= 0) {

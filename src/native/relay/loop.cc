@@ -12,6 +12,8 @@ namespace arctic::relay {
 namespace {
 
 constexpr int kEventBatch = 256;
+// Events of one round with which the thread has more to do than to wait.
+constexpr int kCrowd = 4;
 
 }  // namespace
 
@@ -110,6 +112,7 @@ void Loop::Run() {
     }
     const int count = epoll_wait(epoll_, events, kEventBatch, timeout);
     Now();
+    crowded_ = count >= kCrowd;
     shared().heartbeat += 1;
     for (int index = 0; index < count; index += 1) {
       auto* one = static_cast<Pollable*>(events[index].data.ptr);
@@ -122,7 +125,7 @@ void Loop::Run() {
       one->queued = false;
       if (one->dead) continue;
       if (one->kind == Pollable::Kind::kLink) ReadLink(static_cast<Link*>(one));
-      if (one->kind == Pollable::Kind::kFlow) ReadLocal(static_cast<Flow*>(one));
+      if (one->kind == Pollable::Kind::kFlow) ReadAndFlush(static_cast<Flow*>(one));
       if (one->kind == Pollable::Kind::kDatagrams) OnDatagrams(static_cast<DatagramSocket*>(one));
     }
     if (endpoint_ != nullptr) endpoint_->Flush();

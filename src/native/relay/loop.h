@@ -189,6 +189,8 @@ struct Flow : Pollable {
   uint64_t open_us = 0, limiter_waits = 0, limiter_wait_us = 0;
   int64_t throttled_at = 0;
   bool reused = false, kept_alive = false;
+  // The exit's connection has TCP_NODELAY.
+  bool no_delay = false;
   // Waiting for a link, connecting, or discarding after our reset.
   Timer timer;
 };
@@ -208,7 +210,7 @@ class Loop : private kcp::Owner {
   static constexpr size_t kPongLimit = 256 * 1024;
   static constexpr size_t kMostDialing = 64;
   static constexpr int64_t kYoungUs = 1000 * 1000;
-  static constexpr int64_t kOpenedUs = 2000;
+  static constexpr int64_t kOpenedUs = 2000, kOpenedCrowdedUs = 10 * 1000;
   static constexpr int64_t kSilenceUs = 1000 * 1000;
 
   // loop.cc
@@ -321,16 +323,21 @@ class Loop : private kcp::Owner {
   void ShareFairly(Peer* peer, const std::vector<Link*>& links);
   void CapRate(Link* link, uint64_t bytes_per_second);
 
+  // dial.cc
+  bool HandleOpen(Link* link, const uint8_t* payload, size_t length);
+  void Refuse(Link* link, int error);
+  bool DataFollows(const Link* link) const;
+  int DialDestination(const Service& service, const Open& open, bool data_follows, int* fd);
+  int TryDial(const Service& service, const Open& open, bool data_follows, bool keep_port, int* fd);
+  void FinishConnect(Flow* flow);
+  void SendOpened(Flow* flow);
+
   // flow.cc
   void OnFlow(Flow* flow, uint32_t events);
   void Attach(Flow* flow, Link* link);
-  bool HandleOpen(Link* link, const uint8_t* payload, size_t length);
-  void Refuse(Link* link, int error);
-  int DialDestination(const Service& service, const Open& open, int* fd);
-  int TryDial(const Service& service, const Open& open, bool keep_port, int* fd);
-  void FinishConnect(Flow* flow);
   bool OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_t length);
   void ReadLocal(Flow* flow);
+  void ReadAndFlush(Flow* flow);
   void WriteLocal(Flow* flow, const uint8_t* bytes, size_t length);
   void FlushLocal(Flow* flow);
   bool Blocked(const Flow* flow) const { return flow->connecting || !flow->parked.empty(); }
@@ -372,6 +379,8 @@ class Loop : private kcp::Owner {
   // Descriptors that links and flows may take together.
   size_t descriptors_ = SIZE_MAX;
   bool accepting_ = true;
+  // The last wait has brought many events at once.
+  bool crowded_ = false;
   std::vector<Pollable*> ready_;
   std::vector<std::unique_ptr<Pollable>> graveyard_;
   std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kMaxFrame]}, stream_scratch_{new uint8_t[kMaxFrame]};

@@ -27,8 +27,8 @@ void Field(std::string* line, uint64_t value) { Field(line, std::to_string(value
 
 }  // namespace
 
-// Entry: from the client's connection to OPENED, which the exit holds back for an answer of up to 2 ms. Exit: from OPEN to
-// the destination's.
+// Entry: from the client's connection to OPENED, which the exit holds back for an answer: up to 2 ms, up to 10 with
+// much else to do. Exit: from OPEN to the destination's.
 void Loop::NoteOpened(Flow* flow) {
   flow->open_us = static_cast<uint64_t>(std::max<int64_t>(now_us_ - flow->begun_at, 1));
   ServiceCounters& counters = *flow->service->counters;
