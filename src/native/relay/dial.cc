@@ -30,7 +30,8 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
     return true;
   }
   int fd = -1;
-  const int error = DialDestination(state->service, open, DataFollows(link), &fd);
+  const bool data_follows = DataFollows(link);
+  const int error = DialDestination(state->service, open, data_follows, &fd);
   if (error != 0) {
     state->counters->failed += 1;
     Refuse(link, error);
@@ -49,6 +50,7 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
   flow->link = link;
   flow->open = std::move(open);
   flow->connecting = true;
+  flow->ack_held = data_follows;
   link->flow = flow;
   RenewEstimate(link);
   flows_.insert(flow);
@@ -97,7 +99,8 @@ int Loop::TryDial(const Service& service, const Open& open, bool data_follows, b
     return error;
   };
   SetInt(fd, SOL_SOCKET, SO_MARK, static_cast<int>(limits_.own_mark));
-  // The last packet of the handshake then is the first with data (tcp_rcv_synsent_state_process in net/ipv4/tcp_input.c).
+  // The last packet of the handshake then is the first with data (tcp_rcv_synsent_state_process in net/ipv4/tcp_input.c);
+  // WriteLocal takes it back.
   if (data_follows) SetInt(fd, IPPROTO_TCP, TCP_QUICKACK, 0);
   sockaddr_storage address;
   if (service.transparent) {

@@ -187,6 +187,11 @@ void Loop::WriteLocal(Flow* flow, const uint8_t* bytes, size_t length) {
       return;
     }
   }
+  if (flow->ack_held) {
+    // A server under Nagle's algorithm holds the rest of its answer back until the beginning is acknowledged.
+    flow->ack_held = false;
+    SetInt(flow->fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+  }
   if (length == 0) return;
   flow->parked.assign(bytes, bytes + length);
   flow->parked_at = 0;

@@ -191,6 +191,8 @@ struct Flow : Pollable {
   bool reused = false, kept_alive = false;
   // The exit's connection has TCP_NODELAY.
   bool no_delay = false;
+  // It delays its acknowledgements until its first data has left.
+  bool ack_held = false;
   // Waiting for a link, connecting, or discarding after our reset.
   Timer timer;
 };
