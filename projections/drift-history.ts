@@ -61,6 +61,35 @@ export function driftSince(log: History, reconciler: string, lastPass: string | 
   return { time: lastPass, exact: false, event_id: null, position: null, reason: null, by: null };
 }
 
+/** When a difference was first found of all the passes since that have found it again, the newest included. */
+export type ItemSince = Omit<DriftSince, 'exact' | 'reason'>;
+
+/**
+ * Since when each of these items differs, given that they do now. Without an entry: no pass has written it down yet, or the newest
+ * event leaves it out, as one of many differences.
+ */
+export function itemsSince(
+  log: History,
+  reconciler: string,
+  items: readonly string[],
+): ReadonlyMap<string, ItemSince> {
+  const found = new Map<string, ItemSince>();
+  const open = new Set(items);
+  for (const event of transitions(log, reconciler, { reverse: true })) {
+    if (open.size === 0 || event.type === 'reconcile.applied' || event.type === 'drift.repaired') break;
+    if (event.type !== 'drift.found') continue;
+    const { exact: _, ...since } = placed(event);
+    const { differences, total } = event.data;
+    const listed = new Set(differences.map(({ item }) => item));
+    for (const item of [...open]) {
+      if (listed.has(item)) found.set(item, since);
+      // Of more than are listed it cannot be told: what an older event says then counts.
+      else if (differences.length === total) open.delete(item);
+    }
+  }
+  return found;
+}
+
 const placed = (event: Transition): Omit<DriftSince, 'reason'> => ({
   time: timeOf(event.hlc),
   exact: true,

@@ -35,6 +35,15 @@ function sinceText(since: unknown): string {
   return `${when}${event}${since['reason'] === null ? '' : `; not repaired: ${said(since, 'reason')}`}`;
 }
 
+/** Found before what stands over all differences of the reconciler, which is the newest word. */
+const isOlder = (item: unknown, whole: unknown): item is Row =>
+  isRow(item) && isRow(whole) && item['event_id'] !== whole['event_id'];
+
+function itemSinceText(since: Row): string {
+  const by = culpritText(since['by']);
+  return `since:    ${showTime(since, 'time')}${by === '' ? '' : `, by ${by}`} (${show(since, 'event_id')})`;
+}
+
 function lastEventText(event: unknown): string | undefined {
   if (!isRow(event)) return undefined;
   return `position ${show(event, 'position')}, ${showTime(event, 'time')}, ${actorText(event['actor'])}: ${said(event, 'text')}`;
@@ -52,13 +61,15 @@ function describe(answer: Row, style: Style): string {
       continue;
     }
     const count = `${differences.length} difference${differences.length === 1 ? '' : 's'}`;
-    lines.push(`${name}: ${style.red(count)}`, `  ${sinceText(row['since'])}`);
+    const { since } = row;
+    lines.push(`${name}: ${style.red(count)}`, `  ${sinceText(since)}`);
     for (const one of differences) {
       lines.push(
         `  ${said(one, 'item')}`,
         `    desired:  ${sideText(one, 'desired')}`,
         `    observed: ${sideText(one, 'observed')}`,
       );
+      if (isOlder(one['since'], since)) lines.push(`    ${itemSinceText(one['since'])}`);
       const last = lastEventText(one['last_event']);
       if (last !== undefined) lines.push(style.dim(`    last event: ${last}`));
     }

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import { driftAt, driftSince, lastEventBehind } from '../../projections/drift-history.ts';
+import { driftAt, driftSince, itemsSince, lastEventBehind } from '../../projections/drift-history.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { badMoment, Moment, positionIn, timeIn } from './moment.ts';
 import { Drift, DriftThen } from './schemas/drift.ts';
@@ -20,12 +20,23 @@ export function driftRoutes(app: App, context: ApiContext): void {
       const reports = await reconcilers.drift();
       return {
         drift: reports.some((report) => report.differences.length > 0),
-        reconcilers: reports.map(({ reconciler, differences }) => ({
-          reconciler,
-          since:
-            differences.length === 0 ? null : driftSince(log, reconciler, lastPass.get(reconciler) ?? null),
-          differences: differences.map((one) => ({ ...one, last_event: lastEventBehind(log, views, one) })),
-        })),
+        reconcilers: reports.map(({ reconciler, differences }) => {
+          const items = itemsSince(
+            log,
+            reconciler,
+            differences.map(({ item }) => item),
+          );
+          return {
+            reconciler,
+            since:
+              differences.length === 0 ? null : driftSince(log, reconciler, lastPass.get(reconciler) ?? null),
+            differences: differences.map((one) => ({
+              ...one,
+              since: items.get(one.item) ?? null,
+              last_event: lastEventBehind(log, views, one),
+            })),
+          };
+        }),
       };
     },
   );

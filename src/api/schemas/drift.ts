@@ -33,11 +33,30 @@ export const Drift = Type.Object(
               },
               strict,
             ),
-            { description: 'Since when they differ; null where there is no difference.' },
+            { description: 'Since when they differ as they do now; null where there is no difference.' },
           ),
           differences: Type.Array(
             Type.Object(
-              { ...DifferenceFields, service_id: Type.Optional(ServiceIdField), last_event: EventSummary },
+              {
+                ...DifferenceFields,
+                service_id: Type.Optional(ServiceIdField),
+                since: Nullable(
+                  Type.Object(
+                    {
+                      time: Time,
+                      event_id: Nullable(EventEnvelope.properties.id),
+                      position: Nullable(Type.Integer({ minimum: 1 })),
+                      by: Culprit,
+                    },
+                    strict,
+                  ),
+                  {
+                    description:
+                      'When this item was found, and in every pass since; null: not written down yet.',
+                  },
+                ),
+                last_event: EventSummary,
+              },
               strict,
             ),
           ),

@@ -331,18 +331,39 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   t.equal(hungUp.code, 0);
 });
 
-t.test('drift exits 7 when the kernel differs', async (t) => {
-  const difference = { item: 'table inet arctic', desired: 'present', observed: null };
+t.test('drift exits 7 when the kernel differs, and says since when', async (t) => {
+  const by = { pid: 42, program: 'nft' };
+  const [older, newer] = ['05:52:15', '05:52:34'].map((time, at) => ({
+    time: `2026-11-23T${time}.000Z`,
+    event_id: `evt_${at}`,
+    by: at === 0 ? null : by,
+  }));
+  const differences = [older, newer].map((since, at) => ({
+    item: `table ${at}`,
+    desired: 'present',
+    observed: null,
+    since,
+  }));
+  const since = { ...newer, exact: true, reason: null };
   const [home, api] = await scene(t, {
     'GET /v1/drift': {
-      body: { drift: true, reconcilers: [{ reconciler: 'firewall', differences: [difference] }] },
+      body: { drift: true, reconcilers: [{ reconciler: 'firewall', since, differences }] },
     },
   });
   writeConfig(home, [api.url]);
   const result = await home.run(['drift']);
   t.equal(result.code, 7);
-  t.match(
+  t.equal(
     result.stdout,
-    /firewall: 1 difference\n {2}since: .*\n {2}table inet arctic\n {4}desired: {2}present\n {4}observed: nothing\n/,
+    `firewall: 2 differences
+  since: 2026-11-23 05:52:34 UTC, by nft (pid 42) (evt_1)
+  table 0
+    desired:  present
+    observed: nothing
+    since:    2026-11-23 05:52:15 UTC (evt_0)
+  table 1
+    desired:  present
+    observed: nothing
+`,
   );
 });

@@ -4,7 +4,7 @@ import type { LogReader } from '../../../events/log-contract.ts';
 import { createChanges } from '../../../projections/change.ts';
 import { deriveOne, desiredDigest } from '../../../projections/desired/derive.ts';
 import { compareMoments } from '../../../projections/difference.ts';
-import { driftAt, driftSince } from '../../../projections/drift-history.ts';
+import { driftAt, driftSince, itemsSince } from '../../../projections/drift-history.ts';
 import { foldOf, History, id, peer } from './history.ts';
 
 /** The part of a log these read, over a list. */
@@ -153,4 +153,40 @@ t.test('the local stream says whether the kernel matched, since when not, and wh
   const stopped = history.add(one, 'agent.stopped', 'agent', { reason: 'SIGTERM' });
   t.match(await at(stopped.position), { state: 'stopped' });
   t.equal(id('svc', 1), service);
+});
+
+t.test('each item has the event that found it first, in an unbroken row', async (t) => {
+  const history = new History();
+  const one = history.member(1);
+  const found = (items: readonly string[], program: string | null, total = items.length) =>
+    history.add(one, 'drift.found', 'reconciler:firewall', {
+      reconciler: 'firewall',
+      differences: items.map((item) => ({ item, desired: 'present', observed: null })),
+      total,
+      pid: null,
+      program,
+    });
+  const since = (...items: string[]) =>
+    Object.fromEntries(
+      [...itemsSince(logOf(history), 'firewall', items)].map(([item, { event_id }]) => [item, event_id]),
+    );
+  t.same(since('a'), {}, 'nothing is written down');
+  found(['a'], null);
+  history.add(one, 'drift.repaired', 'reconciler:firewall', {
+    reconciler: 'firewall',
+    digest: 'x',
+    total: 1,
+  });
+  t.same(since('a'), {}, 'what was repaired is another story');
+  const first = found(['a', 'b'], null);
+  const second = found(['b', 'c'], 'nft');
+  t.same(since('a', 'b', 'c', 'd'), { b: first.id, c: second.id }, 'a was in place in between');
+  t.match(itemsSince(logOf(history), 'firewall', ['c']).get('c'), { by: { program: 'nft' } });
+  const many = found(['e'], null, 60);
+  const again = found(['a', 'b', 'c', 'e'], null);
+  t.same(
+    since('a', 'b', 'c', 'e'),
+    { a: again.id, b: first.id, c: second.id, e: many.id },
+    'of more than are listed nothing is concluded',
+  );
 });
