@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import t from 'tap';
 import { createCluster, eventually, type TestCluster } from './cluster.ts';
 
-/** A server that says who spoke to it. */
+/** A server that says who spoke to it, and outlives connections that an agent's end resets. */
 async function serve(cluster: TestCluster): Promise<void> {
   const script = join(cluster.lab.host('server').directory, 'who.mjs');
   writeFileSync(
     script,
     `import { createServer } from 'node:net';
-createServer((socket) => socket.end('seen ' + socket.remoteAddress)).listen(8000, '::', () => console.log('ready'));\n`,
+createServer((socket) => {
+  socket.on('error', (error) => console.log(error.code));
+  socket.end('seen ' + socket.remoteAddress);
+}).listen(8000, '::', () => console.log('ready'));\n`,
   );
   const server = cluster.lab.spawn('server', [process.execPath, script]);
   await eventually('server', async () => server.output().includes('ready'));
