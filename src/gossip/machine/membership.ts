@@ -78,7 +78,6 @@ export function createMembership(
   const { heartbeat } = options;
   /** The peers as they were at the last review: the same rows mean that nothing about them changed. */
   let reviewed: readonly PeerView[] | undefined;
-  let started = false;
   let joiningThen = 0;
 
   const jitter = (ms: number): number => ms * (0.9 + 0.2 * random.fraction());
@@ -327,10 +326,9 @@ export function createMembership(
     review() {
       const rows = views.peers.list();
       if (rows === reviewed && deps.joining.size === joiningThen) return false;
+      const starting = reviewed === undefined;
       reviewed = rows;
       joiningThen = deps.joining.size;
-      const starting = !started;
-      started = true;
       const wanted = new Set<PeerId>();
       for (const view of partners(machine)) {
         wanted.add(view.id);
