@@ -81,20 +81,12 @@ void Loop::AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_
     ResetAndClose(fd);
     return;
   }
-  service->counters->connections += 1;
-  service->counters->active += 1;
-  auto* flow = new Flow();
-  flow->fd = fd;
-  flow->side = Side::kEntry;
-  flow->begun_at = flow->moved_at = now_us_;
-  flow->service = service;
+  Flow* flow = BeginFlow(fd, Side::kEntry, service);
   flow->connected = true;
   flow->open = std::move(open);
   flow->open.service = service->service.id;
   // Tried at once; the first EAGAIN says otherwise.
   flow->readable = flow->writable = true;
-  flows_.insert(flow);
-  shared().flows = flows_.size();
   Watch(flow);
   Lease(PeerOf(service->service.peer), flow);
 }

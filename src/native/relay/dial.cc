@@ -37,24 +37,16 @@ bool Loop::HandleOpen(Link* link, const uint8_t* payload, size_t length) {
     Refuse(link, error);
     return true;
   }
-  state->counters->connections += 1;
-  state->counters->active += 1;
-  auto* flow = new Flow();
-  flow->fd = fd;
-  flow->side = Side::kExit;
-  flow->begun_at = flow->moved_at = now_us_;
+  Flow* flow = BeginFlow(fd, Side::kExit, state);
   flow->reused = link->number > 1;
   if (flow->reused) state->counters->reused += 1;
   link->peer->exit_flows += 1;
-  flow->service = state;
   flow->link = link;
   flow->open = std::move(open);
   flow->connecting = true;
   flow->ack_held = data_follows;
   link->flow = flow;
   RenewEstimate(link);
-  flows_.insert(flow);
-  shared().flows = flows_.size();
   Watch(flow);
   flow->timer.Set(&timers_, now_us_ + static_cast<int64_t>(limits_.connect_timeout) * 1000,
                   [this, flow] { ResetFlow(flow, ETIMEDOUT); });

@@ -15,6 +15,20 @@ constexpr size_t kLeastSegment = 536;
 
 }  // namespace
 
+// Counted, but not watched yet.
+Flow* Loop::BeginFlow(int fd, Side side, std::shared_ptr<ServiceState> service) {
+  service->counters->connections += 1;
+  service->counters->active += 1;
+  auto* flow = new Flow();
+  flow->fd = fd;
+  flow->side = side;
+  flow->begun_at = flow->moved_at = now_us_;
+  flow->service = std::move(service);
+  flows_.insert(flow);
+  shared().flows = flows_.size();
+  return flow;
+}
+
 void Loop::OnFlow(Flow* flow, uint32_t events) {
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) flow->hangup = true;
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) flow->readable = true;

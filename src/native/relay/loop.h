@@ -335,6 +335,7 @@ class Loop : private kcp::Owner {
   void SendOpened(Flow* flow);
 
   // flow.cc
+  Flow* BeginFlow(int fd, Side side, std::shared_ptr<ServiceState> service);
   void OnFlow(Flow* flow, uint32_t events);
   void Attach(Flow* flow, Link* link);
   bool OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_t length);
