@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createCluster, eventually, type TestCluster } from '../../test/e2e/cluster.ts';
-import { compileTool } from '../lab/build-tools.ts';
+import { compileTool, preloadTool } from '../lab/build-tools.ts';
 import type { LabProcess, LinkOptions } from '../lab/lab.ts';
 import { haproxy, kcptun, nginx, type PeerPlan, shadowsocks } from './tcp-peers.ts';
 
@@ -135,12 +135,12 @@ export async function createTcpLab(
   link?: LinkOptions,
   transports: readonly Transport[] = ['tcp'],
 ): Promise<TcpLab> {
-  const [loadtool, preload] = await Promise.all([compileTool('loadtool'), compileTool('congestion')]);
+  const meters = mkdtempSync(join(tmpdir(), 'arctic-loop-meter-'));
+  const [loadtool, preload] = await Promise.all([compileTool('loadtool'), preloadTool('congestion', meters)]);
   const environment = (congestion: Congestion): Record<string, string> => ({
     LD_PRELOAD: preload,
     TCP_CC: congestion,
   });
-  const meters = mkdtempSync(join(tmpdir(), 'arctic-loop-meter-'));
   const loopMeter = join(meters, 'p99');
   const cluster = await createCluster({
     ...(link === undefined ? {} : { link }),

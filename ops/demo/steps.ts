@@ -5,7 +5,7 @@
 import { createHash, randomFillSync } from 'node:crypto';
 import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { compileTool } from '../lab/build-tools.ts';
+import { preloadTool } from '../lab/build-tools.ts';
 import { deleteRule, readRules, type TableRule } from './ruleset.ts';
 import {
   arctic,
@@ -58,7 +58,7 @@ createServer((request, response) => {
 `,
     );
     // This machine's default may be BBR; an ordinary server's is cubic.
-    const cubic = { LD_PRELOAD: await compileTool('congestion'), TCP_CC: 'cubic' };
+    const cubic = { LD_PRELOAD: await preloadTool('congestion', lab.directory), TCP_CC: 'cubic' };
     const server = lab.spawn('server', [process.execPath, script], cubic);
     await until('the file server starts', async () => server.output().includes('ready'));
     const fetched = await fetchFile(lab, 'sample.bin');

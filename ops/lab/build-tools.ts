@@ -1,7 +1,7 @@
 /** Compiles the lab's native tools into a cache; `node --import=tsx ops/lab/build-tools.ts` compiles all and prints where. */
 import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -38,6 +38,17 @@ export async function compileTool(tool: Tool): Promise<string> {
   await promisify(execFile)('gcc', ['-o', scratch, source, ...flags]);
   renameSync(scratch, target);
   return target;
+}
+
+/**
+ * A preload library as LD_PRELOAD can name it: that splits at blanks and colons (ld.so(8)), and the folder of this project may have
+ * some. It is linked into `directory`, which must have none and outlive the programs.
+ */
+export async function preloadTool(tool: Tool, directory: string): Promise<string> {
+  const path = join(directory, `${tool}.so`);
+  rmSync(path, { force: true });
+  symlinkSync(await compileTool(tool), path);
+  return path;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,7 +1,7 @@
 /** A clock that a test moves while the programs of a lab host run on it. */
 import { openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { compileTool } from './build-tools.ts';
+import { preloadTool } from './build-tools.ts';
 
 export interface MovableClock {
   /** For every program that shall run on this clock. */
@@ -14,7 +14,7 @@ export interface MovableClock {
 
 /** The file that holds the shift is made in `directory`, which must outlive the programs. */
 export async function createMovableClock(directory: string): Promise<MovableClock> {
-  const shim = await compileTool('clockshift');
+  const shim = await preloadTool('clockshift', directory);
   const path = join(directory, 'clock-shift');
   const file = openSync(path, 'w', 0o644);
   let wall = 0;
