@@ -28,7 +28,7 @@ t.test('install below a root writes everything once, and says what it left to do
   t.equal(statSync(join(root, 'etc/arctic/trust-roots')).mode & 0o777, 0o755);
   t.equal(statSync(join(root, ENV)).mode & 0o777, 0o600);
   const unit = readFileSync(join(root, UNIT), 'utf8');
-  t.match(unit, /^ExecStart=\S+ .*main\.[jt]s agent$/m);
+  t.match(unit, /^ExecStart=\S+ .*main\.[jt]s"? agent$/m);
   t.match(unit, /^ReadWritePaths="\/srv\/arctic data" \/etc\/arctic$/m);
   t.match(unit, /^AmbientCapabilities=CAP_NET_ADMIN /m, 'the rest is the packaged unit');
   t.match(readFileSync(join(root, MAN), 'utf8'), /^\.TH ARCTIC 1 /);

@@ -188,7 +188,7 @@ const FAULTS: readonly Planted[] = [
     check: checkDependencies,
     files: { 'events/way.ts': from('./log.ts', 'open'), 'cli/late.ts': from('../events/way.ts', 'open') },
     report:
-      /cli-loads-no-native-code: cli\/late\.ts -> events\/way\.ts -> events\/log\.ts -> \S*better-sqlite3/,
+      /cli-loads-no-native-code: cli\/late\.ts -> events\/way\.ts -> events\/log\.ts -> .*better-sqlite3/,
   },
   {
     what: 'the agent command loading the agent with every command',
