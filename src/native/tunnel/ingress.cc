@@ -106,6 +106,11 @@ void Ingress::Receive() {
         free_.push_back(taken[i]);
         continue;
       }
+      // A flood of what is nobody's must not take the places of a peer's datagrams, nor come between the parts of a frame.
+      if (message.segment >= message.length && !MayOpen(buffers_.data() + taken[i] * kBuffer, message.length)) {
+        free_.push_back(taken[i]);
+        continue;
+      }
       const size_t left = Datagrams(taken[i], true);
       if (left > 0) {
         waiting_.push_back(taken[i]);
@@ -148,17 +153,32 @@ size_t Ingress::Datagrams(size_t at, bool overtaking) {
   return others;
 }
 
+bool Ingress::Known(const uint8_t* bytes, size_t length, DatagramHeader* header) {
+  if (!table_ || !ReadHeader(bytes, length, header) || (header->aead == Aead::kAegis128L && !aegis_)) {
+    Add(totals_->foreign, 1);
+    return false;
+  }
+  if (table_->receiving.count(header->index) == 0) {
+    Add(totals_->unknown, 1);
+    return false;
+  }
+  return true;
+}
+
+bool Ingress::MayOpen(const uint8_t* bytes, size_t length) {
+  DatagramHeader header;
+  if (!Known(bytes, length, &header)) return false;
+  const auto [begin, end] = table_->receiving.equal_range(header.index);
+  for (auto it = begin; it != end; ++it)
+    if (it->second.key->window.MayAccept(header.counter)) return true;
+  for (auto it = begin; it != end; ++it) Add(table_->peers[it->second.entry].peer->totals.replayed, 1);
+  return false;
+}
+
 void Ingress::Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from) {
   DatagramHeader header;
-  if (!table_ || !ReadHeader(bytes, length, &header) || (header.aead == Aead::kAegis128L && !aegis_)) {
-    Add(totals_->foreign, 1);
-    return;
-  }
+  if (!Known(bytes, length, &header)) return;
   const auto [begin, end] = table_->receiving.equal_range(header.index);
-  if (begin == end) {
-    Add(totals_->unknown, 1);
-    return;
-  }
   const bool several = std::next(begin) != end;
   const size_t text = length - kOverhead;
   uint8_t spare[kBuffer];

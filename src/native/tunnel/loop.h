@@ -120,6 +120,10 @@ class Ingress : private Receiver {
   // Delivers the datagrams of one kind; answers how many are of the other.
   size_t Datagrams(size_t slot, bool overtaking);
   void Datagram(uint8_t* bytes, size_t length, uint8_t tos, const sockaddr_in6& from);
+  // Whether it is a datagram of ours under a receiver index we gave; counted when not.
+  bool Known(const uint8_t* bytes, size_t length, DatagramHeader* header);
+  // Whether it is worth a look at its tag: known, and no replay. Counted when not.
+  bool MayOpen(const uint8_t* bytes, size_t length);
   bool MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) override;
   void Deliver(const iovec* parts, int count, size_t packets, size_t bytes) override;
 

@@ -1,6 +1,6 @@
 /** A flood of datagrams that are none of the peer's, beside an established tunnel's own traffic. */
 import { randomBytes, randomInt } from 'node:crypto';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { loadAddon, systemCall } from '../../../src/native/addon.ts';
 import { encodeSockaddr } from '../../../src/native/sockaddr.ts';
@@ -49,12 +49,13 @@ export async function captureSamples(from: Netns, to: Netns): Promise<readonly B
   return samples;
 }
 
-/** Sends `count` bad datagrams to a port of host b; answers how many a second that were. */
+/** Sends `count` bad datagrams to a port of host b, at most `rate` a second; answers how many a second that were. */
 export async function sendBad(
   netns: Netns,
   port: number,
   count: number,
   samples: readonly Buffer[],
+  rate = Number.POSITIVE_INFINITY,
 ): Promise<number> {
   const begun = performance.now();
   const fd = systemCall('socket', addon.socketInNamespace(netns.path, AF_INET, SOCK_DGRAM, 0));
@@ -64,6 +65,7 @@ export async function sendBad(
     for (let sent = 0; sent < count; sent += 1) {
       addon.send(fd, all[sent % VARIANTS] ?? Buffer.alloc(1), 0);
       if (sent % 2_000 === 1_999) await turn();
+      while (sent % 100 === 99 && sent > ((performance.now() - begun) / 1_000) * rate) await sleep(1);
     }
     return (count / (performance.now() - begun)) * 1_000;
   } finally {
