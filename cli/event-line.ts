@@ -32,7 +32,7 @@ const sentence = (row: Row, names: Names): string => {
   return isEvent(row) ? describeEvent(row as unknown as AnyEvent, (id) => names.get(id)) : show(row, 'type');
 };
 
-/** One event for a person: position, time, origin and actor, what happened, and which event won where this one lost. */
+/** One event for a person: position, time, origin and actor, what happened, and which event stands in its place where it lost or was overridden. */
 export function eventLine(row: Row, names: Names, style: Style): string {
   const origin = names.get(show(row, 'origin')) ?? show(row, 'origin');
   const actor = isRow(row['actor']) ? show(row['actor'], 'kind') : '-';
@@ -40,7 +40,7 @@ export function eventLine(row: Row, names: Names, style: Style): string {
     show(row, 'position').padStart(6),
     style.dim(hlcTime(show(row, 'hlc'))),
     `${origin}/${actor}`,
-    `${sentence(row, names)}${style.yellow(lostText(row, names))}`,
+    `${sentence(row, names)}${style.yellow(lostText(row, names))}${style.dim(overrideText(row, names))}`,
   ].join('  ');
 }
 
@@ -57,6 +57,29 @@ function lostText(row: Row, names: Names): string {
     fields.set(why, [...(fields.get(why) ?? []), show(one, 'field')]);
   }
   const parts = [...fields].map(([why, names]) => `${names.join(', ')} lost to ${why}`);
+  return parts.length === 0 ? '' : ` (${parts.join('; ')})`;
+}
+
+/** ` (priority overridden by event 15, route 1 of web updated: priority=9)`, or ` (overrides priority of event 12, ...)` beside that one. */
+function overrideText(row: Row, names: Names): string {
+  const grouped = (list: unknown, event: string): Map<string, string[]> => {
+    const groups = new Map<string, string[]>();
+    for (const one of Array.isArray(list) ? list.filter(isRow) : []) {
+      const other = one[event];
+      if (!isRow(other)) continue;
+      const which = `event ${show(other, 'position')}, ${sentence(other, names)}`;
+      groups.set(which, [...(groups.get(which) ?? []), show(one, 'field')]);
+    }
+    return groups;
+  };
+  const parts = [
+    ...[...grouped(row['overridden'], 'winning_event')].map(
+      ([which, fields]) => `${fields.join(', ')} overridden by ${which}`,
+    ),
+    ...[...grouped(row['overrides'], 'event')].map(
+      ([which, fields]) => `overrides ${fields.join(', ')} of ${which}`,
+    ),
+  ];
   return parts.length === 0 ? '' : ` (${parts.join('; ')})`;
 }
 

@@ -70,6 +70,32 @@ export function contestedFields(fold: Fold, event: AnyEvent): readonly FieldOutc
 export const isConflict = (reason: FieldOutcome['reason']): boolean =>
   reason === 'concurrent delete wins' || reason === 'past a fork of its origin';
 
+/** A field that a write took over from a write of another host. */
+export interface Overridden {
+  readonly field: string;
+  readonly event: AnyEvent;
+}
+
+/**
+ * Which writes of other hosts an update replaced, field by field, given the earlier events of its entity as this host holds
+ * them. Whether its author had seen them, no event says: an event carries its own time, not what its author held.
+ */
+export function overridden(event: AnyEvent, earlier: readonly AnyEvent[]): readonly Overridden[] {
+  const data = event.data as Readonly<Record<string, unknown>>;
+  const found: Overridden[] = [];
+  for (const field of fieldsOf(event.entity)) {
+    if (data[field] === undefined) continue;
+    let held: AnyEvent | undefined;
+    for (const one of earlier) {
+      if ((one.data as Readonly<Record<string, unknown>>)[field] === undefined) continue;
+      if (held === undefined || compareStamps(one, held) > 0) held = one;
+    }
+    if (held !== undefined && held.origin !== event.origin && compareStamps(event, held) > 0)
+      found.push({ field, event: held });
+  }
+  return found;
+}
+
 interface Found {
   readonly history: {
     readonly stamps: Readonly<Record<string, Stamp | undefined>>;
@@ -82,17 +108,22 @@ function historyOf(fold: Fold, event: AnyEvent): Found | undefined {
   const { entity } = event;
   const pick = (
     held: { registers: { stamps: object }; deleted: Stamp | undefined } | undefined,
-    fields: readonly string[],
   ): Found | undefined =>
     held && {
       history: {
         stamps: held.registers.stamps as Readonly<Record<string, Stamp | undefined>>,
         deleted: held.deleted,
       },
-      fields,
+      fields: fieldsOf(entity),
     };
-  if (entity.startsWith('svc_')) return pick(fold.services.history(entity), SERVICE_FIELDS);
-  if (entity.startsWith('rte_')) return pick(fold.routes.history(entity), ROUTE_FIELDS);
-  if (entity.startsWith('peer_')) return pick(fold.peers.history(entity), PEER_FIELDS);
+  if (entity.startsWith('svc_')) return pick(fold.services.history(entity));
+  if (entity.startsWith('rte_')) return pick(fold.routes.history(entity));
+  if (entity.startsWith('peer_')) return pick(fold.peers.history(entity));
   return undefined;
+}
+
+function fieldsOf(entity: string): readonly string[] {
+  if (entity.startsWith('svc_')) return SERVICE_FIELDS;
+  if (entity.startsWith('rte_')) return ROUTE_FIELDS;
+  return entity.startsWith('peer_') ? PEER_FIELDS : [];
 }

@@ -107,6 +107,23 @@ t.test('three agents heal after everything that goes wrong', { timeout: 400_000 
       );
       t.notMatch(stdout, /name=of-west \(.*lost/, 'and nothing of the one that won');
     }
+    const onNorth = operator(cluster, 0);
+    for (const args of [
+      ['list', '--entity', id],
+      ['tail', '--after', '0', '--type', 'service.updated'],
+    ]) {
+      const { stdout, stderr } = await onNorth('events', ...args);
+      t.match(
+        stdout,
+        /name=of-north \(name overridden by event \d+, service of-west updated: name=of-west\)/,
+        `where the loser was first, its line names the winner: ${stderr}`,
+      );
+      t.match(
+        stdout,
+        /name=of-west \(overrides name of event \d+, service of-west updated: name=of-north\)/,
+        'and the line of the winner, which a follower sees arrive, names the loser',
+      );
+    }
   });
 
   await t.test('kill -9 and a restart', async (t) => {

@@ -79,8 +79,30 @@ t.test('a list says what happened, and which event won where one lost a conflict
   await send('DELETE', `/v1/services/${id}/routes/1`, { token });
   const list = async (query: string) => (await send('GET', `/v1/events?${query}`, { token })).body.events;
   const [mine, second, third] = await list(`entity=${id}&type=service.updated`);
-  t.match(mine, { lost: [], text: 'service late updated: name=mine' }, 'written over in good order');
-  t.match(second, { lost: [], data: { name: 'late' } });
+  const { id: over } = second;
+  t.match(
+    mine,
+    { lost: [], overridden: [{ field: 'name', winner: over, winning_event: { position: second.position } }] },
+    'the host that wrote first tells by whom it was overridden, and does not call it a conflict',
+  );
+  t.match(
+    second,
+    {
+      lost: [],
+      overridden: [],
+      overrides: [{ field: 'name', event: { id: mine.id } }],
+      data: { name: 'late' },
+    },
+    'and so does the arrival of the other, which a follower sees',
+  );
+  t.match(
+    mine,
+    { overrides: [], text: 'service late updated: name=mine' },
+    'its own host replaced only its own',
+  );
+  t.match(third, { overridden: [], overrides: [] }, 'what lost on arrival overrode nothing');
+  const [own] = await list(`entity=${id}&type=service.created`);
+  t.match(own, { lost: [], overridden: [{ field: 'name', winner: over }] });
   const winning_event = { id: second.id, position: second.position, text: 'service late updated: name=late' };
   t.match(third, {
     data: { name: 'early' },

@@ -302,6 +302,8 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
     signature: null,
     text: 'service web created',
     lost: at === 497 ? ['name', 'transport_type'].map(lostTo) : [],
+    overridden: at === 498 ? [{ ...lostTo('name'), reason: 'written later' }] : [],
+    overrides: at === 499 ? [{ field: 'name', event: { ...winning_event, position: 499 } }] : [],
   }));
   const [home, api] = await scene(t, {
     'GET /v1/peers': { body: { peers, next_cursor: null } },
@@ -320,6 +322,8 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
     tail.stdout,
     /^ +498 {2}2025-\d\d-\d\d \d\d:\d\d:\d\d {2}london\/client {2}service web created \(name, transport_type lost to event 12, service web deleted with its routes: concurrent delete wins\)\n/,
   );
+  t.match(tail.stdout, /web created \(name overridden by event 12, service web deleted with its routes\)\n/);
+  t.match(tail.stdout, /web created \(overrides name of event 499, service web deleted with its routes\)\n/);
   t.match(
     (await home.run(['events', 'tail', '--after', '5', '-n', '3'])).stderr,
     /either --after or --lines/,
