@@ -61,7 +61,7 @@ const SENTENCES: { readonly [T in EventType]: Sentence<T> } = {
   'route.deleted': (d, entity, name) => `route ${name(entity)} of ${name(d.service_id)} deleted`,
   'credential.created': (d) => `credential ${d.client_id} created with ${d.scopes.join(', ')}`,
   'credential.rotated': (d, entity) =>
-    `secret of ${entity} rotated; the previous one is taken until ${time(d.previous_valid_until_ms)}`,
+    `secret of ${entity} rotated; the previous one is accepted until ${time(d.previous_valid_until_ms)}`,
   'credential.revoked': (_, entity) => `credential ${entity} revoked`,
   'credential.used': (d) => `credential ${d.client_id} used`,
   'license.state_changed': (d) => `license ${d.license_id} went from ${d.from ?? 'none'} to ${d.to}`,

@@ -53,16 +53,19 @@ export function explainConflict(fold: Fold, event: AnyEvent): readonly FieldOutc
 
 /**
  * The fields of a write that may have lost a conflict: to an event of another host, to a concurrent delete, or to a fork. What
- * its own host wrote or deleted afterwards is the ordinary course of things. Whether a winner from another host was there
+ * its own host wrote or deleted afterwards is the ordinary course of things, and nothing is lost where both wrote the same, as the
+ * two sides of a join do. Whether a winner from another host was there
  * before the write came, the positions of both tell.
  */
 export function contestedFields(fold: Fold, event: AnyEvent): readonly FieldOutcome[] {
   const found = historyOf(fold, event);
   if (!found) return [];
-  const { stamps, deleted } = found.history;
+  const { stamps, deleted, values } = found.history;
   return explainConflict(fold, event).filter(({ field, stands, reason }) => {
     if (stands) return false;
-    return isConflict(reason) || (deleted ?? stamps[field])?.origin !== event.origin;
+    if (isConflict(reason)) return true;
+    if (deleted === undefined && isSame(written(event, field), values[field])) return false;
+    return (deleted ?? stamps[field])?.origin !== event.origin;
   });
 }
 
@@ -81,23 +84,28 @@ export interface Overridden {
  * them. Whether its author had seen them, no event says: an event carries its own time, not what its author held.
  */
 export function overridden(event: AnyEvent, earlier: readonly AnyEvent[]): readonly Overridden[] {
-  const data = event.data as Readonly<Record<string, unknown>>;
   const found: Overridden[] = [];
   for (const field of fieldsOf(event.entity)) {
-    if (data[field] === undefined) continue;
+    if (written(event, field) === undefined) continue;
     let held: AnyEvent | undefined;
     for (const one of earlier) {
-      if ((one.data as Readonly<Record<string, unknown>>)[field] === undefined) continue;
+      if (written(one, field) === undefined) continue;
       if (held === undefined || compareStamps(one, held) > 0) held = one;
     }
-    if (held !== undefined && held.origin !== event.origin && compareStamps(event, held) > 0)
-      found.push({ field, event: held });
+    if (held === undefined || held.origin === event.origin || compareStamps(event, held) < 0) continue;
+    if (!isSame(written(event, field), written(held, field))) found.push({ field, event: held });
   }
   return found;
 }
 
+const written = (event: AnyEvent, field: string): unknown =>
+  (event.data as Readonly<Record<string, unknown>>)[field];
+
+const isSame = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b);
+
 interface Found {
   readonly history: {
+    readonly values: Readonly<Record<string, unknown>>;
     readonly stamps: Readonly<Record<string, Stamp | undefined>>;
     readonly deleted: Stamp | undefined;
   };
@@ -107,10 +115,11 @@ interface Found {
 function historyOf(fold: Fold, event: AnyEvent): Found | undefined {
   const { entity } = event;
   const pick = (
-    held: { registers: { stamps: object }; deleted: Stamp | undefined } | undefined,
+    held: { registers: { stamps: object; values: object }; deleted: Stamp | undefined } | undefined,
   ): Found | undefined =>
     held && {
       history: {
+        values: held.registers.values as Readonly<Record<string, unknown>>,
         stamps: held.registers.stamps as Readonly<Record<string, Stamp | undefined>>,
         deleted: held.deleted,
       },

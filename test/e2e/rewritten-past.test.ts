@@ -2,20 +2,24 @@
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import type { PeerId } from '../../events/brand.ts';
 import { canonicalJson, eventPreimage } from '../../events/canonical.ts';
+import type { EventData } from '../../events/catalogue.ts';
 import { hashPreimage, signTransaction } from '../../events/chain.ts';
+import { logName } from '../../events/checkpoint.ts';
+import { publicKeyObject } from '../../events/ed25519.ts';
 import type { AnyEvent } from '../../events/envelope.ts';
 import { openLogReader } from '../../events/log.ts';
 import { rowOf } from '../../events/log-rows.ts';
+import { parseNote, verifyAuthor } from '../../events/signed-note.ts';
 import { verifyLog } from '../../events/verify.ts';
 import { readPeerKey } from '../../src/identity/peer-key.ts';
 import { createCluster, eventually } from './cluster.ts';
 
-const EVIDENCE = ['checkpoint.inconsistent', 'peer.forked', 'origin.quarantined'];
 const ENV = { HEARTBEAT_SECONDS: '1' };
 
-/** Signs the host's own config events anew from its service on, which gets another name. As many events as before. */
-function rewritePast(dataDir: string): void {
+/** Signs the host's own config events anew from its service on, which gets another name. As many events as before. Gives its public key. */
+function rewritePast(dataDir: string): Uint8Array {
   const path = join(dataDir, 'arctic.db');
   const signer = readPeerKey(join(dataDir, 'peer.key'));
   if (signer === undefined) throw new Error('the host has no key');
@@ -46,6 +50,7 @@ function rewritePast(dataDir: string): void {
     "CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'append-only'); END",
   );
   db.close();
+  return signer.publicKey;
 }
 
 t.test('a rewritten past of the same length is caught by the other host', { timeout: 300_000 }, async (t) => {
@@ -63,23 +68,38 @@ t.test('a rewritten past of the same length is caught by the other host', { time
 
   const { dataDir } = exit.agent;
   await exit.agent.stop();
-  rewritePast(dataDir);
+  const publicKey = rewritePast(dataDir);
   t.equal(verifyLog({ path: join(dataDir, 'arctic.db') }).fault, undefined, 'by itself it verifies');
   const again = await cluster.lab.startAgent('exit', { env: ENV });
 
-  // Whichever notices first: the events that contradict, or the checkpoint over them.
-  const evidence = await eventually(
+  // As many events as before, and none is sent again: what the other host has against it is the checkpoint over them.
+  const contradiction = await eventually(
     'the other host has the evidence',
     async () => {
-      const answer = await entry.agent.request('GET', '/v1/events?limit=500', { token: entry.token });
-      return answer
-        .json<{ events: { type: string; entity: string; data: object }[] }>()
-        .events.find(({ type }) => EVIDENCE.includes(type));
+      const query = `type=checkpoint.inconsistent&entity=${exit.identity.peer_id}`;
+      const answer = await entry.agent.request('GET', `/v1/events?${query}`, { token: entry.token });
+      return answer.json<{ events: { data: EventData['checkpoint.inconsistent'] }[] }>().events[0]?.data;
     },
     90_000,
   );
-  t.comment(`${evidence.type}: ${JSON.stringify(evidence.data).slice(0, 300)}`);
-  t.equal(evidence.entity, exit.identity.peer_id);
+  t.equal(contradiction.origin, exit.identity.peer_id);
+  t.not(contradiction.held, contradiction.offered);
+  const note = parseNote(contradiction.note);
+  const key = { raw: publicKey, object: publicKeyObject(publicKey) };
+  t.ok(
+    note && verifyAuthor(note, logName(exit.identity.peer_id as PeerId), key),
+    'which carries the signature of the host that rewrote its past',
+  );
+
+  // Its own agent compares its history with what the other holds before it writes, so nothing is built on the one made up.
+  const next = await again.request('POST', '/v1/services', {
+    token: exit.token,
+    body: { name: 'after', target_peer_id: entry.identity.peer_id },
+  });
+  t.equal(next.status, 503, next.text);
+  t.match(next.text, /signed two histories/);
+  const services = await entry.agent.request('GET', '/v1/services', { token: entry.token });
+  t.notMatch(services.text, /rewritten|after/, 'nothing of it reaches the other host');
   await eventually('its health says so', async () => {
     const status = await entry.agent.request('GET', '/v1/cluster/status', { token: entry.token });
     return /peer-rewrote-past|peer-forked/.test(status.text);

@@ -45,6 +45,8 @@ interface Run {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly stderr: string;
+  /** It did not end by itself. */
+  readonly hung: boolean;
 }
 
 interface Environment {
@@ -63,7 +65,7 @@ function write(directory: string, shim: string, { env = {}, killAfterMs }: Envir
     let seconds = 0;
     const deadline = setInterval(() => {
       seconds += 1;
-      if (seconds === RUN_LIMIT_S) child.kill('SIGTERM');
+      if (seconds === RUN_LIMIT_S) child.kill('SIGKILL');
     }, 1_000);
     const acknowledged: [number, string][] = [];
     const refused: string[] = [];
@@ -87,13 +89,17 @@ function write(directory: string, shim: string, { env = {}, killAfterMs }: Envir
     child.once('error', reject);
     child.once('close', (code, signal) => {
       clearInterval(deadline);
-      drained.then(() => resolve({ acknowledged, refused, opened, code, signal, stderr }), reject);
+      drained.then(
+        () => resolve({ acknowledged, refused, opened, code, signal, stderr, hung: seconds >= RUN_LIMIT_S }),
+        reject,
+      );
     });
   });
 }
 
 /** What is wrong with what a run left behind; undefined when nothing is. */
-function consequence(directory: string, { acknowledged }: Run): string | undefined {
+function consequence(directory: string, { acknowledged, hung }: Run): string | undefined {
+  if (hung) return 'the writer hung, so that nothing was tried';
   const path = join(directory, 'arctic.db');
   if (existsSync(path) && acknowledged.length > 0) {
     const { fault } = verifyLog({ path });

@@ -147,6 +147,10 @@ static int real_ftruncate(int fd, off_t size) {
   REAL("ftruncate64", int (*)(int, off_t));
   return real(fd, size);
 }
+static int real_unlink(const char *path) {
+  REAL("unlink", int (*)(const char *));
+  return real(path);
+}
 static int real_open(const char *path, int flags, mode_t mode) {
   REAL("open64", int (*)(const char *, int, ...));
   return real(path, flags, mode);
@@ -224,7 +228,7 @@ static void cut(void) {
   for (struct change *change = oldest; change; change = change->next) {
     uint64_t fate = draw() % 4;
     if (change->creation) {
-      if (fate == 0) unlink(change->path);
+      if (fate == 0) real_unlink(change->path);
       continue;
     }
     if (fate == 0) continue;

@@ -76,9 +76,17 @@ t.test('a list says what happened, and which event won where one lost a conflict
     const made = host.append([{ type: 'service.updated', entity: id, data: { name } as never }], operator);
     log.receive(host.origin, keyOf(host === late ? 2 : 3), overTheWire(made));
   }
+  // The same once more, later, by a host that has heard of nothing: nothing is lost by it.
+  const same = openHost({ path: `${temporaryDirectory(t)}/same.db`, n: 4, clock: setClock(at(1_500)) });
+  t.teardown(() => same.close());
+  const again = same.append(
+    [{ type: 'service.updated', entity: id, data: { name: 'late' } as never }],
+    operator,
+  );
+  log.receive(same.origin, keyOf(4), overTheWire(again));
   await send('DELETE', `/v1/services/${id}/routes/1`, { token });
   const list = async (query: string) => (await send('GET', `/v1/events?${query}`, { token })).body.events;
-  const [mine, second, third] = await list(`entity=${id}&type=service.updated`);
+  const [mine, second, third, fourth] = await list(`entity=${id}&type=service.updated`);
   const { id: over } = second;
   t.match(
     mine,
@@ -101,6 +109,7 @@ t.test('a list says what happened, and which event won where one lost a conflict
     'its own host replaced only its own',
   );
   t.match(third, { overridden: [], overrides: [] }, 'what lost on arrival overrode nothing');
+  t.match(fourth, { data: { name: 'late' }, lost: [], overridden: [], overrides: [] });
   const [own] = await list(`entity=${id}&type=service.created`);
   t.match(own, { lost: [], overridden: [{ field: 'name', winner: over }] });
   const winning_event = { id: second.id, position: second.position, text: 'service late updated: name=late' };
