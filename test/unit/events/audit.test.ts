@@ -188,6 +188,21 @@ t.test('each line has what was before and after, who did it and from where', asy
 t.test('no cell of the CSV begins as a formula, and none is lost by that', async (t) => {
   const rows = exported(givenLog(t), {}, { csv: true });
   for (const row of rows) for (const cell of row.split(/(?<="),(?=")/)) t.notMatch(cell, /^"[=+\-@\t\r]/);
+  // Control characters are refused before they are written.
+  const risky = ['=', '+', '-', '@', "'"].map((first) => `${first}1`);
+  const log = givenLog(t);
+  for (const text of risky)
+    log.append([routeAdded(7)], {
+      actor: { kind: 'client', id: text, address: text },
+      correlationId: text,
+    });
+  const lines = exported(log, {}, { csv: true });
+  t.same(verified(lines).faults, [], 'what was neutralised still proves');
+  const cells = lines.flatMap((row) => row.split(/(?<="),(?=")/));
+  for (const text of risky) {
+    t.equal(cells.filter((cell) => cell === `"'${text}"`).length, 3, `neutralised: ${text}`);
+    t.notOk(cells.includes(`"${text}"`), `no cell is ${text}`);
+  }
   const first = rows.findIndex((row) => row.includes('"event"'));
   const altered = rows.map((row, at) => (at === first ? row.replace('"client"', '"system"') : row));
   t.match(verified(altered).faults, [{ line: first, what: /columns do not say/ }]);

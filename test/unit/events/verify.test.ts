@@ -2,6 +2,7 @@ import { copyFileSync, readFileSync, statSync, truncateSync, writeFileSync } fro
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import { linkFault } from '../../../events/chain.ts';
 import { openLogReader } from '../../../events/log.ts';
 import { LogError } from '../../../events/log-errors.ts';
 import { startChecksPages, verifyLog } from '../../../events/verify.ts';
@@ -28,6 +29,18 @@ function madeLog(directory: string): string {
   log.close();
   return path;
 }
+
+t.test('an event follows on one chain only: number, hash and clock', async (t) => {
+  const log = openHost({ path: join(temporaryDirectory(t), 'chain.db') });
+  const [first, second] = log.append([routeAdded(1), routeAdded(2)], operator);
+  log.close();
+  if (first === undefined || second === undefined) throw new Error('two were appended');
+  t.equal(linkFault(first, second), undefined);
+  t.match(linkFault(first, { ...second, origin: 'peer_other' as never }), /another chain/);
+  t.match(linkFault(first, { ...second, seq: second.seq + 1 }), /sequence number/);
+  t.match(linkFault(first, { ...second, prev_hash: second.hash }), /prev_hash/);
+  t.match(linkFault(first, { ...second, hlc: first.hlc }), /clock is not after/);
+});
 
 t.test('a sound log verifies, in constant pages', async (t) => {
   const path = madeLog(temporaryDirectory(t));
