@@ -6,7 +6,7 @@
  *   node --import=tsx ops/bench/tunnel.ts [--quick] [--rounds=3] [--seconds=3] [--part=throughput] [--only=tcp,64 B]
  *     [--by=arctic,nebula]
  *
- * The parts are throughput, latency, loss and overload; each takes at most seven minutes.
+ * The parts are throughput, latency, loss, ordinary and overload; each takes at most seven minutes.
  *
  * Needs root. Installs iperf3, wireguard-go, Nebula, OpenVPN, tinc and fastd with apt-get when they are missing.
  */
