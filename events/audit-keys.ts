@@ -91,7 +91,8 @@ interface UsableKey {
 }
 
 function usable(text: string): UsableKey {
-  const raw = /^[A-Za-z0-9+/]{43}=$/.test(text) ? Buffer.from(text, 'base64') : undefined;
+  const bytes = Buffer.from(text, 'base64');
+  const raw = bytes.toString('base64') === text ? bytes : undefined;
   if (raw === undefined || !isPublicKey(raw)) return { text, raw: undefined, object: undefined };
   try {
     return { text, raw, object: publicKeyObject(raw) };

@@ -20,6 +20,7 @@ import { type AuditKeys, createAuditKeys, type KeyReport } from './audit-keys.ts
 import { nameOf, type Parsed, parseLine } from './audit-line.ts';
 import type { PeerId } from './brand.ts';
 import { GENESIS_HASH, hashPreimage, linkFault, transactionMessage } from './chain.ts';
+import { signatureBytes } from './ed25519.ts';
 import { timeText } from './hlc.ts';
 import type { Stream } from './stream.ts';
 
@@ -300,7 +301,7 @@ class Verifier implements AuditVerifier {
     // Without the header there are no keys, and that has been said.
     if (this.#header === undefined) return [];
     const message = transactionMessage(line.hash);
-    const outcome = this.#keys.verify(line.origin, message, Buffer.from(line.signature, 'base64'));
+    const outcome = this.#keys.verify(line.origin, message, signatureBytes(line.signature));
     if (outcome === true) return [];
     const covered =
       first > 0 ? `; so something in lines ${first} to ${this.#physical} of this chain is forged` : '';
@@ -347,7 +348,7 @@ class Verifier implements AuditVerifier {
     if (seal.peer_id !== exporter)
       return [`it is the seal of ${seal.peer_id}, not of the exporter ${exporter}`];
     const message = sealMessage(this.#trailer.link);
-    const outcome = this.#keys.verify(seal.peer_id, message, Buffer.from(seal.signature, 'base64'));
+    const outcome = this.#keys.verify(seal.peer_id, message, signatureBytes(seal.signature));
     this.#sealed = outcome === true;
     if (this.#sealed) return [];
     return outcome === 'no-key'

@@ -1,7 +1,7 @@
 import { hash as digest, type KeyObject } from 'node:crypto';
 import type { Hlc, PeerId } from './brand.ts';
 import { canonicalJson, eventPreimage, type HashedFields } from './canonical.ts';
-import { type Signer, verify } from './ed25519.ts';
+import { type Signer, signatureBytes, verify } from './ed25519.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 
 /** `prev_hash` of the first event of every chain. */
@@ -34,7 +34,7 @@ export const signTransaction = (signer: Signer, lastHash: string): string =>
   Buffer.from(signer.sign(transactionMessage(lastHash))).toString('base64');
 
 export const verifyTransaction = (key: KeyObject, lastHash: string, signature: string): boolean =>
-  verify(key, transactionMessage(lastHash), Buffer.from(signature, 'base64'));
+  verify(key, transactionMessage(lastHash), signatureBytes(signature));
 
 /** The signed bytes, for those who verify with another implementation. */
 export function transactionMessage(lastHash: string): Uint8Array {

@@ -339,6 +339,17 @@ t.test('a forger who links everything anew is caught by what he cannot sign', as
   }
 });
 
+t.test('a signature written in another way is an altered line', async (t) => {
+  const lines = exported(givenLog(t), {}, { seal: false });
+  const at = lines.findIndex((line) => line.includes('"kind":"signature"'));
+  const core = splitLink(lines[at] ?? '')?.core ?? '';
+  for (const other of ['= "', ' ="', '"', '==="', '==\\n"']) {
+    const altered = lines.with(at, closeLine(core.replace('=="', other), FIRST_LINK));
+    const { faults } = verified(relinked(altered));
+    t.match(faults[0], { line: at + 1, what: /not the origin's signature/ }, JSON.stringify(other));
+  }
+});
+
 t.test(
   'a forged event, with its chain hashed anew after it, fails at the signature that covers it',
   async (t) => {
