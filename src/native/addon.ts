@@ -90,7 +90,7 @@ export interface NativeAddon {
   tunnelPolicy(slot: number, id: number, policy?: Uint8Array): number;
   /** Sends a datagram without records to a peer. */
   tunnelKeepalive(slot: number, peer: number): number;
-  /** Writes the counters (engines/iptun/totals.ts) if they fit; answers the bytes they need. */
+  /** Writes the counters that have changed since it last did (engines/iptun/totals.ts) if they fit; answers the bytes they need. */
   tunnelRead(slot: number, totals: Uint8Array): number;
   /** Turns a TUN descriptor's checksum and segmentation offloads on; 1 with those of UDP, 0 without, or -errno. */
   tunnelPrepareTun(fd: number): number;

@@ -11,11 +11,11 @@ import type {
   TunnelPolicy,
 } from './contract.ts';
 import { type HeldDevice, openDevice } from './device.ts';
-import { defaultAead, Keyring } from './keyring.ts';
+import { type Carried, defaultAead, Keyring } from './keyring.ts';
 import { type PeerFacts, statsOf } from './peer-stats.ts';
 import { AEGIS_128L, createPolicyEncoder, encodeSnapshot } from './snapshot.ts';
 import { type Fit, fitOf, openTunnelSocket, pathMtu, UNKNOWN_FIT } from './socket.ts';
-import { decodeTotals, type PeerTotals, type Totals } from './totals.ts';
+import { decodeTotals, type PeerTotals } from './totals.ts';
 
 export interface TunnelOptions {
   /** UDP, both families. */
@@ -52,6 +52,8 @@ const PATH_CHECK_MS = 5_000;
 const RESOLVE_AGAIN_MS = 30_000;
 /** A peer unheard for so long, while unknown keys come in, may have moved on to epochs we have not made. */
 const SILENT_MS = 3_000;
+
+const NOTHING_CARRIED: Carried = { sent: new Map(), received: new Map() };
 
 interface PeerState {
   readonly peerId: string;
@@ -90,7 +92,9 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
   let numbers = 0;
   let keyIds = 0;
   let tokens = 0;
-  let totals: Totals = { foreign: 0, unknown: 0, forged: 0, peers: new Map() };
+  let refused = { foreign: 0, unknown: 0, forged: 0 };
+  /** By number. A peer that nothing has happened to keeps its object, by which that is seen. */
+  const counted = new Map<number, PeerTotals>();
   let buffer = Buffer.alloc(4096);
   /** The threads lack something: they refused it, or there was no descriptor left. */
   let behind = false;
@@ -176,35 +180,32 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
       needed = addon.tunnelRead(slot, buffer);
     }
     if (needed < 0) return;
-    totals = decodeTotals(buffer.subarray(0, needed));
+    const { peers, ...socketTotals } = decodeTotals(buffer.subarray(0, needed));
+    refused = socketTotals;
+    for (const peer of peers) counted.set(peer.id, peer);
   }
 
-  const factsOf = (state: PeerState, counted: PeerTotals | undefined): PeerFacts => ({
+  const factsOf = (state: PeerState, totals: PeerTotals | undefined): PeerFacts => ({
     peerId: state.peerId,
     device: state.device?.name ?? state.config?.device ?? '',
     since: state.keyring.since,
     epoch: state.keyring.epoch,
-    aead: aegis && counted?.opensAegis === true ? AEGIS_128L : keyringOptions.aead,
+    aead: aegis && totals?.opensAegis === true ? AEGIS_128L : keyringOptions.aead,
     endpoint: state.endpoint,
     heardAt: state.heardAt,
     mtu: state.fit.mtu,
   });
 
-  const none: ReadonlyMap<number, number> = new Map();
-
   /** Looks at keys and counters; true when the threads need a new snapshot. */
   function look(state: PeerState, now: number, unknownCame: boolean): boolean {
     const before = state.totals;
-    const after = totals.peers.get(state.number);
+    const after = counted.get(state.number);
     state.totals = after;
     if (after && after.receivedDatagrams !== (before?.receivedDatagrams ?? 0)) state.heardAt = now;
     if (after && after.sentDatagrams !== (before?.sentDatagrams ?? 0)) state.sentAt = now;
     const silent = now - (state.heardAt ?? Number.NEGATIVE_INFINITY) > SILENT_MS;
     if (unknownCame && silent) state.keyring.widen();
-    const { changed, switched } = state.keyring.update(now, {
-      sent: after?.sent ?? none,
-      received: after?.received ?? none,
-    });
+    const { changed, switched } = state.keyring.update(now, after ?? NOTHING_CARRIED);
     // The peer learns that we have the session, and from where we speak.
     if (switched) state.sentAt = Number.NEGATIVE_INFINITY;
     return changed;
@@ -212,18 +213,19 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
 
   function tick(): void {
     const now = clock.monotonic();
-    const unknownBefore = totals.unknown;
+    const unknownBefore = refused.unknown;
     if (states.size > 0) read();
     let dirty = false;
     for (const [peerId, state] of states) {
-      if (look(state, now, totals.unknown > unknownBefore)) dirty = true;
+      if (look(state, now, refused.unknown > unknownBefore)) dirty = true;
       if (state.config === undefined && state.keyring.empty) {
         states.delete(peerId);
+        counted.delete(state.number);
         addon.tunnelPolicy(slot, state.number);
         dirty = true;
       }
       if (state.config !== undefined) {
-        void refreshEndpoint(state, now);
+        if (now - state.resolvedAt >= RESOLVE_AGAIN_MS) void refreshEndpoint(state, now);
         if (checkPath(state, now)) dirty = true;
       }
     }
@@ -421,12 +423,12 @@ export function createTunnelEngine(options: TunnelOptions, deps: TunnelDeps): Tu
       const now = clock.monotonic();
       return {
         port: options.port,
-        refused: { foreign: totals.foreign, unknown: totals.unknown, forged: totals.forged },
+        refused,
         peers: [...states.values()]
           .filter((state) => state.config !== undefined)
           .map((state) => {
-            const counted = totals.peers.get(state.number);
-            return statsOf(factsOf(state, counted), counted, now);
+            const totals = counted.get(state.number);
+            return statsOf(factsOf(state, totals), totals, now);
           }),
       };
     },

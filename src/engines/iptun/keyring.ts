@@ -23,6 +23,14 @@ const FAR_AHEAD = 64;
 /** How long both ends have a new session before either sends under it unheard, ms. */
 const SWITCH_GRACE_MS = 3_000;
 
+/** Datagrams by id of the key. The same object says that nothing has been carried since. */
+export interface Carried {
+  readonly sent: ReadonlyMap<number, number>;
+  readonly received: ReadonlyMap<number, number>;
+}
+
+const UNCHANGED = { changed: false, switched: false } as const;
+
 interface Sending extends SnapshotSendKey {
   readonly epoch: number;
 }
@@ -61,6 +69,9 @@ export class Keyring {
   #sendingSession: Session | undefined;
   #sending: Sending | undefined;
   #wide = false;
+  /** What the last look was taken at, and until when another would find the same. */
+  #seen: { readonly carried: Carried; readonly current: string | undefined } | undefined;
+  #goodUntil = Number.NEGATIVE_INFINITY;
 
   constructor(
     peerId: string,
@@ -100,17 +111,17 @@ export class Keyring {
   /** Keys of epochs far ahead too, until the peer is heard again. */
   widen(): void {
     this.#wide = true;
+    this.#seen = undefined;
   }
 
   /**
    * Looks at the time, the sessions and what each key has carried. True when the keys have changed; `switched` tells whether
    * another session is sent under now, which the peer should hear of.
    */
-  update(
-    now: number,
-    carried: { readonly sent: ReadonlyMap<number, number>; readonly received: ReadonlyMap<number, number> },
-  ): { readonly changed: boolean; readonly switched: boolean } {
+  update(now: number, carried: Carried): { readonly changed: boolean; readonly switched: boolean } {
     const current = this.#source.current(this.#peerId)?.sessionId;
+    if (now < this.#goodUntil && this.#seen?.carried === carried && this.#seen.current === current)
+      return UNCHANGED;
     let changed = false;
     if (current !== undefined && !this.#sessions.has(current))
       this.#sessions.set(current, {
@@ -127,7 +138,20 @@ export class Keyring {
     }
     const switched = this.#chooseSession(now, current);
     const renewed = this.#chooseEpoch(now, current, carried.sent);
-    return { changed: changed || switched || renewed, switched };
+    changed = changed || switched || renewed;
+    this.#seen = { carried, current };
+    this.#goodUntil = changed ? now : this.#nextChange(now, current);
+    return { changed, switched };
+  }
+
+  /** When time alone changes something next; `now` while something is still wanted of the session. */
+  #nextChange(now: number, current: string | undefined): number {
+    if (current === undefined) return Number.POSITIVE_INFINITY;
+    const session = this.#sendingSession;
+    if (session?.id !== current || this.#sending === undefined) return now;
+    const present = this.#epochAt(session, now);
+    if (this.#sending.epoch < present || !session.receive.has(present + NEIGHBOURS)) return now;
+    return session.since + (present - session.ahead + 1) * this.#options.rekeyAfterMs;
   }
 
   /** Forgets a session; true when it was one of ours. */
@@ -135,6 +159,7 @@ export class Keyring {
     const session = this.#sessions.get(sessionId);
     if (session === undefined) return false;
     this.#sessions.delete(sessionId);
+    this.#seen = undefined;
     for (const epoch of [...session.receive.keys()]) drop(session, epoch);
     if (this.#sendingSession === session) {
       wipe(this.#sending);

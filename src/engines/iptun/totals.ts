@@ -35,7 +35,8 @@ export interface Totals {
   readonly foreign: number;
   readonly unknown: number;
   readonly forged: number;
-  readonly peers: ReadonlyMap<number, PeerTotals>;
+  /** Those that have changed since the last reading, or came with a snapshot since. */
+  readonly peers: readonly PeerTotals[];
 }
 
 export function decodeTotals(bytes: Buffer): Totals {
@@ -61,9 +62,9 @@ export function decodeTotals(bytes: Buffer): Totals {
   const foreign = next();
   const unknown = next();
   const forged = next();
-  const peers = new Map<number, PeerTotals>();
+  const peers: PeerTotals[] = [];
   for (let left = next(); left > 0; left -= 1) {
-    const peer: PeerTotals = {
+    peers.push({
       id: next(),
       sentPackets: next(),
       sentBytes: next(),
@@ -89,8 +90,7 @@ export function decodeTotals(bytes: Buffer): Totals {
       endpoint: endpoint(),
       sent: keys(),
       received: keys(),
-    };
-    peers.set(peer.id, peer);
+    });
   }
   return { foreign, unknown, forged, peers };
 }

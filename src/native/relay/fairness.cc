@@ -48,7 +48,9 @@ void Loop::ShareFairly(Peer* peer, const std::vector<Link*>& links) {
   double total = 0, others = 0;
   for (Link* link : links) {
     PathSample path;
-    if (!SamplePath(link->fd, &path) || !path.bbr || path.min_rtt_us < kLongPathUs) continue;
+    if (!SamplePath(link->fd, &path)) continue;
+    link->record = WholeSegments(path.mss);
+    if (!path.bbr || path.min_rtt_us < kLongPathUs) continue;
     const int64_t since = now_us_ - link->looked_at;
     const bool fresh = since > 2 * kEveryUs;
     const double seconds = static_cast<double>(since) / 1e6;

@@ -142,7 +142,7 @@ void Loop::ReadLocal(Flow* flow) {
       Queue(flow);
       return;
     }
-    const size_t wanted = service.bucket.Quantum(kMaxPayload);
+    const size_t wanted = service.bucket.Quantum(flow->link->record);
     const ssize_t got = recv(flow->fd, scratch_.get() + kHeaderLength, wanted, 0);
     if (got > 0) {
       const size_t bytes = static_cast<size_t>(got);

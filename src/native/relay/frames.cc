@@ -25,6 +25,11 @@ constexpr Range kLengths[] = {
     {32, 32},                                // CONFIRM
 };
 
+static_assert(WholeSegments(1448) == 45 * 1448 - 20 && WholeSegments(1460) == 44 * 1460 - 20, "a path of 1,500 bytes");
+static_assert(WholeSegments(8948) == 7 * 8948 - 20, "a path of 9,000 bytes");
+static_assert(WholeSegments(65483) == 65483 - 20 && WholeSegments(1 << 20) == kMaxPayload, "segments larger than a large packet");
+static_assert(WholeSegments(1) <= kMaxPayload && WholeSegments(0) <= kMaxPayload, "no segment at all");
+
 // connect(2) would turn ::ffff:a.b.c.d into IPv4 and so pass a check that was made for IPv6.
 bool IsMapped(const Address& address) {
   static constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};

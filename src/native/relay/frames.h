@@ -1,6 +1,7 @@
 // The carrier's frames (ops/docs/carrier-format.md). Pure; the TypeScript twin is src/engines/tproxy/frames.ts.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -32,6 +33,19 @@ constexpr size_t kOpenFixed = 11;
 constexpr size_t kMaxOpen = kOpenFixed + 16 + 16 + kMaxServiceId;
 constexpr size_t kResetLength = 6;
 constexpr size_t kFlowLength = 4;
+
+// What Linux sends at once: 64 KiB without MAX_TCP_HEADER, which is at most 320, and one byte (net/core/sock.c, sk_setup_caps).
+constexpr size_t kLargePacket = 65536 - 320 - 1;
+// Of a packet of 1,500 bytes over IPv4 with timestamps: taken for a link whose own is not known yet.
+constexpr size_t kOrdinarySegment = 1448;
+
+// The longest payload whose frame leaves as one packet of whole segments of `mss` bytes (net/ipv4/tcp.c, tcp_xmit_size_goal). A
+// full frame leaves as that and a small packet behind it, which costs every host on the way as much as a large one.
+constexpr size_t WholeSegments(size_t mss) {
+  const size_t segment = std::max<size_t>(mss, 1);
+  const size_t frame = std::max<size_t>(kLargePacket / segment, 1) * segment;
+  return std::clamp<size_t>(frame, kHeaderLength + 1 + kTagLength, kMaxFrame) - kHeaderLength - kTagLength;
+}
 
 struct Header {
   FrameType type = FrameType::kData;

@@ -110,7 +110,7 @@ void Loop::Run() {
       // Rounded up: a timer that is not due yet would turn the loop into a spin.
       timeout = next < 0 ? -1 : static_cast<int>(std::min<int64_t>((next + 999) / 1000, 60000));
     }
-    const int count = epoll_wait(epoll_, events, kEventBatch, timeout);
+    const int count = sleeps_.Wait(timeout, [&](int most) { return epoll_wait(epoll_, events, kEventBatch, most); });
     Now();
     crowded_ = count >= kCrowd;
     shared().heartbeat += 1;

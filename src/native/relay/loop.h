@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../kcp/endpoint.h"
+#include "../short_sleeps.h"
 #include "buffer_pool.h"
 #include "link_keys.h"
 #include "path.h"
@@ -137,6 +138,8 @@ struct Link : Pollable {
   // Received and not yet taken: in[begin, end). Only there while needed.
   BufferPool::Buffer in;
   size_t begin = 0, end = 0;
+  // Bytes of one DATA frame at most; fairness.cc keeps it in whole segments of the link's own.
+  size_t record = WholeSegments(kOrdinarySegment);
   // Sealed and not yet sent: out from sent on.
   std::vector<uint8_t> out;
   size_t sent = 0;
@@ -384,6 +387,7 @@ class Loop : private kcp::Owner {
   bool accepting_ = true;
   // The last wait has brought many events at once.
   bool crowded_ = false;
+  ShortSleeps sleeps_;
   std::vector<Pollable*> ready_;
   std::vector<std::unique_ptr<Pollable>> graveyard_;
   std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kMaxFrame]}, stream_scratch_{new uint8_t[kMaxFrame]};

@@ -131,7 +131,9 @@ void Egress::Run() {
   std::vector<epoll_event> events(64);
   while (!slot.stopped()) {
     Adopt();
-    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), Timeout());
+    const int count = sleeps_.Wait(Timeout(), [&](int most) {
+      return epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), most);
+    });
     if (count < 0 && errno != EINTR) return;
     const size_t budget = std::max(kMostBytes, kMostVisit / static_cast<size_t>(std::max(count, 1)));
     bool woken = false;

@@ -57,7 +57,7 @@ Ingress::Ingress(int socket, bool aegis, SocketTotals* totals)
 void Ingress::Run() {
   pollfd watched[2] = {{socket_, POLLIN, 0}, {slot.fd(), POLLIN, 0}};
   while (!slot.stopped()) {
-    if (poll(watched, 2, -1) < 0 && errno != EINTR) return;
+    if (sleeps_.Wait(-1, [&](int most) { return poll(watched, 2, most); }) < 0 && errno != EINTR) return;
     if ((watched[1].revents & POLLIN) != 0) slot.Drain();
     slot.Take(&table_);
     if ((watched[0].revents & (POLLIN | POLLERR)) == 0) continue;

@@ -48,6 +48,61 @@ class Writer {
   size_t room_, used_ = 0;
 };
 
+template <typename T>
+uint64_t Get(const std::atomic<T>& counter) {
+  return static_cast<uint64_t>(counter.load(std::memory_order_relaxed));
+}
+
+// Calls `each` with every number of a peer's counters, in the order in which they are written.
+template <typename F>
+void EachCounter(const Peer& peer, const F& each) {
+  const Totals& t = peer.totals;
+  for (const auto* counter :
+       {&t.sent_packets, &t.sent_bytes, &t.sent_datagrams, &t.sent_wire_bytes, &t.dropped_unready, &t.dropped_socket,
+        &t.dropped_limit, &t.received_packets, &t.received_bytes, &t.received_datagrams, &t.received_wire_bytes})
+    each(Get(*counter));
+  each(Get(t.lost));
+  for (const auto* counter : {&t.replayed, &t.forged, &t.malformed, &t.refused, &t.congested, &t.undelivered, &t.too_big,
+                              &t.tun_faults})
+    each(Get(*counter));
+  each(peer.opens_aegis.load(std::memory_order_relaxed) ? 1 : 0);
+}
+
+// Of all that is written of a peer, so that nothing new is missed. Never zero.
+uint64_t Digest(const TableBuilder::Known& known) {
+  // FNV-1a's numbers, over words instead of bytes.
+  uint64_t digest = 0xcbf29ce484222325;
+  const auto mix = [&digest](uint64_t value) { digest = (digest ^ value) * 0x100000001b3; };
+  EachCounter(*known.peer, mix);
+  sockaddr_in6 endpoint;
+  mix(known.peer->endpoint(&endpoint) ? ntohs(endpoint.sin6_port) : 0);
+  uint64_t halves[2];
+  memcpy(halves, &endpoint.sin6_addr, sizeof halves);
+  for (const uint64_t half : halves) mix(half);
+  for (const auto& [id, key] : known.sending) mix(Get(key->sent));
+  for (const auto& [id, key] : known.receiving) mix(Get(key->received));
+  return digest | 1;
+}
+
+void Write(const TableBuilder::Known& known, Writer* out) {
+  out->U64(known.peer->id);
+  EachCounter(*known.peer, [out](uint64_t value) { out->U64(value); });
+  sockaddr_in6 endpoint;
+  const bool set = known.peer->endpoint(&endpoint);
+  out->U64(set ? ntohs(endpoint.sin6_port) : 0);
+  out->Bytes(&endpoint.sin6_addr, 16);
+  out->U64(known.sending.size());
+  for (const auto& [key_id, key] : known.sending) {
+    out->U64(key_id);
+    out->U64(Get(key->sent));
+  }
+  out->U64(known.receiving.size());
+  for (const auto& [key_id, key] : known.receiving) {
+    out->U64(key_id);
+    out->U64(Get(key->received));
+  }
+}
+
 int Set(int fd, int level, int option, int value) {
   return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
@@ -208,38 +263,18 @@ bool Loop::Keepalive(uint32_t peer) {
   return true;
 }
 
-size_t Loop::Read(uint8_t* to, size_t room) const {
+size_t Loop::Read(uint8_t* to, size_t room) {
   Writer out(to, room);
-  const auto get = [](const auto& counter) { return static_cast<uint64_t>(counter.load(std::memory_order_relaxed)); };
-  for (const auto* counter : {&totals_.foreign, &totals_.unknown, &totals_.forged}) out.U64(get(*counter));
-  out.U64(builder_.known().size());
-  for (const auto& [id, known] : builder_.known()) {
-    const Totals& t = known.peer->totals;
-    out.U64(id);
-    for (const auto* counter :
-         {&t.sent_packets, &t.sent_bytes, &t.sent_datagrams, &t.sent_wire_bytes, &t.dropped_unready, &t.dropped_socket,
-          &t.dropped_limit, &t.received_packets, &t.received_bytes, &t.received_datagrams, &t.received_wire_bytes})
-      out.U64(get(*counter));
-    out.U64(get(t.lost));
-    for (const auto* counter : {&t.replayed, &t.forged, &t.malformed, &t.refused, &t.congested, &t.undelivered, &t.too_big,
-                                &t.tun_faults})
-      out.U64(get(*counter));
-    out.U64(known.peer->opens_aegis.load(std::memory_order_relaxed) ? 1 : 0);
-    sockaddr_in6 endpoint;
-    const bool set = known.peer->endpoint(&endpoint);
-    out.U64(set ? ntohs(endpoint.sin6_port) : 0);
-    out.Bytes(&endpoint.sin6_addr, 16);
-    out.U64(known.sending.size());
-    for (const auto& [key_id, key] : known.sending) {
-      out.U64(key_id);
-      out.U64(get(key->sent));
-    }
-    out.U64(known.receiving.size());
-    for (const auto& [key_id, key] : known.receiving) {
-      out.U64(key_id);
-      out.U64(get(key->received));
-    }
+  for (const auto* counter : {&totals_.foreign, &totals_.unknown, &totals_.forged}) out.U64(Get(*counter));
+  std::vector<std::pair<TableBuilder::Known*, uint64_t>> told;
+  for (auto& [id, known] : builder_.known()) {
+    const uint64_t digest = Digest(known);
+    if (digest != known.read) told.emplace_back(&known, digest);
   }
+  out.U64(told.size());
+  for (const auto& [known, digest] : told) Write(*known, &out);
+  if (out.used() <= room)
+    for (const auto& [known, digest] : told) known->read = digest;
   return out.used();
 }
 

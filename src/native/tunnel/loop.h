@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "../short_sleeps.h"
 #include "datagram.h"
 #include "flows.h"
 #include "table.h"
@@ -85,6 +86,7 @@ class Egress {
   // Places of the peers that have limits.
   std::vector<uint32_t> limited_;
   FrameQueue waiting_;
+  ShortSleeps sleeps_;
   Flows flows_;
   Packer packer_;
 };
@@ -127,6 +129,7 @@ class Ingress : private Receiver {
   bool MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) override;
   void Deliver(const iovec* parts, int count, size_t packets, size_t bytes) override;
 
+  ShortSleeps sleeps_;
   int socket_;
   bool aegis_;
   SocketTotals* totals_;
@@ -153,8 +156,9 @@ class Loop {
   void DropPolicy(uint32_t id) { builder_.DropPolicy(id); }
   // An empty datagram under the sending key. False when the peer is not known.
   bool Keepalive(uint32_t peer);
-  // Counters of everything, in the layout of src/engines/iptun/totals.ts; answers the bytes needed.
-  size_t Read(uint8_t* to, size_t room) const;
+  // Counters of the socket, and of the peers whose counters are others than at the last call or that came with a snapshot since, in the layout
+  // of src/engines/iptun/totals.ts; answers the bytes needed. When there is less room the next call answers for the same peers.
+  size_t Read(uint8_t* to, size_t room);
 
  private:
   int socket_ = -1;

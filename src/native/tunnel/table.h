@@ -151,8 +151,10 @@ class TableBuilder {
     uint32_t endpoint_token = 0;
     std::unordered_map<uint32_t, std::shared_ptr<SendKey>> sending;
     std::unordered_map<uint32_t, std::shared_ptr<ReceiveKey>> receiving;
+    // Digest of the counters that were read last; zero before.
+    uint64_t read = 0;
   };
-  const std::unordered_map<uint32_t, Known>& known() const { return known_; }
+  std::unordered_map<uint32_t, Known>& known() { return known_; }
 
  private:
   std::unordered_map<uint32_t, Known> known_;

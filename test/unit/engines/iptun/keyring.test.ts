@@ -12,12 +12,12 @@ const nothing = { sent: new Map<number, number>(), received: new Map<number, num
 const keyFor = (session: string, sender: string, epoch: number): Uint8Array =>
   createHash('sha256').update(`${session} ${sender} ${epoch}`).digest();
 
-function end(name: 'a' | 'b', state: { current: string | undefined }) {
+function end(name: 'a' | 'b', state: { current: string | undefined }, rekeyAfterMs = REKEY) {
   let ids = 0;
   const other = name === 'a' ? 'b' : 'a';
   return new Keyring(
     'peer',
-    options,
+    { ...options, rekeyAfterMs },
     {
       current: () => (state.current === undefined ? undefined : { sessionId: state.current }),
       tunnelKeys: (_peer, epoch) =>
@@ -45,12 +45,16 @@ t.test("both ends have each other's key, whatever the time and however their clo
   fc.assert(
     fc.property(
       fc.integer({ min: -REKEY, max: REKEY }),
+      // How much later the other end learns of the session: its keys change so much later too.
+      fc.integer({ min: 0, max: 2 * REKEY }),
       fc.array(fc.integer({ min: 0, max: 3 * REKEY }), { minLength: 1, maxLength: 20 }),
-      (skew, steps) => {
+      (skew, late, steps) => {
         const state = { current: 'first' as string | undefined };
         const a = end('a', state);
         const b = end('b', state);
         let now = 10_000;
+        a.update(now, nothing);
+        now += late;
         a.update(now, nothing);
         b.update(now + skew, nothing);
         for (const step of steps) {
@@ -76,9 +80,11 @@ t.test('a key that was left is never sent under again, however sessions come and
         }),
         { maxLength: 40 },
       ),
-      (steps) => {
+      // A session that comes back finds the key it was left under, or a later one.
+      fc.constantFrom(REKEY, 60_000),
+      (steps, rekeyAfterMs) => {
         const state: { current: string | undefined } = { current: undefined };
-        const keyring = end('a', state);
+        const keyring = end('a', state, rekeyAfterMs);
         const used = new Map<string, number>();
         let now = 0;
         for (const step of steps) {
@@ -151,3 +157,43 @@ t.test('a session that is retired leaves no key behind', async (t) => {
   t.ok(keyring.empty);
   t.ok([send?.key, ...receive.map((key) => key.aes)].every((key) => key?.every((byte) => byte === 0)));
 });
+
+t.test(
+  'while nothing is due and nothing has come a look answers that nothing changed, and the change is not late',
+  async (t) => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            wait: fc.integer({ min: 0, max: 2 * REKEY }),
+            current: fc.constantFrom('one', 'one', 'one', 'two', undefined),
+            carried: fc.boolean(),
+          }),
+          { maxLength: 40 },
+        ),
+        (steps) => {
+          const state = { current: 'one' as string | undefined };
+          const resting = end('a', state);
+          const looking = end('a', state);
+          let now = 0.1;
+          let seen: { sent: Map<number, number>; received: Map<number, number> } = nothing;
+          for (const step of steps) {
+            now += step.wait;
+            state.current = step.current;
+            if (step.carried)
+              seen = { sent: new Map(), received: new Map(resting.receive.map(({ id }) => [id, 1])) };
+            // A new object each time: nothing is taken for unchanged.
+            const found = [resting.update(now, seen), looking.update(now, { ...seen })];
+            if (
+              JSON.stringify([found[0], resting.receive, resting.send]) !==
+              JSON.stringify([found[1], looking.receive, looking.send])
+            )
+              return false;
+          }
+          return true;
+        },
+      ),
+    );
+    t.pass();
+  },
+);
