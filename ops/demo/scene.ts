@@ -122,7 +122,9 @@ export async function engineBytes(lab: Lab, host: string): Promise<number> {
     '5',
     'http://127.0.0.1:8080/metrics',
   ]);
-  const samples = stdout.split('\n').filter((line) => /^arctic_\w*tproxy\w*bytes\w*(\{.*\})? /.test(line));
+  const samples = stdout
+    .split('\n')
+    .filter((line) => /^arctic_tproxy_(received|sent)_bytes_total\{/.test(line));
   expect(samples.length > 0, `the agent on ${host} exports no byte counter of its TCP engine`);
   return samples.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }

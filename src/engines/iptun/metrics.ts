@@ -1,4 +1,5 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
+import { registerFigures } from '../metric-family.ts';
 import type { TunnelEngine, TunnelPeerStats } from './contract.ts';
 
 /** Of one peer's tunnel. What only ever grows ends in `_total`; null is left out. */
@@ -48,54 +49,46 @@ export function registerTunnelMetrics(
   engine: Pick<TunnelEngine, 'stats'>,
   peerName: (id: string) => string,
 ): void {
-  const registers = [registry];
   for (const [suffix, help, read] of PEERS)
-    new Gauge({
+    registerFigures(registry, {
       name: `arctic_tunnel_${suffix}`,
       help,
       labelNames: ['peer', 'name'],
-      registers,
-      collect() {
-        this.reset();
+      read(give) {
         for (const one of engine.stats().peers) {
           const value = read(one);
-          if (value !== null) this.set({ peer: one.peerId, name: peerName(one.peerId) }, value);
+          if (value !== null) give({ peer: one.peerId, name: peerName(one.peerId) }, value);
         }
       },
     });
-  new Gauge({
+  registerFigures(registry, {
     name: 'arctic_tunnel_aead',
     help: '1 for what is sent to the peer under now.',
     labelNames: ['peer', 'name', 'aead'],
-    registers,
-    collect() {
-      this.reset();
+    read(give) {
       for (const { peerId, aead } of engine.stats().peers)
-        this.set({ peer: peerId, name: peerName(peerId), aead }, 1);
+        give({ peer: peerId, name: peerName(peerId), aead }, 1);
     },
   });
-  new Gauge({
+  registerFigures(registry, {
     name: 'arctic_tunnel_dropped_total',
     help: 'Packets not sent (unready, socket, limit) and datagrams or packets of the peer not delivered, by reason.',
     labelNames: ['peer', 'name', 'reason'],
-    registers,
-    collect() {
-      this.reset();
+    read(give) {
       for (const one of engine.stats().peers)
         for (const [reason, read] of DROPPED)
-          this.set({ peer: one.peerId, name: peerName(one.peerId), reason }, read(one));
+          give({ peer: one.peerId, name: peerName(one.peerId), reason }, read(one));
     },
   });
-  new Gauge({
+  registerFigures(registry, {
     name: 'arctic_tunnel_stray_datagrams_total',
     help: 'Datagrams of no peer: no datagram of ours, under no key we hold, or not opening under it.',
     labelNames: ['reason'],
-    registers,
-    collect() {
+    read(give) {
       const { foreign, unknown, forged } = engine.stats().refused;
-      this.set({ reason: 'foreign' }, foreign);
-      this.set({ reason: 'unknown' }, unknown);
-      this.set({ reason: 'forged' }, forged);
+      give({ reason: 'foreign' }, foreign);
+      give({ reason: 'unknown' }, unknown);
+      give({ reason: 'forged' }, forged);
     },
   });
 }

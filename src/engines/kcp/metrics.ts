@@ -1,4 +1,5 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
+import { registerFigures } from '../metric-family.ts';
 import type { KcpStats } from './stats.ts';
 
 /** What is shown of each peer that should be reached over KCP. */
@@ -24,14 +25,12 @@ export function registerKcpMetrics(
   engine: { stats(): { readonly kcp: Readonly<Record<string, KcpStats>> } },
 ): void {
   for (const [suffix, help, read] of FIGURES) {
-    new Gauge({
+    registerFigures(registry, {
       name: `arctic_kcp_${suffix}`,
       help,
       labelNames: ['peer'],
-      registers: [registry],
-      collect() {
-        this.reset();
-        for (const [peer, stats] of Object.entries(engine.stats().kcp)) this.set({ peer }, read(stats));
+      read(give) {
+        for (const [peer, stats] of Object.entries(engine.stats().kcp)) give({ peer }, read(stats));
       },
     });
   }

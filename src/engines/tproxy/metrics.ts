@@ -1,5 +1,6 @@
-import { Gauge, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import { registerKcpMetrics } from '../kcp/metrics.ts';
+import { registerFigures, registerHistogram } from '../metric-family.ts';
 import { type FlowCounters, type FlowDetail, OPEN_BOUNDS, type TproxyEngine } from './contract.ts';
 
 const SIDES = ['entry', 'exit'] as const;
@@ -20,12 +21,6 @@ const DETAILS: readonly (readonly [suffix: string, help: string, read: (detail: 
   ['timed_out_total', 'Connections ended because nothing moved.', (detail) => detail.timedOut],
   ['limiter_waits_total', 'Times the bandwidth limit held a connection.', (detail) => detail.limiterWaits],
   ['limiter_wait_seconds_total', 'How long it held them.', (detail) => detail.limiterWaitMs / 1_000],
-  [
-    'open_seconds_count',
-    'Connections whose destination was reached.',
-    (detail) => detail.opened.reduce((sum, one) => sum + one, 0),
-  ],
-  ['open_seconds_sum', 'How long reaching them took.', (detail) => detail.openMs / 1_000],
 ];
 
 /** Of links to a peer, this side's sending. */
@@ -44,82 +39,64 @@ export function registerTproxyMetrics(
   serviceName: (id: string) => string,
 ): void {
   registerKcpMetrics(registry, engine);
-  const registers = [registry];
+  const services = (
+    give: (labels: Record<string, string>, flow: FlowCounters & { detail?: FlowDetail }) => void,
+  ) => {
+    for (const [service, sides] of Object.entries(engine.stats().services))
+      for (const side of SIDES) give({ service, name: serviceName(service), side }, sides[side]);
+  };
+  const labelNames = ['service', 'name', 'side'];
   for (const [suffix, help, read] of FLOWS) {
-    new Gauge({
+    registerFigures(registry, {
       name: `arctic_tproxy_${suffix}`,
       help,
-      labelNames: ['service', 'name', 'side'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [service, sides] of Object.entries(engine.stats().services)) {
-          for (const side of SIDES)
-            this.set({ service, name: serviceName(service), side }, read(sides[side]));
-        }
-      },
+      labelNames,
+      read: (give) => services((labels, flow) => give(labels, read(flow))),
     });
   }
-  new Gauge({
+  for (const [suffix, help, read] of DETAILS) {
+    registerFigures(registry, {
+      name: `arctic_tproxy_${suffix}`,
+      help,
+      labelNames,
+      read: (give) =>
+        services((labels, { detail }) => {
+          if (detail !== undefined) give(labels, read(detail));
+        }),
+    });
+  }
+  registerHistogram(
+    registry,
+    {
+      name: 'arctic_tproxy_open_seconds',
+      help: 'Time until the destination was connected.',
+      labelNames,
+      read: (give) =>
+        services((labels, { detail }) => {
+          if (detail !== undefined) give(labels, { counts: detail.opened, sum: detail.openMs / 1_000 });
+        }),
+    },
+    OPEN_BOUNDS,
+  );
+  registerFigures(registry, {
     name: 'arctic_tproxy_links',
     help: 'Links to other agents by state.',
     labelNames: ['peer', 'state'],
-    registers,
-    collect() {
-      this.reset();
+    read(give) {
       for (const [peer, links] of Object.entries(engine.stats().carriers)) {
-        this.set({ peer, state: 'idle' }, links.idle);
-        this.set({ peer, state: 'leased' }, links.leased);
-      }
-    },
-  });
-  for (const [suffix, help, read] of DETAILS) {
-    new Gauge({
-      name: `arctic_tproxy_${suffix}`,
-      help,
-      labelNames: ['service', 'name', 'side'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [service, sides] of Object.entries(engine.stats().services)) {
-          for (const side of SIDES) {
-            const { detail } = sides[side];
-            if (detail !== undefined) this.set({ service, name: serviceName(service), side }, read(detail));
-          }
-        }
-      },
-    });
-  }
-  new Gauge({
-    name: 'arctic_tproxy_open_seconds_bucket',
-    help: 'Time until the destination was connected, cumulative, as of a histogram.',
-    labelNames: ['service', 'name', 'side', 'le'],
-    registers,
-    collect() {
-      this.reset();
-      for (const [service, sides] of Object.entries(engine.stats().services)) {
-        for (const side of SIDES) {
-          let count = 0;
-          sides[side].detail?.opened.forEach((one, bucket) => {
-            count += one;
-            const le = OPEN_BOUNDS[bucket]?.toString() ?? '+Inf';
-            this.set({ service, name: serviceName(service), side, le }, count);
-          });
-        }
+        give({ peer, state: 'idle' }, links.idle);
+        give({ peer, state: 'leased' }, links.leased);
       }
     },
   });
   for (const [suffix, help, read] of PATHS) {
-    new Gauge({
+    registerFigures(registry, {
       name: `arctic_tproxy_link_${suffix}`,
       help,
       labelNames: ['peer'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [peer, { path }] of Object.entries(engine.stats().carriers)) {
-          if (path !== undefined) this.set({ peer }, read(path));
-        }
+      read(give) {
+        for (const [peer, { path }] of Object.entries(engine.stats().carriers))
+          if (path !== undefined) give({ peer }, read(path));
       },
     });
   }

@@ -13,12 +13,12 @@ const read = (name: string): string =>
 async function exported(t: Parameters<typeof createHarness>[0]): Promise<ReadonlySet<string>> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const idle = { stats: () => ({ services: {}, carriers: {} }) };
+  const idle = { stats: () => ({ services: {}, carriers: {}, kcp: {} }) };
   registerTproxyMetrics(registry, idle as Parameters<typeof registerTproxyMetrics>[1], (id) => id);
   const agent = createHarness(t);
   const { text } = await agent.send('GET', '/metrics', { remoteAddress: '127.0.0.1' });
-  const names = new Set(registry.getMetricsAsArray().map(({ name }) => name));
-  for (const [, name, type] of text.matchAll(/^# TYPE (\S+) (\S+)$/gm)) {
+  const names = new Set<string>();
+  for (const [, name, type] of `${await registry.metrics()}\n${text}`.matchAll(/^# TYPE (\S+) (\S+)$/gm)) {
     if (name === undefined) continue;
     names.add(name);
     if (type === 'histogram') for (const part of ['bucket', 'sum', 'count']) names.add(`${name}_${part}`);
