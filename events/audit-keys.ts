@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import { type EventBody, KEY_TYPES } from './audit-format.ts';
+import { decodeBase64 } from './base64.ts';
 import type { PeerId } from './brand.ts';
 import { isPublicKey, publicKeyObject, verify, verifyPortable } from './ed25519.ts';
 
@@ -91,8 +92,7 @@ interface UsableKey {
 }
 
 function usable(text: string): UsableKey {
-  const bytes = Buffer.from(text, 'base64');
-  const raw = bytes.toString('base64') === text ? bytes : undefined;
+  const raw = decodeBase64(text);
   if (raw === undefined || !isPublicKey(raw)) return { text, raw: undefined, object: undefined };
   try {
     return { text, raw, object: publicKeyObject(raw) };

@@ -76,7 +76,7 @@ const isEvent = (prefix: EventPrefix, body: EventBody): boolean =>
 function isWhole(line: AuditLine): boolean {
   switch (line.kind) {
     case 'header':
-      return isObject(line.keys) && isObject(line.filter) && typeof line.exporter === 'string';
+      return isObject(line.keys) && isFilter(line.filter) && typeof line.exporter === 'string';
     case 'left_out':
       return Number.isSafeInteger(line.first_seq) && Array.isArray(line.hashes) && isChain(line);
     case 'signature':
@@ -91,6 +91,13 @@ function isWhole(line: AuditLine): boolean {
     case 'seal':
       return typeof line.signature === 'string';
   }
+}
+
+function isFilter(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { since, until, types, actor } = value as Readonly<Record<string, unknown>>;
+  const listed = types === null || (Array.isArray(types) && types.every((one) => typeof one === 'string'));
+  return listed && [since, until, actor].every((one) => one === null || typeof one === 'string');
 }
 
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null;

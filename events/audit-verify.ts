@@ -1,5 +1,5 @@
 import { createShownChains, type ShownChain, unprovenText } from './audit-chains.ts';
-import { CSV_HEAD, createCsvRows, csvEventCells, csvPlainCells } from './audit-csv.ts';
+import { csvEventCells, csvPlainCells } from './audit-csv.ts';
 import {
   AUDIT_FORMAT,
   type ChainSpan,
@@ -18,6 +18,7 @@ import {
 } from './audit-format.ts';
 import { type AuditKeys, createAuditKeys, type KeyReport } from './audit-keys.ts';
 import { nameOf, type Parsed, parseLine } from './audit-line.ts';
+import { type AuditRow, createAuditRows, type LineFlaw } from './audit-rows.ts';
 import type { PeerId } from './brand.ts';
 import { GENESIS_HASH, hashPreimage, linkFault, transactionMessage } from './chain.ts';
 import { signatureBytes } from './ed25519.ts';
@@ -25,7 +26,7 @@ import { timeText } from './hlc.ts';
 import type { Stream } from './stream.ts';
 
 export interface AuditFault {
-  /** Line of the file, from 1; of a CSV without its head. */
+  /** Line of the file, from 1. The rows of a CSV begin at 2. */
   readonly line: number;
   readonly what: string;
 }
@@ -36,6 +37,7 @@ export interface AuditReport {
   readonly faults: readonly AuditFault[];
   /** Faults in all; at most a hundred are listed. */
   readonly faultCount: number;
+  /** Lines of the export: without the head of a CSV. */
   readonly lines: number;
   readonly events: number;
   readonly context: number;
@@ -51,8 +53,8 @@ export interface AuditReport {
 }
 
 export interface AuditVerifier {
-  /** Takes the next line, without its line end. */
-  push(text: string): void;
+  /** Takes the next line, without its line feed. */
+  push(text: string, flaw?: LineFlaw): void;
   finish(): AuditReport;
 }
 
@@ -79,10 +81,10 @@ class Verifier implements AuditVerifier {
   readonly #rootKeys: readonly string[];
   #changes: ChangeReader | undefined;
   #keys: AuditKeys = createAuditKeys({}, []);
-  #csv: boolean | undefined;
-  #physical = 0;
   /** The number the next line must have. */
   #due = 1;
+  /** Numbers that were passed over, as far as they have not come since. */
+  readonly #missing: { readonly from: number; readonly to: number }[] = [];
   /** The link it must follow; undefined after a line that could not be read. */
   #link: string | undefined = FIRST_LINK;
   #header: HeaderLine | undefined;
@@ -92,7 +94,7 @@ class Verifier implements AuditVerifier {
   #ended: 'trailer' | 'seal' | undefined;
   #position = 0;
   readonly #chains = createShownChains();
-  readonly #rows = createCsvRows();
+  readonly #rows = createAuditRows();
   readonly #entities = new Set<string>();
   readonly #faults: AuditFault[] = [];
   #faultCount = 0;
@@ -103,23 +105,17 @@ class Verifier implements AuditVerifier {
     this.#changes = options.changes;
   }
 
-  push(text: string): void {
-    if (this.#csv === undefined) {
-      this.#csv = text.replace(/\r$/, '') === CSV_HEAD;
-      if (this.#csv) return;
-    }
-    this.#physical += 1;
-    if (!this.#csv) {
-      this.#take(text, undefined);
-      return;
-    }
-    const row = this.#rows.read(text.endsWith('\r') ? text.slice(0, -1) : text);
-    if (row === undefined) this.#unreadable('it is not a row of an audit export');
-    else this.#take(row.record, row.cells);
+  push(text: string, flaw?: LineFlaw): void {
+    const { faults, row, lost } = this.#rows.take(text, flaw);
+    for (const what of faults) this.#fault(what);
+    if (row !== undefined) this.#take(row);
+    else if (lost) this.#unreadable();
   }
 
   finish(): AuditReport {
-    if (this.#physical === 0) this.#fault('the file is empty');
+    const ends = this.#rows.ends();
+    if (ends !== undefined) this.#fault(ends.what, ends.line);
+    if (this.#rows.physical === 0) this.#fault('the file is empty');
     else if (this.#trailer === undefined)
       this.#fault('the export ends here without its trailer: lines are missing at the end');
     else if (this.#ended !== 'seal' && (this.#header?.sealed_by ?? null) !== null)
@@ -134,7 +130,7 @@ class Verifier implements AuditVerifier {
       sound: this.#faultCount === 0,
       faults: this.#faults,
       faultCount: this.#faultCount,
-      lines: this.#physical,
+      lines: this.#rows.lines,
       events: this.#counts.events,
       context: this.#counts.context,
       leftOut: this.#counts.left_out,
@@ -147,13 +143,12 @@ class Verifier implements AuditVerifier {
     };
   }
 
-  #fault(what: string, line = this.#physical): void {
+  #fault(what: string, line = this.#rows.physical): void {
     this.#faultCount += 1;
     if (this.#faults.length < MOST_FAULTS) this.#faults.push({ line, what });
   }
 
-  #unreadable(what: string): void {
-    this.#fault(what);
+  #unreadable(): void {
     this.#due += 1;
     this.#link = undefined;
     this.#lostLines();
@@ -165,20 +160,25 @@ class Verifier implements AuditVerifier {
     this.#changes = undefined;
   }
 
-  #take(text: string, cells: string | undefined): void {
-    const split = splitLink(text);
+  #take({ record, cells }: AuditRow): void {
+    const split = splitLink(record);
     const parsed = split === undefined ? undefined : parseLine(split.core);
     if (split === undefined || parsed === undefined) {
-      this.#unreadable('it is not a line of an audit export');
+      this.#fault('it is not a line of an audit export');
+      this.#unreadable();
       return;
     }
     const { line } = parsed.head;
-    if (line < this.#due && this.#physical > 1) {
-      const what = `it is numbered ${line}, but stands where ${this.#due} is due: it was put in, repeated or moved`;
-      this.#fault(what);
+    if (line < this.#due && this.#rows.lines > 1) {
+      this.#fault(
+        this.#found(line)
+          ? `it is line ${line}, which is missing from its place: it was moved here`
+          : `it is numbered ${line}, but stands where ${this.#due} is due: it was put in or repeated`,
+      );
       return;
     }
     if (line > this.#due) {
+      if (this.#missing.length < MOST_FAULTS) this.#missing.push({ from: this.#due, to: line - 1 });
       const missing = line - 1 > this.#due ? `lines ${this.#due} to ${line - 1} are` : `line ${this.#due} is`;
       this.#fault(`${missing} missing before it`);
       this.#lostLines();
@@ -192,7 +192,8 @@ class Verifier implements AuditVerifier {
       faults.push('it was altered, or the line before it was: its link does not follow');
     if (this.#ended !== undefined && !(this.#ended === 'trailer' && parsed.head.kind === 'seal'))
       faults.push('it stands after the end of the export');
-    if (this.#physical === 1 && parsed.head.kind !== 'header') faults.push('the header is missing before it');
+    if (this.#rows.lines === 1 && parsed.head.kind !== 'header')
+      faults.push('the header is missing before it');
     try {
       if (cells !== undefined && cells !== cellsOf(parsed))
         faults.push('its columns do not say what its record says');
@@ -202,6 +203,22 @@ class Verifier implements AuditVerifier {
       faults.push(`it cannot be read: ${error instanceof Error ? error.message : String(error)}`);
     }
     if (faults.length > 0) this.#fault(`${nameOf(parsed)}${faults.join('; ')}`);
+  }
+
+  /** Whether a line was missed before, once. */
+  #found(line: number): boolean {
+    const at = this.#missing.findIndex(({ from, to }) => from <= line && line <= to);
+    const gap = this.#missing[at];
+    if (gap === undefined) return false;
+    this.#missing.splice(
+      at,
+      1,
+      ...[
+        { from: gap.from, to: line - 1 },
+        { from: line + 1, to: gap.to },
+      ].filter(({ from, to }) => from <= to),
+    );
+    return true;
   }
 
   #check(parsed: Parsed, link: string): readonly string[] {
@@ -254,7 +271,7 @@ class Verifier implements AuditVerifier {
       hash: prefix.hash,
       hlc: body.hlc,
     };
-    if (chain.unproven === 0) chain.unproven = this.#physical;
+    if (chain.unproven === 0) chain.unproven = this.#rows.physical;
     this.#keys.note(body);
     faults.push(...this.#changeFaults(prefix, body));
     return faults;
@@ -304,7 +321,7 @@ class Verifier implements AuditVerifier {
     const outcome = this.#keys.verify(line.origin, message, signatureBytes(line.signature));
     if (outcome === true) return [];
     const covered =
-      first > 0 ? `; so something in lines ${first} to ${this.#physical} of this chain is forged` : '';
+      first > 0 ? `; so something in lines ${first} to ${this.#rows.physical} of this chain is forged` : '';
     return [
       `${outcome === 'no-key' ? 'the header has no usable key for its origin' : "it is not the origin's signature"}${covered}`,
     ];
@@ -345,6 +362,7 @@ class Verifier implements AuditVerifier {
     this.#ended = 'seal';
     if (this.#trailer === undefined) return ['it seals an export without a trailer'];
     const exporter = this.#header?.exporter;
+    if (exporter === undefined) return ['whose it must be is not known without the header'];
     if (seal.peer_id !== exporter)
       return [`it is the seal of ${seal.peer_id}, not of the exporter ${exporter}`];
     const message = sealMessage(this.#trailer.link);

@@ -1,3 +1,4 @@
+import { decodeBase64 } from './base64.ts';
 import type { PeerId } from './brand.ts';
 import { isPeerId } from './ids.ts';
 
@@ -32,7 +33,7 @@ export function parseCheckpoint(text: string): Checkpoint | undefined {
   const [name = '', count = '', hash = ''] = text.split('\n');
   const origin = /^arctic\/([^/]+)\/config$/.exec(name)?.[1];
   const size = Number(count);
-  const root = Buffer.from(hash, 'base64');
+  const root = decodeBase64(hash);
   if (!isPeerId(origin) || !/^(0|[1-9]\d*)$/.test(count) || !Number.isSafeInteger(size)) return undefined;
-  return root.length === 32 && root.toString('base64') === hash ? { origin, size, root } : undefined;
+  return root?.length === 32 ? { origin, size, root } : undefined;
 }

@@ -11,6 +11,7 @@ import {
   sign as portableSign,
   verify as portableVerify,
 } from '@stablelib/ed25519';
+import { decodeBase64 } from './base64.ts';
 
 /**
  * Ed25519 (RFC 8032) by two implementations: node:crypto wherever events or requests are signed or verified (about a
@@ -78,14 +79,8 @@ export const verify = (key: KeyObject, message: Uint8Array, signature: Uint8Arra
 export const signPortable = (seed: Uint8Array, message: Uint8Array): Uint8Array =>
   portableSign(generateKeyPairFromSeed(expect(seed, SEED_BYTES, 'seed')).secretKey, message);
 
-/**
- * The bytes of a signature in base64, where the text is the one way to write them (RFC 4648, 3.5); none otherwise, which verifies
- * as no signature. Other ways (blanks, spare bits, no padding) would let a line be altered without its signature failing.
- */
-export function signatureBytes(text: string): Uint8Array {
-  const bytes = Buffer.from(text, 'base64');
-  return bytes.toString('base64') === text ? bytes : Buffer.alloc(0);
-}
+/** The bytes of a signature in base64; none for what is not base64 as `decodeBase64` wants it, which verifies as no signature. */
+export const signatureBytes = (text: string): Uint8Array => decodeBase64(text) ?? Buffer.alloc(0);
 
 /** Verifies with @stablelib/ed25519: about 100 a second, with no need of OpenSSL. */
 export const verifyPortable = (raw: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean =>

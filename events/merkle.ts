@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { decodeBase64 } from './base64.ts';
 
 /**
  * The Merkle tree of RFC 6962 (section 2.1) over a growing list, as a frontier: the roots of the perfect subtrees the list
@@ -53,8 +54,8 @@ export const encodeFrontier = ({ size, hashes }: Frontier): string =>
 export function decodeFrontier(text: string): Frontier | undefined {
   const [count = '', ...encoded] = text.split(' ');
   const size = Number(count);
-  const hashes = encoded.map((hash) => Buffer.from(hash, 'base64'));
-  if (!/^\d+$/.test(count) || !Number.isSafeInteger(size)) return undefined;
+  const hashes = encoded.map((hash) => decodeBase64(hash) ?? Buffer.alloc(0));
+  if (!/^(0|[1-9]\d*)$/.test(count) || !Number.isSafeInteger(size)) return undefined;
   if (hashes.length !== ones(size) || hashes.some((hash) => hash.length !== 32)) return undefined;
   return { size, hashes };
 }

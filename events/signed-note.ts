@@ -1,4 +1,5 @@
 import { createHash, type KeyObject } from 'node:crypto';
+import { decodeBase64 } from './base64.ts';
 import { type Signer, verify } from './ed25519.ts';
 
 /**
@@ -47,8 +48,8 @@ export function parseNote(note: string): SignedNote | undefined {
   for (const line of note.slice(end + 2, -1).split('\n')) {
     const [, name, encoded] = LINE.exec(line) ?? [];
     if (name === undefined || encoded === undefined) return undefined;
-    const bytes = Buffer.from(encoded, 'base64');
-    if (bytes.length <= KEY_ID_BYTES) return undefined;
+    const bytes = decodeBase64(encoded);
+    if (bytes === undefined || bytes.length <= KEY_ID_BYTES) return undefined;
     signatures.push({
       name,
       keyId: bytes.subarray(0, KEY_ID_BYTES),

@@ -10,7 +10,7 @@ import {
 } from './checkpoint.ts';
 import type { Clock } from './clock.ts';
 import { publicKeyObject, type Signer } from './ed25519.ts';
-import type { CheckpointLog } from './log-contract.ts';
+import type { CheckpointLog, StoredCheckpoint } from './log-contract.ts';
 import { decodeFrontier, EMPTY_FRONTIER, encodeFrontier, extend, type Frontier, rootOf } from './merkle.ts';
 import {
   cosign,
@@ -79,10 +79,28 @@ const keyOf = (raw: Uint8Array): { readonly raw: Uint8Array; readonly object: Ke
   }
 };
 
+/**
+ * The tree a checkpoint was signed over, as it is stored beside it; undefined when what is stored is another. To go on from that
+ * would be to sign a past that never was, or to accuse an innocent peer of one.
+ */
+function treeBeside(
+  { size, frontier }: Pick<StoredCheckpoint, 'size' | 'frontier'>,
+  { root }: Checkpoint,
+): Frontier | undefined {
+  const tree = decodeFrontier(frontier);
+  return tree?.size === size && Buffer.compare(rootOf(tree), root) === 0 ? tree : undefined;
+}
+
 /** The largest stored tree of an origin up to a size. */
 function storedTree(log: CheckpointLog, origin: PeerId, size: number): Frontier {
   const stored = log.checkpoints.latest(origin, size);
-  return (stored && decodeFrontier(stored.frontier)) ?? EMPTY_FRONTIER;
+  const checkpoint = stored && checkpointIn(stored.note);
+  return (checkpoint && treeBeside(stored, checkpoint)) ?? EMPTY_FRONTIER;
+}
+
+function checkpointIn(text: string): Checkpoint | undefined {
+  const note = parseNote(text);
+  return note && parseCheckpoint(note.text);
 }
 
 /** The tree of an origin at a size, continued from the largest stored one below it. */
@@ -194,7 +212,7 @@ export function createWitness(deps: WitnessDeps): Witness {
 
 /** Where a stored checkpoint stands: undefined when its signatures verify, or what is wrong with it, in words. */
 export function noteFault(
-  stored: { readonly origin: PeerId; readonly size: number; readonly note: string },
+  stored: StoredCheckpoint,
   root: Uint8Array | undefined,
   keyFor: (peer: PeerId) => Uint8Array | undefined,
 ): string | undefined {
@@ -208,6 +226,8 @@ export function noteFault(
     return `it is not signed by ${stored.origin}`;
   if (root !== undefined && Buffer.compare(root, checkpoint.root) !== 0)
     return 'its root is not that of the events before it: they were changed after it was signed';
+  if (treeBeside(stored, checkpoint) === undefined)
+    return 'the tree stored beside it is not the one it was signed over';
   for (const line of note.signatures) {
     const witness = witnessOf(line.name);
     const theirs = witness && keyFor(witness);

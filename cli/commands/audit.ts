@@ -10,7 +10,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { createCsvRows } from '../../events/audit-csv.ts';
-import { splitLink } from '../../events/audit-format.ts';
+import { type HeaderLine, splitLink } from '../../events/audit-format.ts';
 import { type AuditReport, createAuditVerifier } from '../../events/audit-verify.ts';
 import { EXIT } from '../../events/errors.ts';
 import type { Run } from '../command.ts';
@@ -212,7 +212,9 @@ export const verifyExport: Run = async (context, input) => {
   try {
     const stream = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1024 * 1024 });
     for await (const lines of readLines(stream)) {
-      for (const line of lines.texts) verifier.push(line);
+      lines.texts.forEach((line, index) => {
+        verifier.push(line, lines.flaws.get(index));
+      });
       bytes += lines.bytes;
       context.terminal.status(`${Math.round(bytes / 1_048_576)} MiB read`);
     }
@@ -250,6 +252,23 @@ const reportData = (report: AuditReport): unknown => ({
   })),
 });
 
+const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
+/** What the export was asked for: who reads it should not take a part for the whole. */
+function filterText({ filter, head }: HeaderLine): string {
+  const { since, until, types, actor } = filter;
+  const asked = [
+    ...(types === null ? [] : [`only ${types.join(', ')}`]),
+    ...(actor === null ? [] : [`only by ${actor}`]),
+    ...(since === null ? [] : [`since ${momentText(since)}`]),
+    ...(until === null ? [] : [`until ${momentText(until)}`]),
+  ];
+  const all = `The log ended at position ${head}`;
+  return asked.length === 0 ? `${all}; nothing was filtered out.` : `${all}; asked for: ${asked.join(', ')}.`;
+}
+
+const momentText = (moment: string): string => (/^\d+$/.test(moment) ? `position ${moment}` : moment);
+
 function reportText(report: AuditReport, path: string, pinned: boolean, context: Context): string {
   const { style } = context.output;
   const { header } = report;
@@ -258,12 +277,13 @@ function reportText(report: AuditReport, path: string, pinned: boolean, context:
   if (report.faultCount > report.faults.length)
     lines.push(`... and ${report.faultCount - report.faults.length} more.`);
   if (lines.length > 0) lines.push('');
-  const count = `${report.events} events${report.context > 0 ? `, ${report.context} for context` : ''}${report.leftOut > 0 ? `, ${report.leftOut} left out as hashes` : ''}`;
+  const count = `${counted(report.events, 'event')}${report.context > 0 ? `, ${report.context} for context` : ''}${report.leftOut > 0 ? `, ${report.leftOut} left out as hashes` : ''}`;
   if (header !== undefined)
     lines.push(
       printable(
-        `Exported ${header.exported_at} by ${header.exporter}: ${count}, ${report.signatures} signatures.`,
+        `Exported ${header.exported_at} by ${header.exporter}: ${count}, ${counted(report.signatures, 'signature')}.`,
       ),
+      printable(filterText(header)),
     );
   for (const { origin, publicKey, trust, contradictedBy } of report.keys) {
     const why = {

@@ -117,8 +117,12 @@ try {
 
       const verifying = measure();
       const verifier = createAuditVerifier({ changes: createChanges() });
-      for await (const { texts } of readLines(createReadStream(file, { highWaterMark: 1024 * 1024 }))) {
-        for (const text of texts) verifier.push(text);
+      for await (const { texts, flaws } of readLines(
+        createReadStream(file, { highWaterMark: 1024 * 1024 }),
+      )) {
+        texts.forEach((text, index) => {
+          verifier.push(text, flaws.get(index));
+        });
         verifying.look();
       }
       const report = verifier.finish();

@@ -20,7 +20,7 @@ t.test('the export is streamed, sealed and filtered; a reader that goes away cos
       rootKeys: [Buffer.from(harness.identity.publicKey).toString('base64')],
       changes: createChanges(),
     });
-    for (const line of text.trimEnd().split('\n')) verifier.push(line);
+    for (const line of text.split('\n').slice(0, -1)) verifier.push(line);
     return verifier.finish();
   };
   const whole = await send('GET', '/v1/audit', { token });

@@ -1,5 +1,7 @@
+import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
+import { readLines } from '../../../cli/line-reader.ts';
 import { CSV_COLUMNS, createCsvRows } from '../../../events/audit-csv.ts';
 import { exportAudit } from '../../../events/audit-export.ts';
 import {
@@ -113,7 +115,7 @@ const exported = (
     }),
   ]
     .join('')
-    .split(options.csv === true ? '\r\n' : '\n')
+    .split('\n')
     .slice(0, -1);
 
 function verified(lines: readonly string[], rootKeys: readonly string[] = []): AuditReport {
@@ -205,7 +207,7 @@ t.test('no cell of the CSV begins as a formula, and none is lost by that', async
   }
   const first = rows.findIndex((row) => row.includes('"event"'));
   const altered = rows.map((row, at) => (at === first ? row.replace('"client"', '"system"') : row));
-  t.match(verified(altered).faults, [{ line: first, what: /columns do not say/ }]);
+  t.match(verified(altered).faults, [{ line: first + 1, what: /columns do not say/ }]);
 });
 
 t.test('a row of the CSV is read in one way, the one it is written in', async (t) => {
@@ -251,12 +253,12 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
       return faults.some(({ line }) => wanted.includes(line));
     };
     fc.assert(
-      fc.property(place, (at) => named(lines.toSpliced(at, 1), [at - offset + 1, lines.length - 1 - offset])),
+      fc.property(place, (at) => named(lines.toSpliced(at, 1), [at + 1, lines.length - 1])),
       { numRuns: 40 },
     );
     fc.assert(
       fc.property(place, place, (from, to) =>
-        named(lines.toSpliced(to, 0, lines[from] ?? ''), [to - offset + 1, to - offset + 2]),
+        named(lines.toSpliced(to, 0, lines[from] ?? ''), [to + 1, to + 2]),
       ),
       { numRuns: 40 },
     );
@@ -266,7 +268,7 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
         const swapped = [...lines];
         swapped[a] = lines[b] ?? '';
         swapped[b] = lines[a] ?? '';
-        return named(swapped, [Math.min(a, b) - offset + 1]);
+        return named(swapped, [Math.min(a, b) + 1]);
       }),
       { numRuns: 40 },
     );
@@ -278,7 +280,7 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
         if (line[i] === other) return true;
         const altered = lines.with(at, line.slice(0, i) + other + line.slice(i + 1));
         // A changed link shows at the line or, when only it changed, there and at the next.
-        return named(altered, [at - offset + 1, at - offset + 2]);
+        return named(altered, [at + 1, at + 2]);
       }),
       { numRuns: 120 },
     );
@@ -290,6 +292,73 @@ t.test('whatever is done to the lines is found, and the line is named', async (t
       { numRuns: 40 },
     );
   }
+});
+
+/** What `audit verify` says of these bytes. */
+async function verifiedBytes(bytes: Uint8Array): Promise<AuditReport> {
+  const verifier = createAuditVerifier({ changes: createChanges() });
+  for await (const { texts, flaws } of readLines(Readable.from([bytes])))
+    for (const [index, text] of texts.entries()) verifier.push(text, flaws.get(index));
+  return verifier.finish();
+}
+
+t.test('no byte of a file is another, and the line it is in is named', async (t) => {
+  const log = givenLog(t);
+  // A sign that stands for bytes that could not be read, as a text may have it.
+  log.append([routeAdded(8)], { ...operator, correlationId: 'cor \ufffd' });
+  for (const csv of [false, true]) {
+    const rows = exported(log, { since: '30' }, { csv });
+    const whole = Buffer.from(`${rows.join('\n')}\n`);
+    const faultsOf = async (...parts: Uint8Array[]) => (await verifiedBytes(Buffer.concat(parts))).faults;
+    const lineOf = (at: number): number => whole.subarray(0, at).filter((byte) => byte === 10).length + 1;
+    t.strictSame(await faultsOf(whole), []);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(whole.length - 1),
+        fc.nat(255),
+        fc.nat(1),
+        fc.nat(1),
+        async (at, byte, put, taken) => {
+          const altered = Buffer.concat([
+            whole.subarray(0, at),
+            put === 1 ? Buffer.of(byte) : Buffer.alloc(0),
+            whole.subarray(at + taken),
+          ]);
+          if (altered.equals(whole)) return true;
+          const faults = await faultsOf(altered);
+          return faults.some(({ line }) => Math.abs(line - lineOf(at)) <= 1);
+        },
+      ),
+      { numRuns: 150 },
+    );
+    const sign = whole.indexOf('\ufffd');
+    t.match(await faultsOf(whole.subarray(0, sign), Buffer.of(0xff), whole.subarray(sign + 3)), [
+      { line: lineOf(sign), what: /no UTF-8/ },
+      {},
+    ]);
+    t.match(await faultsOf(whole.subarray(0, -1)), [{ line: rows.length, what: /its line end is missing/ }]);
+    t.match(await faultsOf(whole, Buffer.of(10)), [{ line: rows.length + 1 }], 'a blank line at the end');
+    const marked = await faultsOf(Buffer.of(0xef, 0xbb, 0xbf), whole);
+    t.match(marked, [{ line: 1, what: /byte order mark/ }]);
+    t.equal(marked.length, 1, 'one fault, not one for each line');
+    const other = rows.map((row) => (csv ? row.slice(0, -1) : `${row}\r`));
+    t.match(
+      await faultsOf(Buffer.from(`${other.join('\n')}\n`)),
+      [{ line: 1, what: `it and ${rows.length - 1} more up to line ${rows.length} end in` }],
+      'saved with the line ends of another system: one fault',
+    );
+  }
+  const [, ...headless] = exported(log, {}, { csv: true });
+  t.match(verified(headless).faults, [{ line: 1, what: /does not name the columns/ }]);
+  t.equal(verified(headless).faultCount, 1);
+  const lines = exported(log);
+  const moved = lines.toSpliced(6, 2, lines[7] ?? '', lines[6] ?? '');
+  t.match(verified(moved).faults, [
+    { line: 7, what: /line 7 is missing before it/ },
+    { line: 8, what: /it is line 7, which is missing from its place: it was moved here/ },
+    { what: /trailer: it counts/ },
+  ]);
+  t.match(verified(lines.toSpliced(0, 1)).faults.at(-1)?.what, /not known without the header/);
 });
 
 t.test('a forger who links everything anew is caught by what he cannot sign', async (t) => {

@@ -81,4 +81,15 @@ t.test('a frontier that was damaged is not believed', async (t) => {
   t.ok(decodeFrontier(text));
   for (const wrong of ['', 'x', '-1', '3', text.replace('3 ', '4 '), `${text} AAAA`, text.slice(0, -4)])
     t.equal(decodeFrontier(wrong), undefined, wrong);
+  for (const [size, other] of ['03', '3e0', '+3', ' 3', '3 ', '0x3'].entries())
+    t.equal(decodeFrontier(text.replace('3', other)), undefined, `size ${size}: ${other}`);
+  fc.assert(
+    fc.property(fc.nat(text.length), fc.integer({ min: 0, max: 255 }), fc.nat(1), (at, code, taken) => {
+      const other = text.slice(0, at) + String.fromCharCode(code) + text.slice(at + taken);
+      const read = decodeFrontier(other);
+      // Either it is none, or it is another one: no two texts are one tree.
+      return read === undefined || encodeFrontier(read) === other;
+    }),
+    { numRuns: 2_000 },
+  );
 });

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import t from 'tap';
 import { createSigner, publicKeyObject } from '../../../events/ed25519.ts';
 import {
@@ -72,6 +73,27 @@ t.test('author and witness are told apart, by name, key and text', async (t) => 
   );
 });
 
+t.test('a note is read in one way, and no altered one is taken for what was signed', async () => {
+  const [author, witness] = [createSigner(seedOf(1)), createSigner(seedOf(2))];
+  const text = 'arctic/log\n1\nroot\n';
+  const signatures = [signNote(text, 'log', author), cosign(text, 'witness', witness, 1_700_000_000_000)];
+  const note = formatNote({ text, signatures });
+  const [authorKey, witnessKey] = [keyOf(author.publicKey), keyOf(witness.publicKey)];
+  fc.assert(
+    fc.property(fc.nat(note.length - 1), fc.integer({ min: 0, max: 255 }), fc.nat(1), (at, code, taken) => {
+      const other = note.slice(0, at) + String.fromCharCode(code) + note.slice(at + taken);
+      const read = parseNote(other);
+      if (read === undefined || other === note) return true;
+      if (formatNote(read) !== other) return false;
+      const cosigned = read.signatures.some(
+        (line) => verifyCosignature(read.text, line, 'witness', witnessKey) !== undefined,
+      );
+      return !verifyAuthor(read, 'log', authorKey) || !cosigned;
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
 t.test('what is no note', async (t) => {
   const good = 'text\n\n— name AAAAAAAA\n';
   t.ok(parseNote(good));
@@ -84,6 +106,13 @@ t.test('what is no note', async (t) => {
     'text\n\n— na me AAAAAAAA\n',
     'text\n\n— name AAAA\n',
     good.slice(0, -1),
+    'text\n\n— name AAAAAAA\n',
+    'text\n\n— name AAAAAAA=\r\n',
+    'text\n\n— name AAAAAAB=\n',
+    'text\n\n— name AAAAAA==\n'.replace('AA==', 'AB=='),
+    'text\n\n— name AAAAAAA_\n',
+    'text\n\n— name  AAAAAAAA\n',
+    'text\n\n— name AAAAAAAA \n',
     `${'x'.repeat(MAX_NOTE)}\n\n— name AAAAAAAA\n`,
   ])
     t.equal(parseNote(wrong), undefined, wrong.slice(0, 40));

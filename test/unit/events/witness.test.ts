@@ -8,6 +8,7 @@ import { createSigner } from '../../../events/ed25519.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import { INSERT_EVENT, rowOf } from '../../../events/log-rows.ts';
+import { decodeFrontier, EMPTY_FRONTIER, extend, rootOf } from '../../../events/merkle.ts';
 import { formatNote, parseNote, signNote } from '../../../events/signed-note.ts';
 import { verifyLog } from '../../../events/verify.ts';
 import { createWitness } from '../../../events/witness.ts';
@@ -222,4 +223,38 @@ t.test('a cosignature or checkpoint that was altered in the database is found', 
   db.close();
   t.match(verifyLog({ path }).fault, { reason: /not that of a checkpoint/ });
   t.throws(() => openHost({ path }), { trouble: 'damaged', message: /checkpoint over the first/ });
+});
+
+t.test('a stored tree that was altered is found, and nothing is signed or accused over it', async (t) => {
+  const directory = temporaryDirectory(t);
+  const paths = [join(directory, 'a.db'), join(directory, 'b.db')] as const;
+  const [log, other] = [openHost({ path: paths[0], n: 1 }), openHost({ path: paths[1], n: 2 })];
+  grow(log, 6);
+  ship(log, 1, other);
+  const note = witnessFor(log, 1).checkpoint() ?? '';
+  t.match(witnessFor(other, 2).judge(log.origin, keyOf(1), note), { kind: 'cosigned' });
+  for (const path of paths) {
+    const db = new Database(path);
+    const { frontier } = db.prepare('SELECT frontier FROM checkpoints').get() as { frontier: string };
+    // A tree as good as any other, of something else.
+    const swapped = frontier.replace(/ (.)/, (_, first) => ` ${first === 'A' ? 'B' : 'A'}`);
+    t.ok(decodeFrontier(swapped));
+    db.prepare('UPDATE checkpoints SET frontier = ?').run(swapped);
+    db.close();
+  }
+  grow(log, 2);
+  ship(log, 1, other);
+  const next = witnessFor(log, 1).checkpoint() ?? '';
+  const whole = extend(
+    EMPTY_FRONTIER,
+    log.range(log.origin, 1, 500).map(({ hash }) => Buffer.from(hash, 'hex')),
+  );
+  t.same(parseCheckpoint(parseNote(next)?.text ?? '')?.root, rootOf(whole), 'the host signs what it has');
+  t.match(witnessFor(other, 2).judge(log.origin, keyOf(1), next), { kind: 'cosigned' }, 'and is believed');
+  for (const one of [log, other]) one.close();
+  for (const [index, path] of paths.entries()) {
+    const reason = /the tree stored beside it is not the one it was signed over/;
+    t.match(verifyLog({ path }).fault, { reason });
+    t.throws(() => openHost({ path, n: index + 1 }), { trouble: 'damaged', message: reason });
+  }
 });
