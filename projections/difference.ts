@@ -1,5 +1,6 @@
-import type { EventId, Hlc, PeerId, Position, ServiceId } from '../events/brand.ts';
-import type { Actor, AnyEvent } from '../events/envelope.ts';
+import type { Hlc, PeerId, Position, ServiceId } from '../events/brand.ts';
+import type { AnyEvent } from '../events/envelope.ts';
+import { type EventMark, markOf } from './event-mark.ts';
 import { Fold } from './fold.ts';
 import { type ComparedItem, itemsOf } from './items.ts';
 import {
@@ -11,17 +12,7 @@ import {
   stateOf,
   turn,
 } from './replay.ts';
-import { compareStamps, later, type Stamp, timeOf } from './stamp.ts';
-
-/** The event behind a change, as much of it as a person asks for. */
-export interface EventMark {
-  readonly id: EventId;
-  readonly position: Position;
-  readonly time: string;
-  readonly type: string;
-  readonly origin: PeerId;
-  readonly actor: Actor;
-}
+import { compareStamps, later, type Stamp } from './stamp.ts';
 
 export interface FieldChange {
   readonly field: string;
@@ -47,8 +38,12 @@ export interface ItemChange {
 }
 
 export interface MomentSummary {
+  /** The last row of the log up to the moment; 0 when there was none. */
   readonly position: Position;
+  /** Newest clock reading of a config event by then. */
   readonly hlc: Hlc | null;
+  /** The last config event by then, in the order of the log. */
+  readonly last_change: EventMark | null;
   readonly digest: string;
 }
 
@@ -72,10 +67,9 @@ export async function compareMoments(
   const between = new Authors();
   for (const page of pagesAfter(log, 0 as Position)) {
     for (const event of page) {
-      if (event.stream !== 'config') continue;
       const before = from.take(event);
       const after = to.take(event);
-      if (before !== after) between.note(event);
+      if (before !== after && event.stream === 'config') between.note(event);
     }
     await turn();
   }
@@ -96,6 +90,7 @@ class At {
   readonly #moment: Moment;
   #position = 0 as Position;
   #newest: Stamp | undefined;
+  #last: AnyEvent | undefined;
 
   constructor(moment: Moment) {
     this.#moment = moment;
@@ -107,9 +102,11 @@ class At {
       moment === undefined ||
       ('position' in moment ? event.position <= moment.position : event.hlc <= moment.hlc);
     if (!fits) return false;
-    this.fold.apply(event);
     this.#position = event.position;
-    this.#newest = later(this.#newest, event);
+    if (this.fold.apply(event)) {
+      this.#newest = later(this.#newest, event);
+      this.#last = event;
+    }
     return true;
   }
 
@@ -118,7 +115,12 @@ class At {
   }
 
   summary(): MomentSummary {
-    return { position: this.#position, hlc: this.#newest?.hlc ?? null, digest: this.fold.digest() };
+    return {
+      position: this.#position,
+      hlc: this.#newest?.hlc ?? null,
+      last_change: this.#last === undefined ? null : markOf(this.#last),
+      digest: this.fold.digest(),
+    };
   }
 }
 
@@ -133,17 +135,7 @@ class Authors {
 
   note(event: AnyEvent): void {
     const stamp: Stamp = { hlc: event.hlc, origin: event.origin, id: event.id };
-    const author: Author = {
-      stamp,
-      mark: {
-        id: event.id,
-        position: event.position,
-        time: timeOf(event.hlc),
-        type: event.type,
-        origin: event.origin,
-        actor: event.actor,
-      },
-    };
+    const author: Author = { stamp, mark: markOf(event) };
     const data = event.data as Readonly<Record<string, unknown>>;
     this.#note(event.entity, author, data);
     // What is derived from a service's routes is found under the service too.

@@ -6,6 +6,7 @@ import type { LogReader } from '../events/log-contract.ts';
 import type { DesiredName } from './desired/contract.ts';
 import { DESIRED_NAMES, deriveOne, desiredDigest } from './desired/derive.ts';
 import { Fold } from './fold.ts';
+import { namesIn } from './names.ts';
 import { type EventSource, pagesAfter, settled, turn } from './replay.ts';
 import { timeOf } from './stamp.ts';
 import type { Views } from './views.ts';
@@ -123,11 +124,9 @@ export function lastEventBehind(
   if (service === undefined) return null;
   const number = /^route (\d+) of /.exec(difference.item)?.[1];
   const route = number === undefined ? undefined : views.routes.byNumber(service, Number(number));
-  const nameOf: NameOf = (id) =>
-    views.services.get(id as ServiceId)?.name ?? views.peers.get(id as PeerId)?.name;
   for (const entity of route === undefined ? [service] : [route.key, service]) {
     const [event] = log.pages({ entity, limit: 1 }, { reverse: true }).next().value ?? [];
-    if (event !== undefined) return summaryOf(event, nameOf);
+    if (event !== undefined) return summaryOf(event, namesIn(views));
   }
   return null;
 }

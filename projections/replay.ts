@@ -2,6 +2,7 @@ import type { Hlc, PeerId, Position } from '../events/brand.ts';
 import type { AnyEvent } from '../events/envelope.ts';
 import type { DesiredState } from './desired/contract.ts';
 import { deriveOne } from './desired/derive.ts';
+import { type EventMark, markOf } from './event-mark.ts';
 import { Fold } from './fold.ts';
 import { PROJECTION_NAMES, type ProjectionName } from './projection-names.ts';
 import { later, type Stamp } from './stamp.ts';
@@ -32,9 +33,12 @@ export type ReplayedState = Partial<
 export type Moment = { readonly position: Position } | { readonly hlc: Hlc } | undefined;
 
 export interface Replayed {
-  /** Position and clock of the last config event that was folded; 0 and null when there was none. */
+  /** The last row of the log up to the moment, whatever its stream: what was asked for, or the head; 0 when there was none. */
   readonly position: Position;
+  /** Newest clock reading of a config event by then. */
   readonly hlc: Hlc | null;
+  /** The last config event by then, in the order of the log: what the state has not changed since. */
+  readonly last_change: EventMark | null;
   /** Config events folded. */
   readonly events: number;
   readonly digest: string;
@@ -92,11 +96,13 @@ export async function replay(
   let events = 0;
   let position = 0 as Position;
   let newest: Stamp | undefined;
+  let last: AnyEvent | undefined;
   for (const page of pagesAfter(log, 0 as Position, until)) {
     for (const event of page) {
+      position = event.position;
       if (!fold.apply(event)) continue;
       events += 1;
-      position = event.position;
+      last = event;
       newest = later(newest, event);
     }
     await turn();
@@ -105,6 +111,7 @@ export async function replay(
   return {
     position,
     hlc: newest?.hlc ?? null,
+    last_change: last === undefined ? null : markOf(last),
     events,
     digest: then.digest(),
     state: stateOf(then, local, projection),

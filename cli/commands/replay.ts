@@ -2,9 +2,9 @@ import { EXIT } from '../../events/errors.ts';
 import type { ProjectionName } from '../../projections/projection-names.ts';
 import type { Run } from '../command.ts';
 import type { Context } from '../context.ts';
-import { actorText, hlcTime } from '../event-line.ts';
+import { actorText } from '../event-line.ts';
 import { usageFailure } from '../failure.ts';
-import { asRow, isRow, type Row, show } from '../fields.ts';
+import { asRow, isRow, type Row, show, showTime } from '../fields.ts';
 import type { Input } from '../input.ts';
 import { foldMoment, readMoment } from '../moment.ts';
 import type { Style } from '../style.ts';
@@ -95,18 +95,32 @@ export const replay: Run = async (context, input) => {
     }
     if (question.diffWith !== undefined) {
       const result = await source.compare(question);
+      notePastEnd(context, question.diffWith, result['from']);
+      notePastEnd(context, question.until, result['to']);
       await context.output.either(result, () => differences(result, context.output.style));
       return EXIT.success;
     }
     const state = await source.state(question);
+    notePastEnd(context, question.until, state);
     // A state is a tree; YAML is the readable form of one.
     const { stringify } = await import('../yaml-writer.ts');
-    await context.output.either(state, () => stringify(state, { lineWidth: 0 }));
+    const last = state['last_change'];
+    const shown = { ...state, last_change: isRow(last) ? markText(last) : null };
+    await context.output.either(state, () => stringify(shown, { lineWidth: 0 }));
     return EXIT.success;
   } finally {
     source.close();
   }
 };
+
+/** A position that is not there yet is answered with the head; who asked for it is told. */
+function notePastEnd(context: Context, asked: string | undefined, reached: unknown): void {
+  if (asked === undefined || !/^\d+$/.test(asked) || !isRow(reached)) return;
+  if (Number(asked) > Number(reached['position']))
+    context.terminal.note(
+      `Note: the log ends at position ${show(reached, 'position')}; there is no ${asked} yet.`,
+    );
+}
 
 function verified(result: Row, what: string, style: Style): string {
   const head = `${show(result, 'events')} events up to position ${show(result, 'position')} folded from the first.\n`;
@@ -151,14 +165,19 @@ const rowText = (row: unknown): string =>
         .join(' ')
     : '';
 
-const momentText = (moment: unknown): string =>
-  isRow(moment)
-    ? `position ${show(moment, 'position')} (${typeof moment['hlc'] === 'string' ? hlcTime(moment['hlc']) : 'empty'})`
-    : '-';
+/** `position 12 (last change: position 5, 2026-03-01 12:00:00)`. */
+function momentText(moment: unknown): string {
+  if (!isRow(moment)) return '-';
+  const last = moment['last_change'];
+  const change = isRow(last)
+    ? `last change: position ${show(last, 'position')}, ${showTime(last, 'time')}`
+    : 'before the first change';
+  return `position ${show(moment, 'position')} (${change})`;
+}
 
 function differences(result: Row, style: Style): string {
   const changes = rowsOf(result['changes']);
-  const head = style.dim(`from ${momentText(result['from'])} to ${momentText(result['to'])}`);
+  const head = style.dim(`from ${momentText(result['from'])}\nto   ${momentText(result['to'])}`);
   if (changes.length === 0) return `${head}\nNo difference.\n`;
   const lines = [head];
   let section = '';

@@ -1,9 +1,10 @@
-import type { EventId, PeerId, Position, RouteKey, ServiceId } from '../../events/brand.ts';
-import { describeEvent, type NameOf } from '../../events/describe.ts';
+import type { EventId, Position } from '../../events/brand.ts';
+import { describeEvent } from '../../events/describe.ts';
 import type { AnyEvent } from '../../events/envelope.ts';
 import type { Log } from '../../events/log-contract.ts';
 import { type EventSummary, summaryOf } from '../../projections/drift-history.ts';
 import { type FieldOutcome, isConflict, overridden } from '../../projections/explain.ts';
+import { namesIn } from '../../projections/names.ts';
 import type { Projections } from '../../projections/runner.ts';
 
 type ToldOutcome = FieldOutcome & { readonly winning_event: EventSummary | null };
@@ -53,11 +54,7 @@ export function createEventRows(deps: {
   readonly projections: Pick<Projections, 'views' | 'explainConflict' | 'contestedFields'>;
 }): EventRows {
   const { log, projections } = deps;
-  const { views } = projections;
-  const nameOf: NameOf = (id) =>
-    id.startsWith('rte_')
-      ? views.routes.numberOf(id as RouteKey)?.toString()
-      : (views.services.get(id as ServiceId)?.name ?? views.peers.get(id as PeerId)?.name);
+  const nameOf = namesIn(projections.views);
   const winnerOf = (id: EventId): EventSummary | null => {
     const winner = log.get(id);
     return winner === undefined ? null : summaryOf(winner, nameOf);

@@ -3,16 +3,6 @@ import { PeerIdField } from '../../../events/catalogue/fields.ts';
 import { EventEnvelope } from '../../../events/schema-check.ts';
 import { Nullable, strict, Time } from './fields.ts';
 
-export const Replayed = Type.Object(
-  {
-    position: Type.Integer({ minimum: 0 }),
-    hlc: Nullable(Type.String()),
-    events: Type.Integer({ minimum: 0 }),
-    digest: Type.String(),
-    state: Type.Record(Type.String(), Type.Unknown()),
-  },
-  strict,
-);
 const Mark = Type.Object(
   {
     id: EventEnvelope.properties.id,
@@ -22,12 +12,31 @@ const Mark = Type.Object(
     origin: PeerIdField,
     actor: EventEnvelope.properties.actor,
   },
-  { ...strict, description: 'The event that made it.' },
-);
-const MomentSummary = Type.Object(
-  { position: Type.Integer({ minimum: 0 }), hlc: Nullable(Type.String()), digest: Type.String() },
   strict,
 );
+/** Where the log stood at a moment. */
+const Reached = {
+  position: Type.Integer({
+    minimum: 0,
+    description:
+      'The last row of the log up to the moment: the position asked for, or the head where it is past that.',
+  }),
+  hlc: Nullable(Type.String()),
+  last_change: Nullable(Mark, {
+    description:
+      'The last event up to the position that this state is made of; those after it were local facts.',
+  }),
+};
+export const Replayed = Type.Object(
+  {
+    ...Reached,
+    events: Type.Integer({ minimum: 0 }),
+    digest: Type.String(),
+    state: Type.Record(Type.String(), Type.Unknown()),
+  },
+  strict,
+);
+const MomentSummary = Type.Object({ ...Reached, digest: Type.String() }, strict);
 const PlainRow = Nullable(Type.Record(Type.String(), Type.Unknown()));
 export const StateCompared = Type.Object(
   {

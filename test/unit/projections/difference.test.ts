@@ -1,10 +1,10 @@
 import t from 'tap';
-import type { PeerId, Position } from '../../../events/brand.ts';
+import type { PeerId, Position, ServiceId } from '../../../events/brand.ts';
 import type { LogReader } from '../../../events/log-contract.ts';
 import { createChanges } from '../../../projections/change.ts';
 import { deriveOne, desiredDigest } from '../../../projections/desired/derive.ts';
 import { compareMoments } from '../../../projections/difference.ts';
-import { driftAt, driftSince, itemsSince } from '../../../projections/drift-history.ts';
+import { driftAt, driftSince, itemsSince, lastEventBehind } from '../../../projections/drift-history.ts';
 import { foldOf, History, id, peer } from './history.ts';
 
 /** The part of a log these read, over a list. */
@@ -94,6 +94,34 @@ t.test('what an event changed is what the views show before and after it', async
   t.same(told.get(late.id), { before: {}, after: {} }, 'a write that lost changes nothing');
   t.match(told.get(remove.id), { before: { name: 'b' }, after: null });
 });
+
+t.test(
+  'the last event behind a difference is that of its route, else of its service, by the names people use',
+  (t) => {
+    const history = new History();
+    const one = history.member(1);
+    const two = history.member(2);
+    const service = history.service(one, 1, one, two) as ServiceId;
+    const route = history.route(one, 7, service, null, '10.0.0.0/8');
+    const moved = history.add(two, 'route.updated', route, { service_id: service, priority: 9 });
+    const renamed = history.add(one, 'service.updated', service, { name: 'web' });
+    const behind = (item: string, service_id?: ServiceId) =>
+      lastEventBehind(logOf(history), foldOf(history.events), {
+        item,
+        ...(service_id === undefined ? {} : { service_id }),
+      });
+    t.match(behind('route 7 of web: any -> 10.0.0.0/8', service), {
+      id: moved.id,
+      position: moved.position,
+      actor: moved.actor,
+      text: /^route 7 of web updated: priority=9$/,
+    });
+    t.equal(behind('route 8 of web: any -> 10.1.0.0/16', service)?.id, renamed.id, 'a route the log has not');
+    t.equal(behind('chain apply', service)?.id, renamed.id);
+    t.equal(behind('table inet arctic'), null, 'no service stands behind it');
+    t.end();
+  },
+);
 
 t.test('the local stream says whether the kernel matched, since when not, and who did it', async (t) => {
   const history = new History();

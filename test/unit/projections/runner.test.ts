@@ -169,8 +169,27 @@ t.test('replay shows any moment, live or not, and changes nothing', async (t) =>
   t.equal(firewall.state.firewall?.classes[0]?.routes[0]?.dest_cidr, '10.2.0.0/16');
   t.equal(firewall.position, before);
   const none = await projections.replay({ until: { hlc: '000000000000.0000' as Hlc } });
-  t.match(none, { position: 0, hlc: null, events: 0 });
+  t.match(none, { position: 0, hlc: null, last_change: null, events: 0 });
   t.equal(projections.views.services.size, 0);
+});
+
+t.test('a moment is named by the position asked for, with the change before it', async (t) => {
+  const { h } = base();
+  const change = h.events.at(-1);
+  const fact = h.add(peer(1), 'peer.reachable', peer(2), { peer_id: peer(2) });
+  const later = h.add(peer(2), 'peer.reachable', peer(1), { peer_id: peer(1) });
+  const { make } = setup(h.events);
+  const projections = make();
+  projections.start();
+  const last_change = { id: change?.id, position: change?.position, type: change?.type };
+  const until = { position: fact.position };
+  t.match(await projections.replay({ until }), { position: fact.position, hlc: change?.hlc, last_change });
+  t.match(await projections.replay({ until: { hlc: fact.hlc } }), { position: fact.position, last_change });
+  t.match(await projections.replay({ until: { position: 9_999 as Position } }), { position: later.position });
+  const { from, to, changes } = await projections.compare({ from: until, to: undefined });
+  t.match(from, { position: fact.position, last_change });
+  t.match(to, { position: later.position, last_change });
+  t.strictSame(changes, []);
 });
 
 t.test('a replayed credential shows no hash', async (t) => {
