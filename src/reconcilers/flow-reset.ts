@@ -26,13 +26,16 @@ export interface FlowReset {
 /** The accepted sockets of a service: own kind, and the service's number. */
 const SOCKET_MASK = 0xffff_ffff;
 const SERVICE_BITS = 0x000f_ffff;
-/** How often the firewall is asked, and for how long: a client that is reset connects again at once. */
+/** How often the firewall is asked: a client that is reset connects again at once. */
 const ASK_MS = 5;
-const LONGEST_MS = 5_000;
+/** After so long it is said, and asked less often. */
+const LATE_MS = 5_000;
+const ASK_LATE_MS = 250;
 
 /**
  * Ends connections that somebody asked to be ended, on the host that took them: the engine sees its sockets go and tells the
- * other end. Not before the firewall has followed the same change, or the client would come back the old way.
+ * other end. Not before the firewall has followed the same change, however long that takes: the client would come back the old
+ * way, and nobody would end that connection.
  */
 export function createFlowReset(deps: FlowResetDeps): FlowReset {
   const { kernel, clock, logger } = deps;
@@ -48,15 +51,21 @@ export function createFlowReset(deps: FlowResetDeps): FlowReset {
     }
   }
 
-  function whenApplied(position: Position, run: () => void): void {
+  function whenApplied(position: Position, service: ServiceId, run: () => void): void {
     const since = clock.monotonic();
+    let late = false;
     const ask = (): void => {
       const applied = deps.appliedPosition();
-      if ((applied !== null && applied >= position) || clock.monotonic() - since > LONGEST_MS) {
+      if (applied !== null && applied >= position) {
         run();
         return;
       }
-      const cancel = clock.after(ASK_MS, () => {
+      if (!late && clock.monotonic() - since > LATE_MS) {
+        late = true;
+        const text = 'the firewall has not followed yet; connections are reset once it has';
+        logger.warn({ service_id: service, position, firewall_position: applied }, text);
+      }
+      const cancel = clock.after(late ? ASK_LATE_MS : ASK_MS, () => {
         waiting.delete(cancel);
         ask();
       });
@@ -81,7 +90,7 @@ export function createFlowReset(deps: FlowResetDeps): FlowReset {
           })),
         };
         const last = events.at(-1)?.position ?? event.position;
-        whenApplied(last, () => void reset(service, filter));
+        whenApplied(last, service, () => void reset(service, filter));
       }
     },
     stop() {

@@ -55,7 +55,7 @@ t.test('what is sent from its address, or for its clients, leaves by the interfa
   const { ip, pass, state, reconciler } = await setup(t);
   await ip('rule', 'add', 'priority', '4200', 'from', '10.99.0.1', 'lookup', '99');
   const before = { rules: await ip('rule'), rules6: await ip('-6', 'rule') };
-  t.match((await pass()).problems, []);
+  t.strictSame((await pass()).problems, []);
   t.strictSame((await pass()).differences, [], 'in place after one pass');
   t.match(
     await ip('route', 'get', '8.8.8.8', 'from', '10.77.0.1'),
