@@ -9,7 +9,7 @@
  * The last line is `N passed, N failed`, with `, N skipped` if any. The exit code is 0 only when nothing failed and
  * something ran.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
@@ -33,6 +33,9 @@ const wanted = options
   .map((path) => relative(ROOT, join(ROOT, path)));
 const total = { passed: 0, failed: 0, skipped: 0, assertions: 0, files: 0 };
 const begun = Date.now();
+/** What runs now, in a process group of its own; nothing else is begun after a stop. */
+let running: ChildProcess | undefined;
+let stopped = false;
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -98,33 +101,54 @@ async function runChecks(): Promise<void> {
   }
 }
 
+/** A stopped run still removes what it made: the stage ends, then the end of this file is reached. */
+function stopOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (!stopped) {
+        say(`stopped by ${signal}`);
+        countOne(false);
+      }
+      stopped = true;
+      if (running?.pid !== undefined) process.kill(-running.pid, 'SIGTERM');
+    });
+  }
+}
+
+/** A program of Node's, line by line; answers its exit code, null after a signal. */
+async function runStage(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  take: (line: string) => void,
+): Promise<number | null> {
+  if (stopped) return null;
+  const child = spawn(process.execPath, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: environment,
+    detached: true,
+  });
+  running = child;
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  for await (const line of createInterface({ input: child.stdout })) take(line);
+  const code = await ended;
+  running = undefined;
+  return code;
+}
+
 async function runTap(files: readonly string[], environment: NodeJS.ProcessEnv): Promise<void> {
   const tap = join(ROOT, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs');
   const limits = long ? ['--timeout=1800'] : [];
   // Tests with real agents wait more than they compute, so one more than there are cores keeps these busy.
   const jobs = `--jobs=${availableParallelism() + 1}`;
-  const child = spawn(process.execPath, [tap, 'run', '--reporter=tap', jobs, ...limits, ...files], {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: environment,
-  });
-  // A stopped run still removes what it made: tap ends, then the end of this file is reached.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => {
-      say(`stopped by ${signal}`);
-      countOne(false);
-      child.kill('SIGTERM');
-    });
-  }
   const before = total.failed;
   const reader = createTapReader(reportFile);
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  for await (const line of createInterface({ input: child.stdout })) reader.line(line);
+  const stage = [tap, 'run', '--reporter=tap', jobs, ...limits, ...files];
+  const code = await runStage(stage, environment, (line) => reader.line(line));
   reader.end();
-  const code = await ended;
   if (code !== 0 && total.failed === before) {
     countOne(false);
     say(`FAIL  the test runner ended with ${code ?? 'a signal'} though no test failed`);
@@ -138,22 +162,12 @@ async function runTap(files: readonly string[], environment: NodeJS.ProcessEnv):
 /** A file that fails is one that failed; what a sanitizer found is printed with it. */
 async function runSanitized(environment: NodeJS.ProcessEnv): Promise<void> {
   const script = join(ROOT, 'ops', 'lab', 'asan.ts');
-  const child = spawn(process.execPath, ['--import=tsx', script], {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: environment,
-  });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
   const before = total.failed;
-  for await (const line of createInterface({ input: child.stdout })) {
+  const code = await runStage(['--import=tsx', script], environment, (line) => {
     const verdict = /^(ok|FAIL) {2}/.exec(line)?.[1];
     if (verdict !== undefined) countOne(verdict !== 'FAIL');
     say(verdict === undefined ? indent(line) : `${line} with sanitizers`);
-  }
-  const code = await ended;
+  });
   if (code === 0 || total.failed > before) return;
   countOne(false);
   say(`FAIL  ops/lab/asan.ts ended with ${code ?? 'a signal'}`);
@@ -170,6 +184,7 @@ function sweepRuns(): void {
 }
 
 async function main(): Promise<void> {
+  stopOnSignals();
   sweepDeadLabs();
   sweepRuns();
   const directory = mkdtempSync(join(tmpdir(), `arctic-run-${process.pid}-`));

@@ -49,8 +49,13 @@ createServer((request, response) => request.pipe(response)).listen(8000, '::', (
       output,
       `http://${target}:8000/`,
     ];
-    const run = await lab.exec('client', argv, { timeout: 90_000 });
-    if (run.code !== 0) throw new Error(`curl: exit ${run.code}: ${run.stderr}`);
+    const run = await lab.exec('client', argv, { timeout: 90_000, check: false });
+    if (run.code !== 0) {
+      const ends = [entry, exit].map(
+        ({ agent }) => `${agent.host.name}:\n${agent.process.output().slice(-3_000)}`,
+      );
+      throw new Error(`curl: exit ${run.code}: ${run.stderr}\n${ends.join('\n')}`);
+    }
     return createHash('sha256').update(readFileSync(output)).digest('hex');
   }
   async function service(id: string, member = entry): Promise<ServiceAnswer> {
