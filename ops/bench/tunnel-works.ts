@@ -131,6 +131,23 @@ export async function lossFreeRate(contender: Contender, tool: string, bytes: nu
   return low;
 }
 
+/** As `lossFreeRate`, with iperf3 as the sender and its default socket buffers: what its own two ends take counts too. */
+async function ordinaryLossFreeRate(contender: Contender, bytes: number): Promise<number> {
+  const size = ['-u', '-l', String(bytes)];
+  const sum = async (bits: string): Promise<IperfEnd['end']['sum']> =>
+    (await iperf(contender, 1, ...size, '-b', bits)).sum;
+  const most = await sum('0');
+  let low = 0;
+  let high = (most.packets - most.lost_packets) * 1.2;
+  for (let step = 0; step < 6; step += 1) {
+    const middle = (low + high) / 2;
+    const { lost_packets, packets } = await sum(String(Math.round(middle * bytes * 8)));
+    if (lost_packets <= 0.005 * packets) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Ordinary `iperf3 -u`, default socket buffers, at `rate` packets a second, there and over the bare wire: percent lost. */
 async function ordinaryLoss(
   contender: Contender,
@@ -295,6 +312,16 @@ export const WORKS: readonly Work[] = [
       contenders: OURS,
       run: async (contender, tool, seconds) =>
         ordinaryLoss(contender, bytes, seconds, (await lossFreeRate(contender, tool, bytes)) / 2),
+      measures: ORDINARY_LOSS,
+    }),
+  ),
+  ...[64, 1372].map(
+    (bytes): Work => ({
+      name: `iperf3 -u ${bytes} B at half of its own`,
+      part: 'ordinary',
+      contenders: OURS,
+      run: async (contender, _tool, seconds) =>
+        ordinaryLoss(contender, bytes, seconds, (await ordinaryLossFreeRate(contender, bytes)) / 2),
       measures: ORDINARY_LOSS,
     }),
   ),
