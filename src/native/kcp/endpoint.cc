@@ -101,6 +101,8 @@ void Endpoint::OnHello(const uint8_t* bytes, size_t length, const sockaddr_stora
     if (line->gone || line->session != session || line->association->dialer()) continue;
     if (line->dialer_nonce == hello.nonce) {
       // The answer got lost. One who repeats a HELLO of somebody else gains nothing by hearing it again.
+      // The dialer counts on what it is answered now, so its time begins anew: it asks again just when that would be over.
+      if (!line->confirmed) AwaitConfirmation(line.get());
       sendto(socket, line->welcome, sizeof line->welcome, 0, reinterpret_cast<const sockaddr*>(&from), from_length);
       return;
     }
@@ -125,10 +127,14 @@ void Endpoint::OnHello(const uint8_t* bytes, size_t length, const sockaddr_stora
                                                     200'000, SettingsFor(welcome.suite));
   EncodeWelcome(welcome, bytes, secrets, line->welcome);
   pending_ += 1;
+  AwaitConfirmation(line);
+  sendto(socket, line->welcome, sizeof line->welcome, 0, reinterpret_cast<const sockaddr*>(&from), from_length);
+}
+
+void Endpoint::AwaitConfirmation(Line* line) {
   line->timer.Set(timers_, *now_us_ + handshake_us_, [this, line] {
     if (!line->confirmed) End(line, nullptr);
   });
-  sendto(socket, line->welcome, sizeof line->welcome, 0, reinterpret_cast<const sockaddr*>(&from), from_length);
 }
 
 void Endpoint::OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_storage& from, socklen_t from_length, int socket) {

@@ -127,6 +127,8 @@ class Endpoint {
   void Datagram(uint8_t* bytes, size_t length, const sockaddr_storage& from, socklen_t from_length, int socket);
   void OnHello(const uint8_t* bytes, size_t length, const sockaddr_storage& from, socklen_t from_length, int socket);
   void OnWelcome(const uint8_t* bytes, size_t length, const sockaddr_storage& from, socklen_t from_length, int socket);
+  // The acceptor's: the dialer has so long to use the keys.
+  void AwaitConfirmation(Line* line);
   void Begin(Dial* dial);
   void SayHello(Dial* dial);
   void SetStanding(Dial* dial, Standing standing);
