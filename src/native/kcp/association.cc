@@ -6,8 +6,6 @@
 namespace arctic::kcp {
 namespace {
 
-// How far ahead of the last one a conversation may be numbered: that many first segments may overtake each other.
-constexpr uint32_t kMostAhead = 8192;
 constexpr int64_t kAckDelayUs = 2000;
 constexpr uint64_t kAckEvery = 20;
 
@@ -187,7 +185,9 @@ bool Association::Segments(const uint8_t* text, size_t length, int64_t now_us) {
       case Command::kPing:
         break;
       case Command::kKill: {
-        expected_.erase(segment.conversation);
+        // It may be all that ever comes of it.
+        if (TooFar(segment.conversation)) return false;
+        if (!dialer_) Meet(segment.conversation);
         const auto found = streams_.find(segment.conversation);
         if (found == streams_.end()) break;
         Stream* stream = found->second.get();
@@ -208,15 +208,18 @@ bool Association::Segments(const uint8_t* text, size_t length, int64_t now_us) {
   return reader.ok();
 }
 
+// Whether nothing has been heard of it yet. Those before it are still to come, for datagrams overtake each other.
+bool Association::Meet(uint32_t conversation) {
+  if (expected_.erase(conversation) > 0) return true;
+  if (static_cast<int32_t>(conversation - last_conversation_) <= 0) return false;
+  for (uint32_t between = last_conversation_ + 1; between != conversation; between += 1) expected_.insert(between);
+  last_conversation_ = conversation;
+  return true;
+}
+
 // Null for one that is over, or that there is no room for.
 Stream* Association::Accept(uint32_t conversation) {
-  if (dialer_) return nullptr;
-  if (expected_.erase(conversation) == 0) {
-    const int32_t ahead = static_cast<int32_t>(conversation - last_conversation_);
-    if (ahead <= 0) return nullptr;
-    for (uint32_t between = last_conversation_ + 1; between != conversation; between += 1) expected_.insert(between);
-    last_conversation_ = conversation;
-  }
+  if (dialer_ || !Meet(conversation)) return nullptr;
   if (streams_.size() >= settings_.most_streams) {
     kills_.push_back(conversation);
     return nullptr;
@@ -234,9 +237,8 @@ bool Association::OnPush(const SegmentHeader& segment, const uint8_t* payload) {
   if (found != streams_.end()) {
     stream = found->second.get();
   } else {
-    if (!dialer_ && static_cast<int32_t>(segment.conversation - last_conversation_) > static_cast<int32_t>(kMostAhead)) return false;
-    const bool fresh = !dialer_;
-    stream = fresh ? Accept(segment.conversation) : nullptr;
+    if (TooFar(segment.conversation)) return false;
+    stream = Accept(segment.conversation);
     // Of a conversation that is over: late or repeated.
     if (stream == nullptr) return expected_.size() <= 2 * kMostAhead;
     // Its owner is told of it by `opened`, and reads then.

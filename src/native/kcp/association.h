@@ -119,6 +119,8 @@ class Association {
   static constexpr uint32_t kFirstInAll = 16384, kSegmentsInAll = 65536;
   static constexpr size_t kMostHeld = 4 * kSegmentsInAll, kManyHeld = kMostHeld / 8 * 3;
   static constexpr uint64_t kKept = 8192;
+  // How far ahead of the last one a conversation may be numbered: that many first segments may overtake each other.
+  static constexpr uint32_t kMostAhead = 8192;
 
   struct Ref {
     uint32_t conversation, number;
@@ -145,6 +147,10 @@ class Association {
   bool Urgent() const;
   bool Segments(const uint8_t* text, size_t length, int64_t now_us);
   bool OnPush(const SegmentHeader& segment, const uint8_t* payload);
+  bool Meet(uint32_t conversation);
+  bool TooFar(uint32_t conversation) const {
+    return !dialer_ && static_cast<int32_t>(conversation - last_conversation_) > static_cast<int32_t>(kMostAhead);
+  }
   Stream* Accept(uint32_t conversation);
   void OnAck(const Ack& ack, uint32_t delay_us, int64_t now_us);
   void FindLost(int64_t now_us);

@@ -245,6 +245,61 @@ void TestSlowReaders() {
   live(1, 600'000'000, true);
 }
 
+// Flows that are given up before anything of them has left: however many, the others do not suffer.
+void TestGivenUp() {
+  constexpr int kMany = 20'000;
+  LinkSettings link;
+  link.bytes_per_us = 1000;
+  link.delay_us = 1'000;
+  link.loss = 0.02;
+  link.reorder = 0.1;
+  VirtualPair pair(link, 1);
+  Association& from = pair.end(0);
+  Association& to = pair.end(1);
+  uint8_t bytes[100] = {};
+  uint64_t received = 0, wanted = 0;
+  std::vector<Stream*> over;
+  const auto live = [&](int64_t until) {
+    do {
+      from.writable.clear();
+      for (Stream* stream : to.opened) stream->owner = &pair;
+      to.opened.clear();
+      for (Stream* stream : to.readable) {
+        stream->told_readable = false;
+        const size_t got = to.Peek(stream, bytes, sizeof bytes);
+        to.Consume(stream, got, pair.now());
+        received += got;
+        over.push_back(stream);
+      }
+      to.readable.clear();
+      // What is repeated of it comes to nobody.
+      for (Stream* stream : over) to.Finish(stream);
+      over.clear();
+      while (!to.killed.empty()) {
+        Stream* stream = to.killed.back();
+        to.killed.pop_back();
+        to.Kill(stream);
+      }
+      Check(!from.dead() && !to.dead(), "what is given up early closes nothing");
+    } while (pair.Step(until));
+  };
+  for (int i = 0; i < kMany; i += 1) {
+    Stream* early = from.Open();
+    early->owner = &pair;
+    from.Write(early, bytes, sizeof bytes);
+    from.Kill(early);
+    if (i % 50 != 0) continue;
+    Stream* stream = from.Open();
+    stream->owner = &pair;
+    from.Write(stream, bytes, sizeof bytes);
+    wanted += sizeof bytes;
+    live(pair.now() + 2'000);
+    from.Finish(stream);
+  }
+  live(pair.now() + 5'000'000);
+  Check(received == wanted, "the others arrive");
+}
+
 void Churn(Association& end, std::mt19937_64& random) {
   for (Stream* stream : end.opened) stream->owner = &end;
   end.opened.clear();
@@ -399,6 +454,7 @@ int main(int argc, char** argv) {
   const uint64_t first = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
   TestField();
   TestSlowReaders();
+  TestGivenUp();
   const clock_t end = clock() + static_cast<clock_t>(seconds * CLOCKS_PER_SEC);
   uint64_t rounds = 0, bytes = 0;
   do {

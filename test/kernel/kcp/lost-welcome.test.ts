@@ -37,10 +37,7 @@ t.test('an association whose first answers were lost carries flows from its begi
   await lab.restart('entry', { link });
   await sleep(UNHEARD);
   await hear();
-  await until(
-    async () => (await lab.entry.stats()).kcp['exit']?.state === 'up',
-    'the exit answers over KCP',
-  );
+  await until(async () => (await lab.entry.stats()).kcp['exit']?.state === 'up', 'the exit answers over KCP');
   await sleep(SILENT);
   await letAllIn();
   const client = lab.dial(SERVER.v4, 5_000);
