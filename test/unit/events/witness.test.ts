@@ -236,7 +236,7 @@ t.test('a stored tree that was altered is found, and nothing is signed or accuse
   for (const path of paths) {
     const db = new Database(path);
     const { frontier } = db.prepare('SELECT frontier FROM checkpoints').get() as { frontier: string };
-    // A tree as good as any other, of something else.
+    // It decodes still; only its root is another.
     const swapped = frontier.replace(/ (.)/, (_, first) => ` ${first === 'A' ? 'B' : 'A'}`);
     t.ok(decodeFrontier(swapped));
     db.prepare('UPDATE checkpoints SET frontier = ?').run(swapped);
