@@ -106,6 +106,18 @@ export async function makeNetns(label: string): Promise<Netns> {
   };
 }
 
+/** One for each label, until the test ends. */
+export async function makeSpaces<const Labels extends readonly string[]>(
+  t: { teardown(run: () => void): void },
+  ...labels: Labels
+): Promise<{ readonly [Label in keyof Labels]: Netns }> {
+  const spaces = await Promise.all(labels.map(makeNetns));
+  t.teardown(() => {
+    for (const space of spaces) space.remove();
+  });
+  return spaces as { [Label in keyof Labels]: Netns };
+}
+
 export interface LinkEnd {
   readonly netns: Netns;
   /** Interface name, at most 15 characters. */

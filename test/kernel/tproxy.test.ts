@@ -14,7 +14,7 @@ import {
 import { loadAddon } from '../../src/native/addon.ts';
 import { openDialer, openListener } from '../../src/native/transparent.ts';
 import { established, LOCAL, NO_LISTENER } from './compliance/example-table.ts';
-import { joinByVeth, makeNetns, type Netns } from './netns.ts';
+import { joinByVeth, makeSpaces, type Netns } from './netns.ts';
 
 const addon = loadAddon();
 const MARK = 0x77;
@@ -55,14 +55,7 @@ interface Lab {
 }
 
 async function makeLab(t: Test): Promise<Lab> {
-  const [client, router, server] = await Promise.all([
-    makeNetns('client'),
-    makeNetns('router'),
-    makeNetns('server'),
-  ]);
-  t.teardown(() => {
-    for (const netns of [client, router, server]) netns.remove();
-  });
+  const [client, router, server] = await makeSpaces(t, 'client', 'router', 'server');
   await joinByVeth(
     { netns: client, name: 'uplink', addresses: ['10.1.0.2/24', 'fd01::2/64'] },
     { netns: router, name: 'downlink', addresses: ['10.1.0.1/24', 'fd01::1/64'] },

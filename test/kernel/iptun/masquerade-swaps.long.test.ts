@@ -12,7 +12,7 @@ import { RouteMaps, toSet } from '../../../src/reconcilers/firewall/route-maps.t
 import { swapTable } from '../../../src/reconcilers/firewall/swap.ts';
 import { deviceName } from '../../../src/reconcilers/iptun/desired.ts';
 import { compileTunnelRuleset, SECOND_LOOK } from '../../../src/reconcilers/iptun/ruleset.ts';
-import { joinByVeth, makeNetns, mayMakeNamespaces, type Netns } from '../netns.ts';
+import { joinByVeth, makeSpaces, mayMakeNamespaces, type Netns } from '../netns.ts';
 import { desiredOf, routeViews } from '../reconcilers/lab.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root, to make network namespaces');
@@ -31,14 +31,7 @@ async function checkSwaps(
   t: Test,
   { dest, own }: { readonly dest: string; readonly own: string },
 ): Promise<void> {
-  const [entry, exit, server] = await Promise.all([
-    makeNetns('entry'),
-    makeNetns('exit'),
-    makeNetns('server'),
-  ]);
-  t.teardown(() => {
-    for (const netns of [entry, exit, server]) netns.remove();
-  });
+  const [entry, exit, server] = await makeSpaces(t, 'entry', 'exit', 'server');
   const mark = (MARK.tunnel | 1) >>> 0;
   // A wire of the tunnel device's name: to the table it is one.
   await joinByVeth(

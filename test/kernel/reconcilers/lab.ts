@@ -11,7 +11,7 @@ import { createKernel } from '../../../src/kernel/kernel.ts';
 import { loadAddon } from '../../../src/native/addon.ts';
 import { openDialer, openListener, readMark } from '../../../src/native/transparent.ts';
 import { createFirewallReconciler, type FirewallOptions } from '../../../src/reconcilers/firewall.ts';
-import { joinByVeth, makeNetns, type Netns } from '../netns.ts';
+import { joinByVeth, makeSpaces, type Netns } from '../netns.ts';
 
 const addon = loadAddon();
 export const LISTEN_PORT = 17_000;
@@ -43,14 +43,7 @@ interface AskOptions {
 }
 
 export async function makeLab(t: Test): Promise<Lab> {
-  const [client, router, server] = await Promise.all([
-    makeNetns('client'),
-    makeNetns('router'),
-    makeNetns('server'),
-  ]);
-  t.teardown(() => {
-    for (const netns of [client, router, server]) netns.remove();
-  });
+  const [client, router, server] = await makeSpaces(t, 'client', 'router', 'server');
   await joinByVeth(
     { netns: client, name: 'uplink', addresses: ['10.1.0.2/24', 'fd01::2/64'] },
     { netns: router, name: 'lan0', addresses: ['10.1.0.1/24', 'fd01::1/64'] },
