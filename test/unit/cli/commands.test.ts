@@ -138,7 +138,7 @@ t.test('services top compares two looks, and ends after one where nobody watches
   const [home, api] = await scene(t, {
     'GET /v1/traffic': () => {
       looks += 1;
-      const side = { service_id: SERVICE, name: 'web', side: 'entry', active: 2, refused: 0, failed: 0 };
+      const side = { service_id: SERVICE, name: 'web', side: 'entry', active: 2, refused: 4, failed: 3 };
       return {
         body: {
           at: new Date(1_700_000_000_000 + looks * 1_000).toISOString(),
@@ -164,7 +164,7 @@ t.test('services top compares two looks, and ends after one where nobody watches
   const { stdout, code } = await home.run(top);
   t.equal(code, 0);
   t.match(stdout, /^SERVICE +SIDE +ACTIVE +NEW\/S +IN +OUT +OPEN/);
-  t.match(stdout, /web +entry +2 +10 +8.0 kbit\/s +10 Mbit\/s +101 ms +3/);
+  t.match(stdout, /web +entry +2 +10 +8.0 kbit\/s +10 Mbit\/s +101 ms +3 +7/);
   t.match(stdout, /p +8 +2 +100 ms +1\.00 %/);
   t.notOk(stdout.includes('\u001b'));
   const json = await home.run([...top, '--json']);

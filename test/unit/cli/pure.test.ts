@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { parseArguments } from '../../../cli/arguments.ts';
+import { millisecondsText } from '../../../cli/commands/traffic.ts';
 import { ago, parseDuration } from '../../../cli/duration.ts';
 import { Failure } from '../../../cli/failure.ts';
 import { manPage } from '../../../cli/man-page.ts';
@@ -150,6 +151,19 @@ t.test('a table fits its width and never cuts an id', async () => {
 });
 
 t.test('times', async (t) => {
+  for (const [ms, text] of [
+    [0.42, '0.4 ms'],
+    [9.96, '10 ms'],
+    [999.4, '999 ms'],
+    [999.6, '1.0 s'],
+    [4_092, '4.1 s'],
+    [88_000, '88 s'],
+    [720_000, '12 min'],
+    [5 * 3_600_000, '5 h'],
+    [72 * 3_600_000, '3 d'],
+    [null, '-'],
+  ] as const)
+    t.equal(millisecondsText(ms), text);
   t.equal(parseDuration('500ms'), 500);
   t.equal(parseDuration('90d'), 90 * 86_400_000);
   t.equal(parseDuration('2'), 2_000);
