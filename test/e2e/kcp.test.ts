@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { createCluster, eventually } from './cluster.ts';
 
@@ -95,6 +96,9 @@ createServer((request, response) => request.pipe(response)).listen(8000, '::', (
     const rules =
       'table inet shut { chain in { type filter hook input priority -300; udp dport 61000 drop; }; }';
     await lab.exec('exit', ['nft', rules]);
+    // One way only: what the exit sends still arrives. The entry asks every 5 s, and doubts after 2 s without an answer.
+    await sleep(8_000);
+    t.equal(await roundTrip(), sum, 'new connections go over TCP long before KCP is given up');
     await eventually(
       'the entry notices',
       async () => (await service(id)).carried_by?.transport === 'tcp',

@@ -19,7 +19,7 @@ Association::Association(bool dialer, const Key& seal, const Key& open, uint32_t
       sealer_(seal, settings.suite),
       opener_(open, settings.suite),
       rate_(now_us, rtt_us),
-      heard_at_(now_us),
+      confirmed_at_(now_us),
       keyed_at_(now_us) {}
 
 Stream* Association::Open() {
@@ -101,7 +101,6 @@ bool Association::Receive(uint8_t* bytes, size_t length, int64_t now_us) {
     totals_.forged += 1;
     return false;
   }
-  heard_at_ = now_us;
   NoteLossHere();
   totals_.received += 1;
   totals_.received_bytes += length;
@@ -299,6 +298,8 @@ void Association::OnAck(const Ack& ack, uint32_t delay_us, int64_t now_us) {
   }
   if (newest != 0) {
     backoff_ = 0;
+    confirmed_at_ = now_us;
+    unanswered_since_ = in_flight_ > 0 ? now_us : kNever;
     const Sent& sent = *SentOf(newest);
     // Only the largest has come without waiting for others; the delay is its own.
     const int64_t rtt = newest == ack.largest ? now_us - sent.mark.sent_at - delay_us : rate_.smoothed_rtt();

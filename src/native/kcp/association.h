@@ -22,9 +22,9 @@ namespace arctic::kcp {
 struct Settings {
   uint64_t rekey_datagrams = 1 << 20;
   int64_t rekey_after = 3'600'000'000;
-  // An idle association is asked whether it lives.
+  // The peer of one that sends nothing is asked whether it hears.
   int64_t ping_every = 5'000'000;
-  // Nothing heard for this long though something should have been.
+  // Nothing acknowledged for this long though something should have been.
   int64_t silence = 10'000'000;
   size_t most_streams = 8192;
   // Shards of data to a group.
@@ -102,7 +102,8 @@ class Association {
   size_t held() const { return pool_.out(); }
   // Share of parity in the groups sent now.
   size_t parity() const { return ParityOf(settings_.group, false); }
-  int64_t heard_at() const { return heard_at_; }
+  // The peer has acknowledged nothing for so long that whoever can should go another way.
+  bool Doubtful(int64_t now_us) const { return unanswered_since_ != kNever && now_us - unanswered_since_ > kDoubtUs; }
   // Has the peer acknowledge something.
   void Ping() { want_ping_ = true; }
   // Small datagrams all the time, so that the loss of a path without traffic is known, too.
@@ -121,6 +122,8 @@ class Association {
   static constexpr uint64_t kKept = 8192;
   // How far ahead of the last one a conversation may be numbered: that many first segments may overtake each other.
   static constexpr uint32_t kMostAhead = 8192;
+  // Some repetitions on any path that people still use.
+  static constexpr int64_t kDoubtUs = 2'000'000;
 
   struct Ref {
     uint32_t conversation, number;
@@ -189,7 +192,8 @@ class Association {
   Opener opener_;
   RateControl rate_;
   Totals totals_;
-  int64_t heard_at_, keyed_at_, pinged_at_ = 0;
+  // When the peer has last acknowledged anything new.
+  int64_t confirmed_at_, keyed_at_, pinged_at_ = 0;
 
   std::unordered_map<uint32_t, std::unique_ptr<Stream>> streams_;
   std::deque<Stream*> active_;
@@ -218,6 +222,9 @@ class Association {
   uint64_t reported_ = 0, reported_received_ = 0, reported_bytes_ = 0;
   uint64_t reordering_ = 3;
   int64_t loss_at_ = kNever, timeout_at_ = kNever;
+  // Since then something has waited for an acknowledgement and none has come. What the peer sends by itself is none: a path may
+  // lead one way only.
+  int64_t unanswered_since_ = kNever;
   int backoff_ = 0, probes_ = 0;
   bool want_ping_ = false, probing_ = false;
   int64_t probed_at_ = 0;

@@ -44,7 +44,7 @@ bool Association::HasData() {
 
 void Association::Tick(int64_t now_us) {
   if (now_us >= loss_at_) FindLost(now_us);
-  if (in_flight_ > 0 && now_us - heard_at_ > settings_.silence && now_us >= timeout_at_) {
+  if (unanswered_since_ != kNever && now_us - unanswered_since_ > settings_.silence) {
     Fail("the peer does not answer");
     return;
   }
@@ -63,7 +63,7 @@ void Association::Tick(int64_t now_us) {
     }
     want_ping_ = !HasData();
   }
-  if (now_us - std::max(heard_at_, pinged_at_) >= settings_.ping_every) {
+  if (now_us - std::max(confirmed_at_, pinged_at_) >= settings_.ping_every) {
     pinged_at_ = now_us;
     want_ping_ = true;
   }
@@ -126,6 +126,7 @@ void Association::Leave(int64_t now_us, DatagramHeader header, size_t text, Batc
   in_flight_ += length;
   counter_ += 1;
   if (timeout_at_ == kNever) timeout_at_ = now_us + Timeout();
+  if (unanswered_since_ == kNever) unanswered_since_ = now_us;
 }
 
 void Association::SendControl(int64_t now_us, Batch* out) {
@@ -301,7 +302,7 @@ int64_t Association::GroupDue() const {
 int64_t Association::NextAt(int64_t now_us) const {
   if (dead()) return kNever;
   int64_t next = std::min({ack_at_, loss_at_, in_flight_ > 0 ? timeout_at_ : kNever,
-                           std::max(heard_at_, pinged_at_) + settings_.ping_every});
+                           std::max(confirmed_at_, pinged_at_) + settings_.ping_every});
   if (group_open_) next = std::min(next, GroupDue());
   if (probing_) next = std::min(next, probed_at_ + kProbeEveryUs);
   const bool waiting = !active_.empty() || !kills_.empty() || want_ping_;

@@ -136,6 +136,7 @@ Link* Loop::MakeStreamLink(kcp::Line* line, kcp::Stream* stream, bool dialer) {
 // False when the peer cannot be reached so: the flow goes over TCP.
 bool Loop::LeaseStream(Peer* peer, Flow* flow) {
   kcp::Line* line = endpoint_ == nullptr ? nullptr : endpoint_->UpTo(peer->id);
+  if (line != nullptr && line->association->Doubtful(now_us_)) return false;
   kcp::Stream* stream = line == nullptr ? nullptr : line->association->Open();
   if (stream == nullptr) return false;
   flow->waiting_link = false;
