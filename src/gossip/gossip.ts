@@ -55,7 +55,7 @@ export interface GossipDeps {
 /** The peer-to-peer side with what only this process's other parts may see. */
 export interface GossipService extends Gossip {
   /** Session keys for the TCP engine. */
-  readonly keys: Pick<Sessions, 'current' | 'byId' | 'onRetired'>;
+  readonly keys: Pick<Sessions, 'current' | 'byId' | 'onCurrent' | 'onRetired'>;
   /** Tunnel keys of the newest session with a peer for an epoch; undefined before a handshake. */
   tunnelKeys(peer: PeerId, epoch: number): TunnelKeys | undefined;
   /** Throws UNAVAILABLE while `config` events must not be appended here (own-history rule). To be asked before every write. */

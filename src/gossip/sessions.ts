@@ -31,6 +31,7 @@ export interface TunnelKeys {
 }
 
 export type RetireReason = 'renewed' | 'removed';
+export type RetireListener = (sessionId: string, reason: RetireReason, peerId: string) => void;
 
 /** What the TCP engine needs of a session; the engine's own `CarrierSession`, which this room may not import. */
 export interface CarrierKey {
@@ -46,7 +47,9 @@ export interface Sessions {
   current(peerId: string): CarrierKey | undefined;
   /** Replaced sessions are found until they are retired. */
   byId(sessionId: string): CarrierKey | undefined;
-  onRetired(listener: (sessionId: string, reason: RetireReason) => void): () => void;
+  /** Called when another session is the newest with a peer, before what it replaces is retired. */
+  onCurrent(listener: (peerId: string) => void): () => void;
+  onRetired(listener: RetireListener): () => void;
   /** A fresh session. An initiator's is confirmed at once: the answer to its confirmation was sealed under it. */
   add(session: Session): void;
   /** The session to send under: the newest confirmed one. */
@@ -69,7 +72,10 @@ const SIMULTANEOUS = 10_000;
 export function createSessions(deps: { readonly local: PeerId; readonly monotonic: () => number }): Sessions {
   const byId = new Map<string, Session>();
   const ofPeer = new Map<PeerId, Session[]>();
-  const listeners = new Set<(sessionId: string, reason: RetireReason) => void>();
+  const listeners = new Set<RetireListener>();
+  const currentListeners = new Set<(peerId: string) => void>();
+  /** Id of the session that was last said to be the newest. */
+  const announced = new Map<PeerId, string>();
 
   const initiatorOf = (session: Session): PeerId =>
     session.side === 'initiator' ? deps.local : session.peerId;
@@ -88,13 +94,25 @@ export function createSessions(deps: { readonly local: PeerId; readonly monotoni
     return best;
   };
 
+  const announce = (peer: PeerId): void => {
+    const id = forSending(peer)?.id;
+    if (id === announced.get(peer)) return;
+    if (id === undefined) {
+      announced.delete(peer);
+      return;
+    }
+    announced.set(peer, id);
+    for (const listener of currentListeners) listener(peer);
+  };
+
   const end = (session: Session, reason: RetireReason): void => {
     if (!byId.delete(session.id)) return;
     const rest = (ofPeer.get(session.peerId) ?? []).filter((one) => one !== session);
     if (rest.length > 0) ofPeer.set(session.peerId, rest);
     else ofPeer.delete(session.peerId);
     session.keys.erase();
-    for (const listener of listeners) listener(session.id, reason);
+    announce(session.peerId);
+    for (const listener of listeners) listener(session.id, reason, session.peerId);
   };
 
   /** Replaced sessions stay a while, for messages and carriers under way. */
@@ -120,7 +138,9 @@ export function createSessions(deps: { readonly local: PeerId; readonly monotoni
     add(session) {
       byId.set(session.id, session);
       ofPeer.set(session.peerId, [...(ofPeer.get(session.peerId) ?? []), session]);
-      if (session.confirmed) retireOthers(session.peerId);
+      if (!session.confirmed) return;
+      retireOthers(session.peerId);
+      announce(session.peerId);
     },
     forSending,
     find: (id) => byId.get(id),
@@ -129,6 +149,7 @@ export function createSessions(deps: { readonly local: PeerId; readonly monotoni
       session.confirmed = true;
       session.endsAt = undefined;
       retireOthers(session.peerId);
+      announce(session.peerId);
     },
     end,
     endAll(peer, reason) {
@@ -155,6 +176,10 @@ export function createSessions(deps: { readonly local: PeerId; readonly monotoni
     },
     current: (peer) => carrierSession(forSending(peer as PeerId)),
     byId: (id) => carrierSession(byId.get(id)),
+    onCurrent(listener) {
+      currentListeners.add(listener);
+      return () => currentListeners.delete(listener);
+    },
     onRetired(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

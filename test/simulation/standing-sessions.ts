@@ -34,6 +34,7 @@ export function sessionWith(peerId: PeerId): Session {
 export const standingSessions: Sessions = {
   current: () => undefined,
   byId: () => undefined,
+  onCurrent: () => () => {},
   onRetired: () => () => {},
   add: () => {},
   forSending: sessionWith,

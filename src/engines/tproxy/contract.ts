@@ -48,8 +48,16 @@ export interface CarrierKeys {
   current(peerId: string): CarrierSession | undefined;
   /** By the id a carrier names in its first bytes; previous sessions stay until they are retired. */
   byId(sessionId: string): CarrierSession | undefined;
-  /** Called when a session is retired or its peer removed: carriers under it must die within a second. */
-  onRetired(listener: (sessionId: string, reason: 'renewed' | 'removed') => void): () => void;
+  /**
+   * Called when another session is the newest with a peer: links are dialed under it from then on. The peer may have started
+   * again and know no other, long before the one before is retired here.
+   */
+  onCurrent(listener: (peerId: string) => void): () => void;
+  /**
+   * Called when a session is retired: no new flows under it. When its peer was removed all carriers with the peer must die within
+   * a second, also those under sessions that were retired before.
+   */
+  onRetired(listener: (sessionId: string, reason: 'renewed' | 'removed', peerId: string) => void): () => void;
 }
 
 export interface CarrierSession {

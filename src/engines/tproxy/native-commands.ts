@@ -201,8 +201,8 @@ export function encodeSetSession(session: CarrierSession, current: boolean): Buf
 export const encodeNoSession = (sessionId: string): Buffer =>
   new Writer().u8(COMMAND.noSession).raw(Buffer.from(sessionId, 'hex')).done();
 
-export const encodeRetire = (sessionId: string, removed: boolean): Buffer =>
-  new Writer().u8(COMMAND.retire).raw(Buffer.from(sessionId, 'hex')).flag(removed).done();
+export const encodeRetire = (sessionId: string, peerId: string, removed: boolean): Buffer =>
+  new Writer().u8(COMMAND.retire).raw(Buffer.from(sessionId, 'hex')).text(peerId).flag(removed).done();
 
 /** The relay owns `fd` from then on. */
 export const encodeListen = (fd: number, captured: boolean, port: number): Buffer =>

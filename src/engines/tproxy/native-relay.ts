@@ -102,8 +102,8 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       command(encodeSetPath(peerId, kind));
     },
   });
-  /** Peer of each session the thread has. */
-  const handed = new Map<string, string>();
+  /** Peers the thread has had a session of; it asks for the first of each. */
+  const known = new Set<string>();
 
   function command(bytes: Buffer, wipe = false): void {
     if (slot === undefined) return;
@@ -127,17 +127,13 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       return;
     }
     const current = keys.current(session.peerId)?.sessionId === sessionId;
-    handed.set(sessionId, session.peerId);
+    known.add(session.peerId);
     command(encodeSetSession(session, current), true);
   }
 
-  function onRetired(sessionId: string, reason: 'renewed' | 'removed'): void {
-    const peerId = handed.get(sessionId);
-    handed.delete(sessionId);
-    // The next one first, so that no flow has to wait for it.
-    const next = peerId === undefined ? undefined : keys.current(peerId);
-    if (next !== undefined && next.sessionId !== sessionId) handOver(next.sessionId);
-    command(encodeRetire(sessionId, reason === 'removed'));
+  function handOverCurrent(peerId: string): void {
+    const session = keys.current(peerId);
+    if (session !== undefined) handOver(session.sessionId);
   }
 
   function drainEvents(): void {
@@ -145,10 +141,8 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
     for (const line of relay.relayEvents(slot).split('\n')) {
       const [kind = '', subject = '', ...rest] = line.split('\t');
       if (kind === 'session') handOver(subject);
-      else if (kind === 'want') {
-        const session = keys.current(subject);
-        if (session !== undefined) handOver(session.sessionId);
-      } else if (kind === 'flows') views.ready(Number(subject));
+      else if (kind === 'want') handOverCurrent(subject);
+      else if (kind === 'flows') views.ready(Number(subject));
       else if (kind !== '') {
         logEvent(kind, subject, rest);
         if (kind === 'dial') lookUpAgain(subject);
@@ -245,7 +239,17 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
         'pollStart',
         addon.pollStart(relay.relayEventFd(slot), READABLE, () => drainEvents()),
       );
-      unsubscribe = keys.onRetired(onRetired);
+      const following = [
+        keys.onCurrent((peerId) => {
+          if (known.has(peerId)) handOverCurrent(peerId);
+        }),
+        keys.onRetired((sessionId, reason, peerId) =>
+          command(encodeRetire(sessionId, peerId, reason === 'removed')),
+        ),
+      ];
+      unsubscribe = () => {
+        for (const unfollow of following) unfollow();
+      };
       selection.start();
       pathKinds.start();
       listenPort = captured[0]?.port ?? chosen.listenPort;
@@ -269,7 +273,7 @@ export function createNativeRelay(options: NativeRelayOptions, deps: NativeRelay
       addon.pollStop(poll);
       const ended = slot;
       slot = undefined;
-      handed.clear();
+      known.clear();
       relay.relayStop(ended);
     },
     configure(wanted) {

@@ -198,13 +198,13 @@ export function createTypescriptRelay(options: RelayOptions, deps: RelayDependen
     links.add(link);
   }
 
-  function onRetired(sessionId: string, reason: 'renewed' | 'removed'): void {
-    if (reason === 'removed') {
-      // Also those that have given their link back and only flush their last bytes.
-      flows.abort((one) => one.link.session?.sessionId === sessionId, constants.errno.ECONNABORTED);
-    }
+  function onRetired(sessionId: string, reason: 'renewed' | 'removed', peerId: string): void {
+    const concerns = ({ session }: Link): boolean =>
+      reason === 'removed' ? session?.peerId === peerId : session?.sessionId === sessionId;
+    // Also those that have given their link back and only flush their last bytes.
+    if (reason === 'removed') flows.abort((one) => concerns(one.link), constants.errno.ECONNABORTED);
     for (const link of [...links]) {
-      if (link.session?.sessionId !== sessionId) continue;
+      if (!concerns(link)) continue;
       if (reason === 'removed') link.destroy();
       else link.retiring = true;
     }

@@ -249,30 +249,41 @@ void Endpoint::Unwant(const std::string& peer) {
   EndWhenEmpty(line);
 }
 
-void Endpoint::Retire(const std::shared_ptr<Session>& session, bool removed) {
+void Endpoint::Retire(const std::shared_ptr<Session>& session) {
   for (auto& [id, dial] : dials_) {
-    if (dial->session != session) continue;
-    dial->session = nullptr;
-    dial->asking = false;
-    dial->timer.Cancel();
+    if (dial->session == session) Forget(dial.get());
   }
+  for (Line* line : LinesOf([&session](const Line& one) { return one.session == session; })) {
+    if (!line->association->dialer()) continue;
+    // Until the one under the next session is up, this one serves.
+    const auto dial = dials_.find(session->peer);
+    const bool serves = dial != dials_.end() && dial->second->up == line;
+    if (serves && dial->second->session != nullptr) continue;
+    if (serves) dial->second->up = nullptr;
+    line->retiring = true;
+    EndWhenEmpty(line);
+  }
+}
+
+void Endpoint::Remove(const std::string& peer) {
+  const auto dial = dials_.find(peer);
+  if (dial != dials_.end()) Forget(dial->second.get());
+  for (Line* line : LinesOf([&peer](const Line& one) { return one.session->peer == peer; })) Leave(line);
+}
+
+// Until there is another session nobody is asked.
+void Endpoint::Forget(Dial* dial) {
+  dial->session = nullptr;
+  dial->asking = false;
+  dial->timer.Cancel();
+}
+
+std::vector<Line*> Endpoint::LinesOf(const std::function<bool(const Line&)>& which) const {
   std::vector<Line*> lines;
-  for (auto& [name, line] : lines_) {
-    if (!line->gone && line->session == session) lines.push_back(line.get());
+  for (const auto& [name, line] : lines_) {
+    if (!line->gone && which(*line)) lines.push_back(line.get());
   }
-  for (Line* line : lines) {
-    if (removed) {
-      Leave(line);
-    } else if (line->association->dialer()) {
-      // Until the one under the next session is up, this one serves.
-      const auto dial = dials_.find(session->peer);
-      const bool serves = dial != dials_.end() && dial->second->up == line;
-      if (serves && dial->second->session != nullptr) continue;
-      if (serves) dial->second->up = nullptr;
-      line->retiring = true;
-      EndWhenEmpty(line);
-    }
-  }
+  return lines;
 }
 
 void Endpoint::Begin(Dial* dial) {

@@ -92,7 +92,10 @@ class Endpoint {
             bool probed);
   void Renew(const std::string& peer, std::shared_ptr<Session> session);
   void Unwant(const std::string& peer);
-  void Retire(const std::shared_ptr<Session>& session, bool removed);
+  // The session was renewed: flows under it go on.
+  void Retire(const std::shared_ptr<Session>& session);
+  // Ends every line with the peer, whatever session it is under.
+  void Remove(const std::string& peer);
 
   // The line for new flows to the peer; null while there is none.
   Line* UpTo(const std::string& peer);
@@ -130,6 +133,8 @@ class Endpoint {
   // The acceptor's: the dialer has so long to use the keys.
   void AwaitConfirmation(Line* line);
   void Begin(Dial* dial);
+  void Forget(Dial* dial);
+  std::vector<Line*> LinesOf(const std::function<bool(const Line&)>& which) const;
   void SayHello(Dial* dial);
   void SetStanding(Dial* dial, Standing standing);
   uint32_t FreshName();

@@ -209,6 +209,7 @@ std::optional<Command> DecodeCommand(const uint8_t* bytes, size_t length) {
     case 5: {
       Retire retire;
       in.Array(&retire.id);
+      retire.peer = in.Text();
       retire.removed = in.Flag();
       command = retire;
       break;

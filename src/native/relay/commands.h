@@ -69,8 +69,11 @@ struct SetSession {
 struct NoSession {
   SessionId id{};
 };
+// `removed`: with it goes whatever else there is under sessions with the peer, also those that were renewed long ago and whose
+// flows go on.
 struct Retire {
   SessionId id{};
+  std::string peer;
   bool removed = false;
 };
 struct Listen {

@@ -153,20 +153,25 @@ void Loop::Obey(const NoSession& none) {
 }
 
 void Loop::Obey(const Retire& retire) {
+  std::shared_ptr<Session> session;
   const auto found = sessions_.find(KeyOf(retire.id));
-  if (found == sessions_.end()) return;
-  const std::shared_ptr<Session> session = found->second;
-  sessions_.erase(found);
-  session->retired = true;
-  Peer* peer = PeerOf(session->peer);
+  if (found != sessions_.end()) {
+    session = found->second;
+    sessions_.erase(found);
+    session->retired = true;
+  }
+  const auto known = peers_.find(retire.peer);
+  if (known == peers_.end()) return;
+  Peer* peer = known->second.get();
   if (peer->current == session) peer->current = nullptr;
-  if (endpoint_ != nullptr) endpoint_->Retire(session, retire.removed);
+  if (endpoint_ != nullptr && session != nullptr) endpoint_->Retire(session);
+  if (endpoint_ != nullptr && retire.removed) endpoint_->Remove(retire.peer);
   const std::vector<Link*> links(links_.begin(), links_.end());
   for (Link* link : links) {
-    if (link->dead || link->session != session) continue;
+    if (link->dead || link->session == nullptr) continue;
     if (retire.removed) {
-      CloseLink(link, nullptr);
-    } else {
+      if (link->session->peer == retire.peer) CloseLink(link, nullptr);
+    } else if (link->session == session) {
       link->retiring = true;
     }
   }

@@ -31,6 +31,24 @@ export async function runLifeCompliance(t: Test, lab: Lab): Promise<void> {
   });
 
   await t.test(
+    'a session that the other end has forgotten does not hold up flows once there is another',
+    async (t) => {
+      const listener = await lab.serve(4, 5_041, (socket) => socket.pipe(socket));
+      const old = lab.sessionId();
+      await lab.retire('exit', old, 'removed');
+      await lab.agree();
+      const started = performance.now();
+      const client = lab.dial(SERVER.v4, 5_041);
+      client.end('x');
+      t.equal((await readAll(client)).toString(), 'x');
+      t.comment(`after ${(performance.now() - started).toFixed(0)} ms`);
+      await lab.retire('entry', old, 'renewed');
+      await whenQuiet(lab);
+      listener.close();
+    },
+  );
+
+  await t.test(
     'a service that is no longer transparent ends its connections, and takes new ones',
     async (t) => {
       const listener = await lab.serve(4, 7_040, (socket) => socket.pipe(socket));
@@ -51,25 +69,36 @@ export async function runLifeCompliance(t: Test, lab: Lab): Promise<void> {
     },
   );
 
-  await t.test('a removed peer loses its flows within a second, on either side', async (t) => {
-    const listener = await lab.serve(4, 5_050, (socket) => socket.pipe(socket));
-    for (const side of ['exit', 'entry'] as const) {
-      const client = lab.dial(SERVER.v4, 5_050);
-      client.write('x');
-      await once(client, 'data');
-      const start = performance.now();
-      const ended = failure(client);
-      await lab.retire(side, lab.sessionId(), 'removed');
-      t.equal(await ended, 'ECONNRESET');
-      t.ok(performance.now() - start < 1_000, `${side}: after ${(performance.now() - start).toFixed(0)} ms`);
-      await lab.retire(side === 'exit' ? 'entry' : 'exit', lab.sessionId(), 'removed');
-      await lab.agree();
-    }
-    const again = lab.dial(SERVER.v4, 5_050);
-    again.end('again');
-    t.equal((await readAll(again)).toString(), 'again', 'a new handshake brings the peer back');
-    listener.close();
-  });
+  await t.test(
+    'a removed peer loses its flows within a second, on either side, and those of sessions before, too',
+    async (t) => {
+      const listener = await lab.serve(4, 5_050, (socket) => socket.pipe(socket));
+      for (const side of ['exit', 'entry'] as const) {
+        const client = lab.dial(SERVER.v4, 5_050);
+        client.write('x');
+        await once(client, 'data');
+        // It stays on what was made under the session before.
+        const old = lab.sessionId();
+        await lab.agree();
+        await lab.retire('exit', old, 'renewed');
+        await lab.retire('entry', old, 'renewed');
+        const start = performance.now();
+        const ended = failure(client);
+        await lab.retire(side, lab.sessionId(), 'removed');
+        t.equal(await ended, 'ECONNRESET');
+        t.ok(
+          performance.now() - start < 1_000,
+          `${side}: after ${(performance.now() - start).toFixed(0)} ms`,
+        );
+        await lab.retire(side === 'exit' ? 'entry' : 'exit', lab.sessionId(), 'removed');
+        await lab.agree();
+      }
+      const again = lab.dial(SERVER.v4, 5_050);
+      again.end('again');
+      t.equal((await readAll(again)).toString(), 'again', 'a new handshake brings the peer back');
+      listener.close();
+    },
+  );
 
   await t.test(
     'started again with short times: keys change in mid-flow, idle links live and are trimmed',

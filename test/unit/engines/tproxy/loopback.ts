@@ -29,10 +29,15 @@ export interface TestKeys extends CarrierKeys {
 export function createTestKeys(): TestKeys {
   const sessions = new Map<string, CarrierSession>();
   const current = new Map<string, CarrierSession>();
-  const listeners = new Set<(sessionId: string, reason: 'renewed' | 'removed') => void>();
+  const listeners = new Set<(sessionId: string, reason: 'renewed' | 'removed', peerId: string) => void>();
+  const currentListeners = new Set<(peerId: string) => void>();
   return {
     current: (peerId) => current.get(peerId),
     byId: (sessionId) => sessions.get(sessionId),
+    onCurrent(listener) {
+      currentListeners.add(listener);
+      return () => currentListeners.delete(listener);
+    },
     onRetired(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -40,6 +45,7 @@ export function createTestKeys(): TestKeys {
     set(session) {
       sessions.set(session.sessionId, session);
       current.set(session.peerId, session);
+      for (const listener of currentListeners) listener(session.peerId);
     },
     retire(sessionId, reason) {
       const session = sessions.get(sessionId);
@@ -47,7 +53,7 @@ export function createTestKeys(): TestKeys {
       if (session !== undefined && current.get(session.peerId)?.sessionId === sessionId) {
         current.delete(session.peerId);
       }
-      for (const listener of listeners) listener(sessionId, reason);
+      for (const listener of listeners) listener(sessionId, reason, session?.peerId ?? '');
     },
   };
 }
