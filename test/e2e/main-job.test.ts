@@ -147,6 +147,20 @@ t.test(
       t.equal((await fetchFile(cluster, `http://${server.ipv4}:8000/`)).seenFrom, exitLan?.ipv4);
     });
 
+    await t.test(
+      "the exit's agent starts again, and whoever connects meanwhile waits no longer than that",
+      async (t) => {
+        t.equal((await exit.agent.stop()).code, 0);
+        const waiting = fetchFile(cluster, `http://${server.ipv4}:8000/`);
+        await cluster.lab.startAgent('exit', { env: { FIREWALL_OWNER: '0' } });
+        t.match(await waiting, { sha256, seenFrom: exitLan?.ipv4 });
+        t.match(await fetchFile(cluster, `http://[${server.ipv6}]:8000/`), {
+          sha256,
+          seenFrom: exitLan?.ipv6,
+        });
+      },
+    );
+
     await t.test('deleting the service sends traffic the direct way again', async (t) => {
       const removed = await entry.agent.request('DELETE', `/v1/services/${service.id}`, {
         token: entry.token,
