@@ -1,7 +1,7 @@
+import { didYouMean } from '../events/suggest.ts';
 import type { Command, Flag, Group } from './command.ts';
 import { usageFailure } from './failure.ts';
 import { GLOBAL_FLAGS, HELP_FLAG } from './global-flags.ts';
-import { didYouMean } from './suggest.ts';
 
 /** What a command line turned out to be. */
 export type Parsed =

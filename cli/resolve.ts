@@ -1,9 +1,9 @@
 import { EXIT } from '../events/errors.ts';
+import { didYouMean } from '../events/suggest.ts';
 import type { Client } from './client.ts';
 import type { Config } from './config.ts';
 import { Failure } from './failure.ts';
 import { type Row, textOf } from './fields.ts';
-import { didYouMean } from './suggest.ts';
 import { currentCluster } from './target.ts';
 
 const PEER_ID = /^peer_[0-9A-HJKMNP-TV-Z]{26}$/;

@@ -57,12 +57,14 @@ async function* fromFile(
   wanted: Wanted,
   now: number,
 ): AsyncGenerator<Piece> {
-  const [{ openLogReader }, { exportAudit }, { createChanges }, { readPeerKey }] = await Promise.all([
-    import('../../events/log.ts'),
-    import('../../events/audit-export.ts'),
-    import('../../projections/change.ts'),
-    import('../../src/identity/peer-key.ts'),
-  ]);
+  const [{ openLogReader }, { exportAudit }, { expectTypes }, { createChanges }, { readPeerKey }] =
+    await Promise.all([
+      import('../../events/log.ts'),
+      import('../../events/audit-export.ts'),
+      import('../../events/wanted-types.ts'),
+      import('../../projections/change.ts'),
+      import('../../src/identity/peer-key.ts'),
+    ]);
   const key = keyPath === undefined ? undefined : readPeerKey(keyPath);
   if (keyPath !== undefined && key === undefined) throw usageFailure(`--key: there is no file ${keyPath}.`);
   const log = openLogReader({ path });
@@ -72,6 +74,7 @@ async function* fromFile(
         `--key: ${keyPath} is the key of ${key.peerId}, but ${path} is the log of ${log.origin}.`,
       );
     const { since = null, until = null, types = null, actor = null, format } = wanted;
+    if (types !== null) expectTypes(types, log);
     yield* exportAudit(log, createChanges(), {
       format,
       filter: { since, until, types, actor },

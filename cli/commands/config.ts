@@ -1,9 +1,9 @@
 import { EXIT } from '../../events/errors.ts';
+import { didYouMean } from '../../events/suggest.ts';
 import type { Run } from '../command.ts';
 import type { Config, ConfigCluster } from '../config.ts';
 import { configurationFailure, usageFailure } from '../failure.ts';
 import { maskValue } from '../masking.ts';
-import { didYouMean } from '../suggest.ts';
 import { currentCluster } from '../target.ts';
 
 /** The key of a cluster given by id or name. @throws Failure (usage) */

@@ -1,5 +1,5 @@
 import { type Document, isAlias, isMap, isPair, isScalar, isSeq, type Node } from 'yaml';
-import { didYouMean, nearest } from '../suggest.ts';
+import { didYouMean, nearest } from '../../events/suggest.ts';
 import type { Fault, Range } from './diagnostic.ts';
 import { interpolate, type Variables } from './interpolation.ts';
 

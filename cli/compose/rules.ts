@@ -1,6 +1,6 @@
 import type { Cidr } from '../../events/brand.ts';
 import { type Checked, checkInterface, checkNetwork, familyOf } from '../../events/cidr.ts';
-import { didYouMean } from '../suggest.ts';
+import { didYouMean } from '../../events/suggest.ts';
 import type { Fault, Range } from './diagnostic.ts';
 import type { ParsedFile, ParsedPeer, ParsedRoute, ParsedService } from './document.ts';
 import { MOST_FAULTS, type Placed } from './reader.ts';

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { Type } from 'typebox';
 import { exportAudit } from '../../events/audit-export.ts';
 import { ArcticError } from '../../events/errors.ts';
+import { expectTypes } from '../../events/wanted-types.ts';
 import { createChanges } from '../../projections/change.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { Moment, momentOf } from './moment.ts';
@@ -67,6 +68,7 @@ export function auditRoutes(app: App, { log, identity, clock }: ApiContext): voi
         const moment = query[name];
         if (moment !== undefined) momentOf(moment, name);
       }
+      if (query.type !== undefined) expectTypes(query.type.split(','), log);
       if (running >= MAX_EXPORTS) {
         throw new ArcticError(
           'UNAVAILABLE',

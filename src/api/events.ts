@@ -1,9 +1,9 @@
 import { Type } from 'typebox';
 import type { EventId, PeerId, Position } from '../../events/brand.ts';
 import { EventIdField, PeerIdField } from '../../events/catalogue/fields.ts';
-import { isKnownType } from '../../events/catalogue.ts';
 import { ArcticError } from '../../events/errors.ts';
-import type { ReadFilter } from '../../events/log-contract.ts';
+import type { Log, ReadFilter } from '../../events/log-contract.ts';
+import { expectTypes } from '../../events/wanted-types.ts';
 import { type ApiContext, type App, type Caller, documented } from './context.ts';
 import type { EventRows } from './event-rows.ts';
 import type { EventStreams } from './event-stream.ts';
@@ -39,7 +39,7 @@ export function eventRoutes(app: App, context: ApiContext, rows: EventRows, stre
     { schema: documented({ querystring: ListQuery }, { 200: EventList }) },
     (request, reply) => {
       const { query } = request;
-      const filter = filterOf(query);
+      const filter = filterOf(query, log);
       if (request.method === 'GET' && accepts(request.headers.accept, 'text/event-stream')) {
         const resumed = request.headers['last-event-id'];
         return streams.open(reply, filter, resumeFrom(resumed, query.after), () => mayGoOn(request.caller));
@@ -102,13 +102,9 @@ function resumeFrom(lastEventId: string | string[] | undefined, after: number | 
 const accepts = (accept: string | undefined, type: string): boolean =>
   accept?.split(',').some((one) => one.split(';')[0]?.trim() === type) ?? false;
 
-function filterOf(query: Type.Static<typeof ListQuery>): ReadFilter {
-  const types = query.type?.split(',').map((type) => {
-    if (isKnownType(type)) return type;
-    throw new ArcticError('INVALID_REQUEST', `there is no event type ${JSON.stringify(type)}.`, [
-      { pointer: 'querystring/type', message: 'is not in the catalogue of events' },
-    ]);
-  });
+function filterOf(query: Type.Static<typeof ListQuery>, log: Pick<Log, 'read'>): ReadFilter {
+  const types = query.type?.split(',');
+  if (types !== undefined) expectTypes(types, log);
   const until = query.until === undefined ? undefined : momentOf(query.until, 'until');
   return {
     ...(query.after === undefined ? {} : { after: query.after as Position }),

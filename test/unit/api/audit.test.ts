@@ -35,6 +35,16 @@ t.test('the export is streamed, sealed and filtered; a reader that goes away cos
       query,
     );
 
+  // A slip would pass for a history in which nothing happened.
+  for (const path of ['audit', 'events'])
+    t.match(await send('GET', `/v1/${path}?type=route.added,service.create`, { token }), {
+      status: 400,
+      body: {
+        code: 'INVALID_REQUEST',
+        error: /no event type "service\.create"\. Did you mean 'service\.created'\? .*events\.md/,
+      },
+    });
+
   const { port } = harness.api.app.server.address() as { readonly port: number };
   for (let n = 0; n < 12; n += 1) {
     const answer = await request(`http://127.0.0.1:${port}/v1/audit`, {

@@ -1,5 +1,5 @@
 /** Replay, drift, events and audit against the real API over a real log, and offline on a copy of its database. */
-import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { createHarness } from '../api/harness.ts';
@@ -116,6 +116,15 @@ t.test('history is exported, verified, replayed and compared, live and offline',
     const offline = await home.run(['audit', 'export', '--db', at('copy.db'), '--since', String(before)]);
     t.match(offline.stderr, /not sealed/);
     t.match((await home.spawn(['audit', 'verify', '-'], { stdin: offline.stdout })).stdout, /Not sealed/);
+
+    for (const source of [[], ['--db', at('copy.db')]]) {
+      const slip = await run('audit', 'export', ...source, '--type', 'peer.unreached', '--file', at('slip'));
+      t.match(slip, {
+        code: 2,
+        stderr: /no event type "peer\.unreached"\. Did you mean 'peer\.unreachable'/,
+      });
+      t.notOk(existsSync(at('slip')), 'no file passes for an export');
+    }
 
     const forged = lines.with(5, (lines[5] ?? '').replace('"kind":"client"', '"kind":"system"'));
     writeFileSync(at('forged.jsonl'), `${forged.join('\n')}\n`);

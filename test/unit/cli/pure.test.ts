@@ -9,10 +9,10 @@ import { maskBody, maskHeader, maskValue } from '../../../cli/masking.ts';
 import { displayWidth, renderTable } from '../../../cli/output.ts';
 import { readServerSentEvents } from '../../../cli/server-sent-events.ts';
 import { createStyle } from '../../../cli/style.ts';
-import { distance, nearest } from '../../../cli/suggest.ts';
 import { GROUPS } from '../../../cli/table.ts';
 import { chooseTarget, normaliseUrl } from '../../../cli/target.ts';
 import { EXIT } from '../../../events/errors.ts';
+import { distance, nearest } from '../../../events/suggest.ts';
 
 const commands = GROUPS.flatMap((group) => group.commands);
 

@@ -9,6 +9,7 @@ import type { AnyEvent, Stream } from '../../../events/envelope.ts';
 import { ZERO_HLC } from '../../../events/hlc.ts';
 import { dataFaults, envelopeFaults } from '../../../events/schema-check.ts';
 import { createUpcast } from '../../../events/upcast.ts';
+import { expectTypes } from '../../../events/wanted-types.ts';
 import {
   DIRECTORY,
   foldDigest,
@@ -91,6 +92,8 @@ t.test('an event of a newer peer is stored, relayed and shown, and changes nothi
   );
   t.match(relayed.receive(newer.origin, keyOf(2), overTheWire(range)), { kind: 'appended' });
   t.equal(foldDigest(ours.read({})), foldDigest([]), 'nothing of it is guessed');
+  t.doesNotThrow(() => expectTypes(['tariff.changed', 'route.added'], ours), 'it can be looked for');
+  t.throws(() => expectTypes(['tariff.changes'], ours), { code: 'INVALID_REQUEST' });
   t.same(
     ours.read({}).map((event) => describeEvent(event)),
     [
