@@ -6,6 +6,7 @@ import t from 'tap';
 import type { EventId, PeerId, Position } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
 import { openLogReader } from '../../../events/log.ts';
+import { logError } from '../../../events/log-errors.ts';
 import { openDatabase } from '../../../events/log-schema.ts';
 import { verifyLog } from '../../../events/verify.ts';
 import {
@@ -281,9 +282,15 @@ t.test('a full disk refuses writes, keeps reads, and recovers by itself', async 
   let refused = 0;
   for (let i = 2; i < 200; i += 1) {
     try {
-      kept.push(...log.append([routeAdded(i), agentStarted], operator));
+      // One event is a statement, several are a transaction.
+      kept.push(...log.append(i % 2 === 0 ? [routeAdded(i), agentStarted] : [routeAdded(i)], operator));
     } catch (error) {
-      t.match(error, { code: 'UNAVAILABLE', status: 503, message: /disk is full.*SQLITE_FULL/ });
+      t.match(error, {
+        code: 'UNAVAILABLE',
+        status: 503,
+        trouble: 'unusable',
+        message: /disk is full.*SQLITE_FULL/,
+      });
       refused += 1;
       if (refused > 3) break;
     }
@@ -298,10 +305,33 @@ t.test('a full disk refuses writes, keeps reads, and recovers by itself', async 
   );
   db?.pragma('max_page_count = 100000');
   kept.push(...log.append([routeAdded(500)], operator));
+  kept.push(...log.append([routeAdded(501), agentStarted], operator));
   t.same(log.read({}), kept);
   log.close();
   openHost({ path, verify: 'full' }).close();
 });
+
+t.test(
+  'what the operating system refuses is named for what it is, and is never a fault of the agent',
+  async (t) => {
+    for (const [code, trouble, message] of [
+      ['SQLITE_FULL', 'unusable', /disk is full.*goes on by itself/],
+      ['SQLITE_READONLY_DBMOVED', 'unusable', /read-only.*write access/],
+      ['SQLITE_CANTOPEN', 'unusable', /cannot be opened/],
+      ['SQLITE_PERM', 'unusable', /owner and mode/],
+      ['SQLITE_IOERR_FSYNC', 'unusable', /input\/output error.*kernel log/],
+      ['SQLITE_NOMEM', 'unusable', /out of memory/],
+      ['SQLITE_BUSY_SNAPSHOT', 'in-use', /another process holds it/],
+      ['SQLITE_CORRUPT_VTAB', 'damaged', /corrupt.*arctic restore/],
+      ['SQLITE_NOTADB', 'damaged', /not a SQLite database/],
+    ] as const) {
+      const cause = Object.assign(new Error('as SQLite says it'), { code });
+      const told = logError('/data/arctic.db', 'write to', cause);
+      t.match(told, { name: 'LogError', status: 503, trouble, message, cause }, code);
+      t.match(told, { message: /\/data\/arctic\.db/ });
+    }
+  },
+);
 
 t.test('removing only the database file, as the documentation says, gives a new log', async (t) => {
   const path = join(temporaryDirectory(t), 'arctic.db');
