@@ -91,6 +91,43 @@ export function itemsSince(
   return found;
 }
 
+/** A fight is over when so long nothing was undone: what was undone before is another story. */
+const FIGHT_GAP_MS = 120_000;
+/** Findings looked at; one that goes on for days has more, and nobody needs the number of them. */
+const FINDINGS_MOST = 500;
+
+export interface Undoing {
+  /** At most the last 500 are counted. */
+  readonly times: number;
+  /** Who did it last, where the kernel tells. */
+  readonly by: Culprit | null;
+}
+
+/** How often each of these items was changed back after its repair, until now and with no long peace between. */
+export function undoings(
+  log: Pick<LogReader, 'pages'>,
+  reconciler: string,
+  items: readonly string[],
+): ReadonlyMap<string, Undoing> {
+  const undone = new Map<string, Undoing>();
+  const wanted = new Set(items);
+  let findings = 0;
+  let laterMs = Number.POSITIVE_INFINITY;
+  for (const event of transitions(log, reconciler, { reverse: true })) {
+    if (event.type !== 'drift.found') continue;
+    const ms = Date.parse(timeOf(event.hlc));
+    findings += 1;
+    if (findings > FINDINGS_MOST || (findings > 1 && laterMs - ms > FIGHT_GAP_MS)) break;
+    laterMs = ms;
+    for (const { item } of event.data.differences) {
+      if (!wanted.has(item)) continue;
+      const known = undone.get(item);
+      undone.set(item, { times: (known?.times ?? 0) + 1, by: known?.by ?? culpritOf(event) });
+    }
+  }
+  return undone;
+}
+
 const placed = (event: Transition): Omit<DriftSince, 'reason'> => ({
   time: timeOf(event.hlc),
   exact: true,

@@ -44,6 +44,16 @@ function itemSinceText(since: Row): string {
   return `since:    ${showTime(since, 'time')}${by === '' ? '' : `, by ${by}`} (${show(since, 'event_id')})`;
 }
 
+/** A wait is a minute at most, so its time is told without the day. */
+function repairText(repair: unknown): string | undefined {
+  if (!isRow(repair)) return undefined;
+  const until = `repair waits until ${showTime(repair, 'waits_until').slice(11)}`;
+  const times = Number(repair['undone']);
+  if (!(times > 0)) return `${until}: somebody keeps undoing what this reconciler does`;
+  const by = culpritText(repair['by']);
+  return `${until}: undone ${times === 1 ? 'once' : `${times} times`}${by === '' ? '' : `, last by ${by}`}`;
+}
+
 function lastEventText(event: unknown): string | undefined {
   if (!isRow(event)) return undefined;
   return `position ${show(event, 'position')}, ${showTime(event, 'time')}, ${actorText(event['actor'])}: ${said(event, 'text')}`;
@@ -70,6 +80,8 @@ function describe(answer: Row, style: Style): string {
         `    observed: ${sideText(one, 'observed')}`,
       );
       if (isOlder(one['since'], since)) lines.push(`    ${itemSinceText(one['since'])}`);
+      const repair = repairText(one['repair']);
+      if (repair !== undefined) lines.push(`    ${style.yellow(repair)}`);
       const last = lastEventText(one['last_event']);
       if (last !== undefined) lines.push(style.dim(`    last event: ${last}`));
     }

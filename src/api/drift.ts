@@ -1,5 +1,11 @@
 import { Type } from 'typebox';
-import { driftAt, driftSince, itemsSince, lastEventBehind } from '../../projections/drift-history.ts';
+import {
+  driftAt,
+  driftSince,
+  itemsSince,
+  lastEventBehind,
+  undoings,
+} from '../../projections/drift-history.ts';
 import { type ApiContext, type App, documented } from './context.ts';
 import { badMoment, Moment, positionIn, timeIn } from './moment.ts';
 import { Drift, DriftThen } from './schemas/drift.ts';
@@ -20,12 +26,10 @@ export function driftRoutes(app: App, context: ApiContext): void {
       const reports = await reconcilers.drift();
       return {
         drift: reports.some((report) => report.differences.length > 0),
-        reconcilers: reports.map(({ reconciler, differences }) => {
-          const items = itemsSince(
-            log,
-            reconciler,
-            differences.map(({ item }) => item),
-          );
+        reconcilers: reports.map(({ reconciler, differences, repair_at }) => {
+          const names = differences.map(({ item }) => item);
+          const items = itemsSince(log, reconciler, names);
+          const undone = repair_at === null ? undefined : undoings(log, reconciler, names);
           return {
             reconciler,
             since:
@@ -33,6 +37,14 @@ export function driftRoutes(app: App, context: ApiContext): void {
             differences: differences.map((one) => ({
               ...one,
               since: items.get(one.item) ?? null,
+              repair:
+                repair_at === null
+                  ? null
+                  : {
+                      waits_until: repair_at,
+                      undone: undone?.get(one.item)?.times ?? 0,
+                      by: undone?.get(one.item)?.by ?? null,
+                    },
               last_event: lastEventBehind(log, views, one),
             })),
           };

@@ -221,6 +221,7 @@ export interface ReconcilerSide {
         readonly observed: string | null;
         readonly service_id?: ServiceId;
       }[];
+      readonly repair_at: string | null;
     }[]
   >;
 }

@@ -58,6 +58,8 @@ export interface ReconcilerStatus {
 export interface DriftReport {
   readonly reconciler: ReconcilerName;
   readonly differences: readonly Difference[];
+  /** When they are repaired, where that waits because somebody keeps undoing repairs; null where nothing waits. */
+  readonly repair_at: string | null;
 }
 
 /** What the API and the agent see of the reconcilers. */

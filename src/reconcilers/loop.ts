@@ -136,7 +136,8 @@ export class ReconcileLoop {
   /** What differs, without touching it. */
   async drift(): Promise<DriftReport> {
     const { differences } = await this.#inTurn(() => this.#passable.prepare(() => undefined));
-    return { reconciler: this.name, differences };
+    const fought = this.#fights.item(this.#deps.clock.monotonic()) !== undefined;
+    return { reconciler: this.name, differences, repair_at: fought ? this.#nextRun() : null };
   }
 
   async cleanup(scope: 'shutdown' | 'all'): Promise<void> {
@@ -145,20 +146,24 @@ export class ReconcileLoop {
   }
 
   status(): ReconcilerStatus {
-    const { clock } = this.#deps;
     return {
       name: this.name,
       state: this.#state,
       last_run_at: this.#lastRun,
       last_error: this.#lastError,
-      next_run_at: this.#timer
-        ? new Date(clock.now() + Math.max(0, this.#timer.due - clock.monotonic())).toISOString()
-        : null,
+      next_run_at: this.#nextRun(),
       applied_digest: this.#applied?.digest ?? null,
       applied_position: this.#applied?.position ?? null,
       consecutive_failures: this.#failures,
       condition: this.#condition(),
     };
+  }
+
+  #nextRun(): string | null {
+    const { clock } = this.#deps;
+    return this.#timer
+      ? new Date(clock.now() + Math.max(0, this.#timer.due - clock.monotonic())).toISOString()
+      : null;
   }
 
   serviceStatus(service: ServiceId): ServiceReconcileStatus {

@@ -55,6 +55,24 @@ export const Drift = Type.Object(
                       'When this item was found, and in every pass since; null: not written down yet.',
                   },
                 ),
+                repair: Nullable(
+                  Type.Object(
+                    {
+                      waits_until: Time,
+                      undone: Type.Integer({
+                        minimum: 0,
+                        description:
+                          'How often this item was changed back, as far as this host wrote it down; at most the last 500 times.',
+                      }),
+                      by: Culprit,
+                    },
+                    strict,
+                  ),
+                  {
+                    description:
+                      'Repair waits, because somebody keeps undoing what this reconciler does; null: nothing waits.',
+                  },
+                ),
                 last_event: EventSummary,
               },
               strict,

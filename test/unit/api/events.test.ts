@@ -149,9 +149,38 @@ t.test('replay, drift and reconcilers', async (t) => {
   t.equal((await send('GET', '/v1/replay?until=then', { token })).status, 400);
   t.match((await send('GET', '/v1/drift', { token })).body, {
     drift: true,
-    reconcilers: [{ reconciler: 'firewall' }],
+    reconcilers: [{ reconciler: 'firewall', differences: [{ repair: null }] }],
   });
   t.match((await send('GET', '/v1/reconcilers', { token })).body, { reconcilers: [{ name: 'firewall' }] });
+});
+
+t.test('a difference whose repair is held back says until when, and who undid it how often', async (t) => {
+  const repairAt = '2026-03-01T12:00:40.000Z';
+  const harness = createHarness(t, { repairAt });
+  const token = await harness.admin();
+  for (const pid of [811, 812])
+    harness.log.append(
+      [
+        {
+          type: 'drift.found',
+          entity: 'reconciler:firewall',
+          data: {
+            reconciler: 'firewall',
+            differences: [{ item: 'rule 1', desired: 'present', observed: null }],
+            total: 1,
+            pid,
+            program: 'nft',
+          },
+        },
+      ],
+      operator,
+    );
+  const [report] = (await harness.send('GET', '/v1/drift', { token })).body.reconcilers;
+  t.same(report.differences[0].repair, {
+    waits_until: repairAt,
+    undone: 2,
+    by: { pid: 812, program: 'nft' },
+  });
 });
 
 t.test('the stream follows, filters and resumes', async (t) => {

@@ -91,6 +91,8 @@ export function createHarness(
     readonly tls?: ApiOptions['tls'];
     readonly traffic?: Partial<TrafficSide>;
     readonly tunnels?: TunnelSide;
+    /** Until when a fight holds the firewall's repair back. */
+    readonly repairAt?: string;
   } = {},
 ): Harness {
   const { directory, clock, ids, identity, log, projections, executor } = openLocalPeer('arctic-api-');
@@ -171,7 +173,11 @@ export function createHarness(
       iptun: { state: 'pending', reason: 'waiting for a handshake' },
     }),
     drift: async () => [
-      { reconciler: 'firewall', differences: [{ item: 'rule 1', desired: 'present', observed: null }] },
+      {
+        reconciler: 'firewall',
+        differences: [{ item: 'rule 1', desired: 'present', observed: null }],
+        repair_at: listen.repairAt ?? null,
+      },
     ],
   };
 

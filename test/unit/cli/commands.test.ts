@@ -347,6 +347,7 @@ t.test('drift exits 7 when the kernel differs, and says since when', async (t) =
     desired: 'present',
     observed: null,
     since,
+    repair: { waits_until: '2026-11-23T05:53:14.500Z', undone: at * 6, by },
   }));
   const since = { ...newer, exact: true, reason: null };
   const [home, api] = await scene(t, {
@@ -365,9 +366,11 @@ t.test('drift exits 7 when the kernel differs, and says since when', async (t) =
     desired:  present
     observed: nothing
     since:    2026-11-23 05:52:15 UTC (evt_0)
+    repair waits until 05:53:14 UTC: somebody keeps undoing what this reconciler does
   table 1
     desired:  present
     observed: nothing
+    repair waits until 05:53:14 UTC: undone 6 times, last by nft (pid 42)
 `,
   );
 });

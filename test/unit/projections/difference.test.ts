@@ -4,7 +4,13 @@ import type { LogReader } from '../../../events/log-contract.ts';
 import { createChanges } from '../../../projections/change.ts';
 import { deriveOne, desiredDigest } from '../../../projections/desired/derive.ts';
 import { compareMoments } from '../../../projections/difference.ts';
-import { driftAt, driftSince, itemsSince, lastEventBehind } from '../../../projections/drift-history.ts';
+import {
+  driftAt,
+  driftSince,
+  itemsSince,
+  lastEventBehind,
+  undoings,
+} from '../../../projections/drift-history.ts';
 import { foldOf, History, id, peer } from './history.ts';
 
 /** The part of a log these read, over a list. */
@@ -217,4 +223,32 @@ t.test('each item has the event that found it first, in an unbroken row', async 
     { a: again.id, b: first.id, c: second.id, e: many.id },
     'of more than are listed nothing is concluded',
   );
+});
+
+t.test('how often an item was undone, and by whom last', async (t) => {
+  const history = new History();
+  const one = history.member(1);
+  const undo = (items: readonly string[], pid: number | null, seconds: number) => {
+    const total = items.length;
+    const at = 1_800_000_000_000 + seconds * 1_000;
+    const differences = items.map((item) => ({ item, desired: 'present', observed: null }));
+    const program = pid === null ? null : 'nft';
+    const found = { reconciler: 'firewall', differences, total, pid, program } as const;
+    history.add(one, 'drift.found', 'reconciler:firewall', found, at);
+    const repaired = { reconciler: 'firewall', digest: 'x', total } as const;
+    history.add(one, 'drift.repaired', 'reconciler:firewall', repaired, at);
+  };
+  const of = (...items: string[]) => undoings(logOf(history), 'firewall', items);
+  t.equal(of('a').size, 0);
+  undo(['a'], 1, 0);
+  undo(['a', 'b'], 2, 121);
+  undo(['a', 'c'], 3, 240);
+  undo(['a'], null, 241);
+  t.match(
+    of('a').get('a'),
+    { times: 3, by: { pid: 3, program: 'nft' } },
+    'after a long peace it is counted anew',
+  );
+  t.match(of('b', 'd').get('b'), { times: 1, by: { pid: 2 } });
+  t.notOk(of('b', 'd').has('d'));
 });

@@ -182,6 +182,12 @@ t.test('somebody who fights back is answered more slowly', async (t) => {
   }
   const repairs = run.types().filter((type) => type === 'drift.repaired').length;
   t.ok(repairs >= 6 && repairs <= 15, `${repairs} repairs in 30 s of fight`);
+  const [report] = await run.reconcilers.drift();
+  const [status] = run.reconcilers.status();
+  t.match(report, { differences: [{ item: 'shelf' }], repair_at: status?.next_run_at });
+  t.ok(Date.parse(report?.repair_at ?? '') > run.clock.now(), 'repair waits, and is said to');
+  await run.clock.advance(300_000);
+  t.match(await run.reconcilers.drift(), [{ differences: { length: 0 }, repair_at: null }], 'in peace');
 });
 
 t.test('drift is reported without being touched; a full log stops no repair', async (t) => {
@@ -191,7 +197,11 @@ t.test('drift is reported without being touched; a full log stops no repair', as
   await run.clock.advance(10);
   shelf.there = 'z';
   t.match(await run.reconcilers.drift(), [
-    { reconciler: 'firewall', differences: [{ item: 'shelf', desired: 'a', observed: 'z' }] },
+    {
+      reconciler: 'firewall',
+      differences: [{ item: 'shelf', desired: 'a', observed: 'z' }],
+      repair_at: null,
+    },
   ]);
   t.equal(shelf.there, 'z');
   run.state.logFails = true;
