@@ -105,9 +105,11 @@ t.test('what an intruder with SQL does is found, with its position', async (t) =
     db.close();
     const { fault } = verifyLog({ path: tampered });
     t.match(fault, { position, reason }, sql);
+    const told =
+      position === undefined ? /arctic restore.*mv / : new RegExp(`at position ${position}: .*mv `);
     t.throws(
       () => openHost({ path: tampered }),
-      { trouble: 'damaged', exit: 3, message: /arctic restore.*mv / },
+      { trouble: 'damaged', exit: 3, position, message: told },
       `${sql}: at start`,
     );
   }
@@ -120,9 +122,10 @@ t.test(
     const path = madeLog(directory);
     const { rowOf, COLUMNS, eventAsWritten } = await import('../../../events/log-rows.ts');
     const { hashPreimage } = await import('../../../events/chain.ts');
-    for (const [position, faultAt, reason] of [
-      [3, 5, /prev_hash/],
-      [39, 39, /signature/],
+    for (const [position, faultAt, reason, mendsHash] of [
+      [3, 5, /prev_hash/, true],
+      [39, 39, /signature/, true],
+      [41, 41, /hash does not match its content/, false],
     ] as const) {
       const tampered = join(directory, `mended-${position}.db`);
       copyFileSync(path, tampered);
@@ -132,7 +135,8 @@ t.test(
         .raw()
         .get(position) as Parameters<typeof eventAsWritten>[0];
       const body = row[3].replace('"priority":100', '"priority":7');
-      const hash = hashPreimage(body);
+      t.not(body, row[3]);
+      const hash = mendsHash ? hashPreimage(body) : row[4];
       // An inner event is left unsigned, as if it had been part of a longer transaction.
       const signature = position === 3 ? null : row[5];
       const mended = rowOf({ ...eventAsWritten(row), hash, signature }, body, row[1]);
@@ -215,6 +219,7 @@ t.test('a start checks the pages of the file, up to a size and after a crash', a
   bytes.writeUInt32BE(Number(root), 32);
   bytes.writeUInt32BE(1, 36);
   writeFileSync(path, bytes);
+  t.match(verifyLog({ path }).fault, { position: undefined, reason: /database file is corrupt/ });
   t.throws(() => openHost({ path }), { trouble: 'damaged', message: /does not verify/ });
   t.doesNotThrow(() => openHost({ path, verify: 'none' }).close());
 });
