@@ -100,6 +100,10 @@ class Association {
   const Totals& totals() const { return totals_; }
   // Segments in memory, of both directions.
   size_t held() const { return pool_.out(); }
+  // The peer has acknowledged something on this one when it had been silent on the other for long: it no longer has the other.
+  bool Outlives(const Association& other) const {
+    return other.unanswered_since_ != kNever && confirmed_at_ - other.unanswered_since_ > kDoubtUs;
+  }
   // Share of parity in the groups sent now.
   size_t parity() const { return ParityOf(settings_.group, false); }
   // The peer has acknowledged nothing for so long that whoever can should go another way.

@@ -354,6 +354,12 @@ void Endpoint::Pump(Line* line) {
     if (batch_.room() > Batch::kMost / 2) break;
   }
   if (!association.dead()) owner_->OnStreams(line);
+  const auto dial = line->retiring ? dials_.find(line->session->peer) : dials_.end();
+  const Line* successor = dial == dials_.end() ? nullptr : dial->second->up;
+  if (successor != nullptr && association.dialer() && successor->association->Outlives(association)) {
+    End(line, "the peer has started again");
+    return;
+  }
   if (association.dead()) {
     End(line, association.reason());
     return;
