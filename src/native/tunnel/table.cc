@@ -105,8 +105,7 @@ int TableBuilder::Build(const uint8_t* bytes, size_t length, std::shared_ptr<con
         if (same != before->receiving.end()) receive = same->second;
       }
       if (!receive) receive = std::make_shared<ReceiveKey>(index, keys);
-      sound = sound && receive->index == index;
-      now.receiving[key_id] = receive;
+      sound = sound && receive->index == index && now.receiving.emplace(key_id, receive).second;
       made->receiving.emplace(index, Table::Receiving{receive, i});
     }
     OPENSSL_cleanse(keys, sizeof keys);

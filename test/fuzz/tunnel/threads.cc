@@ -1,5 +1,5 @@
 // Both threads of two tunnels under traffic while their tables change, for ThreadSanitizer. Sockets stand in for the TUN devices.
-//   tunnel-threads <seconds>
+//   threads <seconds>
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../src/native/tunnel/loop.h"
+#include "../../../src/native/tunnel/loop.h"
 
 using namespace arctic::tunnel;
 

@@ -1,5 +1,5 @@
 // The tunnel's core without Node, for sanitizers: known answers, then mutations of datagrams, frames, policies and snapshots.
-//   tunnel-core <seconds> <seed>
+//   core <seconds> <seed>
 // Lines `text <hex>` on standard output are the plaintexts of datagrams for the reference codec to read.
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,12 +9,12 @@
 #include <random>
 #include <vector>
 
-#include "../../src/native/tunnel/aegis128l.h"
-#include "../../src/native/tunnel/datagram.h"
-#include "../../src/native/tunnel/flows.h"
-#include "../../src/native/tunnel/policy.h"
-#include "../../src/native/tunnel/replay.h"
-#include "../../src/native/tunnel/table.h"
+#include "../../../src/native/tunnel/aegis128l.h"
+#include "../../../src/native/tunnel/datagram.h"
+#include "../../../src/native/tunnel/flows.h"
+#include "../../../src/native/tunnel/policy.h"
+#include "../../../src/native/tunnel/replay.h"
+#include "../../../src/native/tunnel/table.h"
 
 using namespace arctic::tunnel;
 
@@ -138,6 +138,16 @@ void Aeads() {
       Require(memcmp(text.data(), plain.data(), length) == 0, "plaintext");
     }
   }
+}
+
+void Edges() {
+  constexpr uint64_t kWindow = ReplayWindow::kWindow;
+  ReplayWindow window;
+  Require(!window.MayAccept(0), "no counter is 0");
+  window.Accept(20000);
+  Require(!window.MayAccept(20000), "a counter is accepted once");
+  Require(!window.MayAccept(20000 - kWindow), "what the window has left is refused");
+  Require(window.MayAccept(20000 - kWindow + 1), "the window's far end is accepted");
 }
 
 void Replays() {
@@ -376,6 +386,7 @@ int main(int argc, char** argv) {
   const double seconds = argc > 1 ? atof(argv[1]) : 2;
   randomness.seed(argc > 2 ? strtoull(argv[2], nullptr, 10) : 1);
   Aeads();
+  Edges();
   Replays();
   Overtaking();
   for (int i = 0; i < 20; ++i) {

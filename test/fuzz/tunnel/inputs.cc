@@ -1,0 +1,276 @@
+// libFuzzer's entry to what the tunnel's core is given by others. The first byte of the input chooses:
+//   0  records of a decrypted datagram      1  a frame of the TUN device, its virtio_net_hdr first
+//   2  a snapshot of the configuration      3  a policy
+//   4  lengths of frames that wait, and when one is taken
+//   5  counters of datagrams, each as its distance from the highest so far
+//   6  a packet of a peer, held against a policy
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <deque>
+#include <unordered_set>
+#include <vector>
+
+#include "../../../src/native/tunnel/datagram.h"
+#include "../../../src/native/tunnel/flows.h"
+#include "../../../src/native/tunnel/policy.h"
+#include "../../../src/native/tunnel/replay.h"
+#include "../../../src/native/tunnel/table.h"
+
+using namespace arctic::tunnel;
+
+namespace {
+
+void Require(bool holds, const char* what) {
+  if (holds) return;
+  fprintf(stderr, "violated: %s\n", what);
+  abort();
+}
+
+// Stands in for a policy: what no service covers.
+bool Strange(const Packet& packet) { return (packet.source[packet.address_length - 1] & 0x80) != 0; }
+
+// Takes what is to be written to the device and holds it to what the kernel relies on.
+class Sink : public Receiver {
+ public:
+  bool MayDeliver(const Packet& packet, const uint8_t*, size_t) override { return !Strange(packet); }
+  void Deliver(const iovec* parts, int count, size_t packets, size_t) override {
+    Require(count >= 2 && packets >= 1, "a frame has a header and a packet");
+    VnetHeader header;
+    Require(parts[0].iov_len == sizeof header, "virtio_net_hdr");
+    memcpy(&header, parts[0].iov_base, sizeof header);
+    std::vector<uint8_t> frame;
+    for (int i = 1; i < count; ++i) {
+      const auto* from = static_cast<const uint8_t*>(parts[i].iov_base);
+      frame.insert(frame.end(), from, from + parts[i].iov_len);
+    }
+    Packet packet;
+    Require(ParsePacket(frame.data(), frame.size(), &packet), "what is delivered is a packet");
+    Require(!Strange(packet), "what is refused is not delivered");
+    Require(packets == 1 || header.gso_size != 0, "several packets are a segmented frame");
+    if ((header.flags & kVnetNeedsCsum) != 0)
+      Require(header.csum_start + header.csum_offset + 2u <= frame.size(), "the checksum is in the frame");
+    Segmenter again;
+    Require(again.Load(header, frame.data(), frame.size()), "what is delivered could be read again");
+    Require(again.count() == packets, "it holds as many packets as came");
+  }
+};
+
+void Records(uint8_t* bytes, size_t length) {
+  Sink sink;
+  Unpacker unpacker(&sink);
+  unpacker.Feed(bytes, length, length > 0 ? bytes[0] & 3 : 0);
+  unpacker.Flush();
+}
+
+void Frame(uint8_t* bytes, size_t length) {
+  VnetHeader header;
+  if (length < sizeof header) return;
+  memcpy(&header, bytes, sizeof header);
+  Segmenter segments;
+  if (!segments.Load(header, bytes + sizeof header, length - sizeof header)) return;
+  Packer packer;
+  packer.Start(1440);
+  for (size_t i = 0; i < segments.count(); ++i) {
+    const Segment segment = segments.At(i);
+    uint8_t* to = packer.Append(segment.length, segment.needs_csum, segments.packet().tos);
+    if (to == nullptr) {
+      packer.Start(1440);
+      to = packer.Append(segment.length, segment.needs_csum, segments.packet().tos);
+    }
+    if (to == nullptr) return;
+    segments.Write(i, to);
+    Packet packet;
+    Require(ParsePacket(to, segment.length, &packet), "what is cut from a frame is a packet");
+  }
+}
+
+void Snapshot(const uint8_t* bytes, size_t length) {
+  TableBuilder builder;
+  const uint8_t open[16] = {1, 0, 0, 0, 0, 0, 0, 0, 1};
+  Require(builder.SetPolicy(1, open, sizeof open), "policy");
+  std::shared_ptr<const Table> table, again;
+  Require((builder.Build(bytes, length, &table) == 0) == (table != nullptr), "a table or a refusal");
+  if (table == nullptr) return;
+  Require(builder.Build(bytes, length, &again) == 0, "what was taken once is taken again");
+  // What counts on from table to table: a counter that began anew would be used twice, a window would let replays in.
+  for (size_t i = 0; i < table->peers.size(); ++i)
+    Require(table->peers[i].peer == again->peers[i].peer && table->peers[i].send == again->peers[i].send,
+            "a peer and its sending key stay");
+  const auto keys = [](const Table& of) {
+    std::unordered_set<const ReceiveKey*> found;
+    for (const auto& [index, one] : of.receiving) found.insert(one.key.get());
+    return found;
+  };
+  Require(keys(*table) == keys(*again), "receiving keys stay");
+}
+
+void Rules(const uint8_t* bytes, size_t length) {
+  const auto policy = Policy::Parse(bytes, length);
+  if (!policy) return;
+  uint8_t packet_bytes[40] = {0x60};
+  Packet packet;
+  Require(ParsePacket(packet_bytes, sizeof packet_bytes, &packet), "packet");
+  policy->Outbound(packet);
+  policy->MayArrive(packet, packet_bytes, sizeof packet_bytes);
+}
+
+// Frames come out as they went in, whatever their lengths and however many wait.
+void Waiting(const uint8_t* bytes, size_t length) {
+  static FrameQueue queue;
+  while (!queue.empty()) queue.Pop();
+  std::deque<std::pair<size_t, uint8_t>> wanted;
+  const auto take = [&] {
+    const auto [frame, mark] = wanted.front();
+    Require(queue.front_length() == frame, "length");
+    Require(queue.front()[0] == mark && queue.front()[frame - 1] == mark, "bytes");
+    queue.Pop();
+    wanted.pop_front();
+  };
+  for (size_t i = 0; i + 3 <= length; i += 3) {
+    const size_t frame = 1 + (size_t{bytes[i]} << 8 | bytes[i + 1]) % (FrameQueue::kRoom - 1);
+    uint8_t* room = queue.Room();
+    if (room != nullptr) {
+      const uint8_t mark = static_cast<uint8_t>(i);
+      // What is read may be as long as the room, whatever is kept of it.
+      room[FrameQueue::kRoom - 1] = mark;
+      room[0] = room[frame - 1] = mark;
+      queue.Push(frame);
+      wanted.emplace_back(frame, mark);
+    } else {
+      Require(!wanted.empty(), "an empty queue has room");
+    }
+    for (int n = bytes[i + 2] & 3; n > 0 && !wanted.empty(); --n) take();
+  }
+  while (!wanted.empty()) take();
+  Require(queue.empty(), "nothing is left");
+}
+
+// The window accepts what a list of all counters would, and knows how many are missing.
+void Counters(const uint8_t* bytes, size_t length) {
+  constexpr uint64_t kFarEnd = 8192;
+  ReplayWindow window;
+  std::unordered_set<uint64_t> seen;
+  uint64_t highest = 0;
+  int64_t missing = 0;
+  for (size_t i = 0; i + 2 <= length; i += 2) {
+    const uint64_t counter = highest + static_cast<uint64_t>(static_cast<int16_t>(bytes[i] << 8 | bytes[i + 1]));
+    if (counter > kLastCounter) continue;
+    const bool expected = counter != 0 && seen.count(counter) == 0 && (counter > highest || highest - counter < kFarEnd);
+    Require(window.MayAccept(counter) == expected, "a counter is accepted once, within the window");
+    if (!expected) continue;
+    missing += window.Accept(counter);
+    seen.insert(counter);
+    if (counter > highest) highest = counter;
+    Require(window.highest() == highest, "highest");
+    Require(missing == static_cast<int64_t>(highest - seen.size()), "missing are those never accepted");
+  }
+}
+
+// From 10.1.0.0/16 of ours to 10.2.3.0/24 of the peer's, and to any address for 10.1.9.9; the same with fd00:: before it. The
+// peer may reach fd00:5::/32 and 10.5.0.0/16 here from 10.2.3.4 and fd00:2::4.
+struct Rule {
+  uint8_t family, source_length, dest_length;
+  uint8_t source[16], dest[16];
+};
+constexpr uint8_t kAny = kAnyAddress;
+constexpr Rule kEntries[] = {{4, 16, 24, {10, 1}, {10, 2, 3}},
+                             {4, 32, kAny, {10, 1, 9, 9}, {}},
+                             {6, 32, 48, {0xfd, 0, 0, 1}, {0xfd, 0, 0, 2, 0, 3}}};
+constexpr Rule kExits[] = {{4, 32, 16, {10, 2, 3, 4}, {10, 5}},
+                           {6, 128, 32, {0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4}, {0xfd, 0, 0, 5}}};
+
+bool Within(const uint8_t* address, const uint8_t* prefix, uint8_t length) {
+  for (size_t bit = 0; length != kAny && bit < length; ++bit)
+    if (((address[bit / 8] ^ prefix[bit / 8]) >> (7 - bit % 8) & 1) != 0) return false;
+  return true;
+}
+
+template <size_t N>
+bool Covered(const Rule (&rules)[N], uint8_t family, const uint8_t* source, const uint8_t* dest) {
+  for (const Rule& rule : rules)
+    if (rule.family == family && Within(source, rule.source, rule.source_length) && Within(dest, rule.dest, rule.dest_length))
+      return true;
+  return false;
+}
+
+template <size_t N>
+void EncodeSide(const Rule (&rules)[N], std::vector<uint8_t>* to) {
+  const auto u32 = [to](uint32_t value) {
+    for (int i = 0; i < 4; ++i) to->push_back(static_cast<uint8_t>(value >> (8 * i)));
+  };
+  u32(kNoService);
+  u32(N);
+  for (const Rule& rule : rules) {
+    to->insert(to->end(), {rule.family, rule.source_length, rule.dest_length, 0});
+    u32(1);
+    const size_t width = rule.family == 4 ? 4 : 16;
+    if (rule.source_length != kAny) to->insert(to->end(), rule.source, rule.source + width);
+    if (rule.dest_length != kAny) to->insert(to->end(), rule.dest, rule.dest + width);
+    u32(1);
+  }
+}
+
+// The packet's addresses, or those that it quotes; false when its header is not all there.
+bool Addresses(const uint8_t* bytes, size_t length, const uint8_t** source, const uint8_t** dest, size_t* header) {
+  if (length < 20) return false;
+  const bool ipv4 = bytes[0] >> 4 == 4;
+  *header = ipv4 ? (bytes[0] & 15) * 4u : 40;
+  if ((!ipv4 && bytes[0] >> 4 != 6) || *header < 20 || *header > length) return false;
+  *source = bytes + (ipv4 ? 12 : 8);
+  *dest = bytes + (ipv4 ? 16 : 24);
+  return true;
+}
+
+bool MayCome(const uint8_t* bytes, size_t length) {
+  const uint8_t *source, *dest;
+  size_t header;
+  Require(Addresses(bytes, length, &source, &dest, &header), "a packet has addresses");
+  const uint8_t family = bytes[0] >> 4;
+  if (Covered(kExits, family, source, dest) || Covered(kEntries, family, dest, source)) return true;
+  const bool fragment = family == 4 && ((bytes[6] & 0x3f) != 0 || bytes[7] != 0);
+  if (fragment || length < header + 8) return false;
+  const uint8_t type = bytes[header];
+  const bool error = family == 4 ? bytes[9] == 1 && (type == 3 || type == 4 || type == 5 || type == 11 || type == 12)
+                                 : bytes[6] == 58 && type >= 1 && type <= 4;
+  const uint8_t* quoted = bytes + header + 8;
+  if (!error || !Addresses(quoted, length - header - 8, &source, &dest, &header) || quoted[0] >> 4 != family) return false;
+  return Covered(kEntries, family, source, dest) || Covered(kExits, family, dest, source);
+}
+
+// Nobody speaks for others: what a peer may send is what its routes say, or an error about a packet of ours.
+void Arriving(const uint8_t* bytes, size_t length) {
+  static const std::shared_ptr<const Policy> policy = [] {
+    std::vector<uint8_t> encoded;
+    EncodeSide(kEntries, &encoded);
+    EncodeSide(kExits, &encoded);
+    return Policy::Parse(encoded.data(), encoded.size());
+  }();
+  Require(policy != nullptr, "a sound policy is taken");
+  Packet packet;
+  if (!ParsePacket(bytes, length, &packet)) return;
+  Require(policy->MayArrive(packet, bytes, length) == MayCome(bytes, length), "a packet comes from whom its routes name");
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const size_t length = size - 1;
+  // A copy of exactly that size, so that a read past its end is seen.
+  auto* bytes = static_cast<uint8_t*>(malloc(length == 0 ? 1 : length));
+  memcpy(bytes, data + 1, length);
+  switch (data[0]) {
+    case 0: Records(bytes, length); break;
+    case 1: Frame(bytes, length); break;
+    case 2: Snapshot(bytes, length); break;
+    case 3: Rules(bytes, length); break;
+    case 4: Waiting(bytes, length); break;
+    case 5: Counters(bytes, length); break;
+    case 6: Arriving(bytes, length); break;
+    default: break;
+  }
+  free(bytes);
+  return 0;
+}
