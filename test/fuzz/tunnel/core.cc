@@ -221,6 +221,25 @@ void Untouched() {
   }
 }
 
+// More than an IP packet may hold becomes several frames, though datagram after datagram continues one flow.
+void LongRuns() {
+  Checker checker;
+  Unpacker unpacker(&checker);
+  std::vector<std::vector<uint8_t>> texts(3);
+  uint32_t sequence = 0;
+  for (auto& text : texts) {
+    for (int i = 0; i < 30; ++i) {
+      const std::vector<uint8_t> packet = MakePacket(false, kTcp, 1400, sequence);
+      sequence += 1400;
+      text.insert(text.end(), {static_cast<uint8_t>(packet.size()), static_cast<uint8_t>(packet.size() >> 8), 1, 0});
+      text.insert(text.end(), packet.begin(), packet.end());
+    }
+    Require(unpacker.Feed(text.data(), text.size(), 0).malformed == 0, "sound records");
+  }
+  unpacker.Flush();
+  Require(checker.delivered.size() == 90, "every packet arrives");
+}
+
 void FuzzText() {
   std::vector<uint8_t> text = PackSome(nullptr);
   Mutate(&text);
@@ -389,6 +408,7 @@ int main(int argc, char** argv) {
   Edges();
   Replays();
   Overtaking();
+  LongRuns();
   for (int i = 0; i < 20; ++i) {
     const std::vector<uint8_t> text = PackSome(nullptr);
     printf("text ");

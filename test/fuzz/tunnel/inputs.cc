@@ -4,6 +4,7 @@
 //   4  lengths of frames that wait, and when one is taken
 //   5  counters of datagrams, each as its distance from the highest so far
 //   6  a packet of a peer, held against a policy
+//   7  lengths and marks of packets that leave together
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +32,24 @@ void Require(bool holds, const char* what) {
 // Stands in for a policy: what no service covers.
 bool Strange(const Packet& packet) { return (packet.source[packet.address_length - 1] & 0x80) != 0; }
 
+// RFC 6040, figure 4, by inner and outer field: not-ECT, ECT(1), ECT(0), CE. -1: the packet is dropped.
+int DecapsulatedEcn(int inner, int outer) {
+  static constexpr int kFigure[4][4] = {{0, 0, 0, -1}, {1, 1, 1, 3}, {2, 1, 2, 3}, {3, 3, 3, 3}};
+  return kFigure[inner][outer];
+}
+
 // Takes what is to be written to the device and holds it to what the kernel relies on.
 class Sink : public Receiver {
  public:
-  bool MayDeliver(const Packet& packet, const uint8_t*, size_t) override { return !Strange(packet); }
+  Sink(const uint8_t* text, size_t length, uint8_t outer_ecn) : text_(text), end_(text + length), outer_ecn_(outer_ecn) {}
+  bool MayDeliver(const Packet& packet, const uint8_t* bytes, size_t length) override {
+    Require(bytes >= text_ && bytes + length <= end_, "a packet is within its datagram");
+    Require((packet.version == 4 ? Read16(bytes + 2) : 40u + Read16(bytes + 4)) == length, "a packet is as long as it says");
+    if (Strange(packet)) return false;
+    const int ecn = DecapsulatedEcn(packet.tos & 3, outer_ecn_);
+    if (ecn >= 0) wanted_.push_back({static_cast<uint8_t>((packet.tos & ~3) | ecn), ecn != (packet.tos & 3)});
+    return true;
+  }
   void Deliver(const iovec* parts, int count, size_t packets, size_t) override {
     Require(count >= 2 && packets >= 1, "a frame has a header and a packet");
     VnetHeader header;
@@ -48,20 +63,47 @@ class Sink : public Receiver {
     Packet packet;
     Require(ParsePacket(frame.data(), frame.size(), &packet), "what is delivered is a packet");
     Require(!Strange(packet), "what is refused is not delivered");
+    for (size_t i = 0; i < packets; ++i) {
+      Require(!wanted_.empty() && packet.tos == wanted_.front().tos, "a packet has the marks of RFC 6040");
+      if (packet.version == 4 && (wanted_.front().remarked || packets > 1))
+        Require(Fold(Sum(frame.data(), packet.header, 0)) == 0xffff, "a header that was changed has its checksum");
+      wanted_.pop_front();
+    }
     Require(packets == 1 || header.gso_size != 0, "several packets are a segmented frame");
-    if ((header.flags & kVnetNeedsCsum) != 0)
+    if ((header.flags & kVnetNeedsCsum) != 0) {
       Require(header.csum_start + header.csum_offset + 2u <= frame.size(), "the checksum is in the frame");
+      const uint8_t* transport = frame.data() + packet.header;
+      const size_t room = frame.size() - packet.header;
+      Require(packet.protocol == kTcp ? room >= 20 && transport[12] >> 4 >= 5 && (transport[12] >> 4) * 4u <= room
+                                      : packet.protocol == kUdp && room >= 8 && Read16(transport + 4) == room,
+              "a transport header is whole and, of UDP, as long as it says");
+      Require(!packet.fragment, "a fragment's checksum is not completed");
+    }
     Segmenter again;
     Require(again.Load(header, frame.data(), frame.size()), "what is delivered could be read again");
     Require(again.count() == packets, "it holds as many packets as came");
   }
+  // All that may be delivered has been.
+  bool empty() const { return wanted_.empty(); }
+
+ private:
+  struct Wanted {
+    uint8_t tos;
+    bool remarked;
+  };
+  const uint8_t* text_;
+  const uint8_t* end_;
+  uint8_t outer_ecn_;
+  std::deque<Wanted> wanted_;
 };
 
 void Records(uint8_t* bytes, size_t length) {
-  Sink sink;
+  const uint8_t outer_ecn = length > 0 ? bytes[0] & 3 : 0;
+  Sink sink(bytes, length, outer_ecn);
   Unpacker unpacker(&sink);
-  unpacker.Feed(bytes, length, length > 0 ? bytes[0] & 3 : 0);
+  unpacker.Feed(bytes, length, outer_ecn);
   unpacker.Flush();
+  Require(sink.empty(), "what may be delivered is");
 }
 
 void Frame(uint8_t* bytes, size_t length) {
@@ -88,11 +130,23 @@ void Frame(uint8_t* bytes, size_t length) {
 
 void Snapshot(const uint8_t* bytes, size_t length) {
   TableBuilder builder;
+  // The first takes all that goes out, the second nothing.
   const uint8_t open[16] = {1, 0, 0, 0, 0, 0, 0, 0, 1};
-  Require(builder.SetPolicy(1, open, sizeof open), "policy");
+  const uint8_t shut[16] = {0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
+  Require(builder.SetPolicy(1, open, sizeof open) && builder.SetPolicy(2, shut, sizeof shut), "policies");
   std::shared_ptr<const Table> table, again;
   Require((builder.Build(bytes, length, &table) == 0) == (table != nullptr), "a table or a refusal");
   if (table == nullptr) return;
+  if (!table->peers.empty()) {
+    const uint8_t* wanted = bytes + 16;
+    const uint8_t bare[40] = {0x60};
+    Packet packet;
+    Require(ParsePacket(bare, sizeof bare, &packet), "packet");
+    const auto& policy = table->peers[0].policy;
+    const bool known = (wanted[0] == 1 || wanted[0] == 2) && wanted[1] == 0 && wanted[2] == 0 && wanted[3] == 0;
+    Require((policy != nullptr) == known, "a peer has the policy that it names");
+    Require(!known || (policy->Outbound(packet) != kNoService) == (wanted[0] == 1), "and no other");
+  }
   Require(builder.Build(bytes, length, &again) == 0, "what was taken once is taken again");
   // What counts on from table to table: a counter that began anew would be used twice, a window would let replays in.
   for (size_t i = 0; i < table->peers.size(); ++i)
@@ -145,6 +199,41 @@ void Waiting(const uint8_t* bytes, size_t length) {
   }
   while (!wanted.empty()) take();
   Require(queue.empty(), "nothing is left");
+}
+
+// Packets come out of datagrams as they went in; those of a datagram are marked alike, and it fits the path if it can.
+void Packing(const uint8_t* bytes, size_t length) {
+  constexpr size_t kMost = 1440;
+  static Packer packer;
+  packer.Start(kMost);
+  std::deque<std::pair<size_t, uint8_t>> wanted;
+  for (size_t i = 0; i + 3 <= length; i += 3) {
+    const size_t packet = 1 + (size_t{bytes[i]} << 8 | bytes[i + 1]) % 2000;
+    const uint8_t tos = bytes[i + 2] & 3;
+    uint8_t* to = packer.Append(packet, false, tos);
+    if (to == nullptr) break;
+    memset(to, tos, packet);
+    wanted.emplace_back(packet, tos);
+  }
+  size_t free_from = 0;
+  for (const Packer::Datagram& datagram : packer.datagrams()) {
+    Require(datagram.offset >= free_from, "datagrams do not overlap");
+    free_from = datagram.offset + datagram.text + kOverhead;
+    const uint8_t* text = packer.at(datagram.offset) + kHeaderLength;
+    size_t at = 0, packets = 0;
+    while (at < datagram.text) {
+      Require(!wanted.empty(), "no more packets than came");
+      const auto [packet, tos] = wanted.front();
+      wanted.pop_front();
+      Require((size_t{text[at + 1]} << 8 | text[at]) == packet && text[at + kRecordHeader] == tos, "in their order");
+      Require(tos == datagram.tos, "a datagram is marked as its packets are");
+      at += kRecordHeader + packet;
+      packets += 1;
+    }
+    Require(at == datagram.text && packets > 0, "records fill a datagram");
+    Require(datagram.text <= kMost || packets == 1, "only what is too long by itself is too long");
+  }
+  Require(wanted.empty(), "every packet is in a datagram");
 }
 
 // The window accepts what a list of all counters would, and knows how many are missing.
@@ -269,6 +358,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 4: Waiting(bytes, length); break;
     case 5: Counters(bytes, length); break;
     case 6: Arriving(bytes, length); break;
+    case 7: Packing(bytes, length); break;
     default: break;
   }
   free(bytes);

@@ -43,3 +43,21 @@ t.test('a mark made on the way reaches the far end, or the packet does not', asy
   const [stats] = (await lab.hosts.b.stats()).peers;
   t.ok((stats?.refused.congested ?? 0) >= 2, 'and counted');
 });
+
+t.test('packets that leave together each have their own marks outside', async (t) => {
+  // Held back, so that many are sent at a time.
+  const lab = await makeLab(t, { limitBitsPerSecond: 20_000_000 });
+  const { a, b } = lab.spaces;
+  await serve(t, b);
+  t.ok(await comesThrough(a, INSIDE.b.v4));
+  const capture = captureIpv4Udp(b);
+  const payloads = Array.from({ length: 100 }, () => Buffer.alloc(500));
+  await sendUdp(a, INSIDE.b.v4, ECHO_PORT, payloads, [EF, EF | ECT0]);
+  await sleep(500);
+  const all = await capture.stop();
+  for (const tos of [EF, EF | ECT0])
+    for (const port of [PORT, ECHO_PORT]) {
+      const marked = all.filter((one) => one.toPort === port && one.tos === tos);
+      t.equal(marked.length, 50, `to port ${port} with ${tos}`);
+    }
+});

@@ -4,7 +4,7 @@ import { mayMakeNamespaces } from '../netns.ts';
 import { checkFlood } from './flood.ts';
 import { INSIDE, makeLab } from './lab.ts';
 import { ping } from './traffic.ts';
-import { captureUdp, sendUdp } from './wire.ts';
+import { captureUdp, sendUdp, sendUdpTogether } from './wire.ts';
 
 if (!mayMakeNamespaces()) t.bailout('these tests need root to make network namespaces');
 
@@ -54,13 +54,26 @@ t.test('replayed, forged and foreign datagrams change nothing', async (t) => {
     forged.writeUInt8((forged[at] ?? 0) ^ 0x40, at);
     variants.push(forged);
   }
-  for (let length = 0; length < sample.length; length += 1) variants.push(sample.subarray(0, length));
+  for (let length = 0; length < sample.length; length += 1) {
+    const cut = Buffer.from(sample.subarray(0, length));
+    variants.push(sample.subarray(0, length));
+    if (length >= 16) cut.writeBigUInt64LE(0x2000_0000n + BigInt(length), 8);
+    variants.push(cut);
+  }
   await sendUdp(a, '10.9.0.2', 51_840, variants);
+  // As one frame they are looked at one by one only where they are opened.
+  sendUdpTogether(
+    a,
+    '10.9.0.2',
+    51_840,
+    Array.from({ length: 20 }, () => sample),
+  );
   await sleep(300);
   const after = await lab.hosts.b.stats();
   const [was] = before.peers;
   const [is] = after.peers;
-  t.ok((is?.refused.replayed ?? 0) > (was?.refused.replayed ?? 0), 'replays were noticed');
+  const replayed = (is?.refused.replayed ?? 0) - (was?.refused.replayed ?? 0);
+  t.ok(replayed >= captured.length * 5 + 20, `${replayed} replays were noticed`);
   t.ok((is?.refused.forged ?? 0) > (was?.refused.forged ?? 0), 'forgeries were noticed');
   t.ok(after.refused.unknown > before.refused.unknown, 'foreign receiver indexes were noticed');
   t.ok(after.refused.foreign > before.refused.foreign, 'what is no datagram of ours was noticed');

@@ -13,6 +13,9 @@ const IPPROTO_UDP = 17;
 const UDP_HEADER = 8;
 const SOL_IP = 0;
 const IP_TOS = 1;
+const SOL_UDP = 17;
+/** linux/udp.h */
+const UDP_SEGMENT = 103;
 
 export interface Captured {
   /** DSCP and ECN of the IP header. */
@@ -58,17 +61,39 @@ export function captureIpv4Udp(netns: Netns): { stop(): Promise<readonly Capture
   };
 }
 
-/** Sends each payload once from a port of the kernel's choice, under a TOS if given. */
+/** Sends each payload once from a port of the kernel's choice, under a TOS if given; under several by turns. */
 export async function sendUdp(
   netns: Netns,
   address: string,
   port: number,
   payloads: readonly Buffer[],
-  tos = 0,
+  tos: number | readonly number[] = 0,
 ): Promise<void> {
-  const fd = systemCall('socket', addon.socketInNamespace(netns.path, AF_INET, SOCK_DGRAM, 0));
-  systemCall('setsockopt', addon.setsockopt(fd, SOL_IP, IP_TOS, hostInt(tos)));
-  systemCall('connect', addon.connect(fd, encodeSockaddr(address, port)));
-  for (const payload of payloads) systemCall('send', addon.send(fd, payload, 0));
+  const fd = openUdp(netns, address, port);
+  const marks = typeof tos === 'number' ? [tos] : tos;
+  for (const [index, payload] of payloads.entries()) {
+    const mark = marks[index % marks.length] ?? 0;
+    systemCall('setsockopt', addon.setsockopt(fd, SOL_IP, IP_TOS, hostInt(mark)));
+    systemCall('send', addon.send(fd, payload, 0));
+  }
   addon.close(fd);
+}
+
+/** Sends datagrams of one length as one frame, which reaches the receiver's socket whole (UDP_GRO). */
+export function sendUdpTogether(
+  netns: Netns,
+  address: string,
+  port: number,
+  payloads: readonly Buffer[],
+): void {
+  const fd = openUdp(netns, address, port);
+  systemCall('setsockopt', addon.setsockopt(fd, SOL_UDP, UDP_SEGMENT, hostInt(payloads[0]?.length ?? 0)));
+  systemCall('send', addon.send(fd, Buffer.concat(payloads), 0));
+  addon.close(fd);
+}
+
+function openUdp(netns: Netns, address: string, port: number): number {
+  const fd = systemCall('socket', addon.socketInNamespace(netns.path, AF_INET, SOCK_DGRAM, 0));
+  systemCall('connect', addon.connect(fd, encodeSockaddr(address, port)));
+  return fd;
 }
