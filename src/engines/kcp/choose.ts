@@ -18,8 +18,8 @@ export interface PathMeasure {
 export interface Choice extends Transport {
   /** One clause, for people: what was measured and what follows. */
   readonly reason: string;
-  /** Milliseconds of the clock it was decided with: how long the transport has been this one. */
-  readonly since: number;
+  /** Milliseconds of the clock it was decided with: how long the transport has been this one; undefined before the first figures. */
+  readonly since: number | undefined;
 }
 
 /**
@@ -41,7 +41,7 @@ export function chooseTransport(path: PathMeasure, last: Choice | undefined, now
   const decide = (transport: 'tcp' | 'kcp', reason: string): Choice => ({
     transport,
     reason,
-    since: last?.transport === transport ? last.since : now,
+    since: last === undefined || last.transport === transport ? last?.since : now,
   });
   if (path.state === 'unsupported') return decide('tcp', 'this host has no KCP');
   if (path.state === 'unreachable') return decide('tcp', 'the peer does not answer over UDP');
@@ -52,10 +52,12 @@ export function chooseTransport(path: PathMeasure, last: Choice | undefined, now
   const measured = `${percent(path.loss)} loss, ${path.roundTripMs.toFixed(0)} ms`;
   const current = last?.transport ?? 'tcp';
   const wanted = wantedOn(path, current);
-  if (wanted !== current && last !== undefined && now - last.since < DWELL_MS) {
+  // The first figures decide at once: what stood before them was no choice.
+  if (wanted !== current && last?.since !== undefined && now - last.since < DWELL_MS) {
     return decide(current, `${measured}; the last change was less than ${DWELL_MS / 1_000} s ago`);
   }
-  return decide(wanted, measured);
+  const choice = decide(wanted, measured);
+  return { ...choice, since: choice.since ?? now };
 }
 
 function wantedOn(path: PathMeasure, current: 'tcp' | 'kcp'): 'tcp' | 'kcp' {

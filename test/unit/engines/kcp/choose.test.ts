@@ -51,11 +51,14 @@ t.test('whatever happens', async () => {
         if (measure.state !== 'up' && choice.transport !== 'tcp') return false;
         // A choice made by figures is made by enough of them, and has had its time before it changes.
         if (changed && measure.state === 'up') {
-          if (measure.lossSamples < LEAST_SAMPLES || now - before.since < DWELL_MS) return false;
+          const settled = before.since !== undefined && now - before.since < DWELL_MS;
+          if (measure.lossSamples < LEAST_SAMPLES || settled) return false;
         }
         if (changed !== (before !== undefined && choice.since === now && before.since !== now) && changed)
           return false;
-        if (!changed && before !== undefined && choice.since !== before.since) return false;
+        // The first figures confirm what stood without any, or change it.
+        const first = before?.since === undefined && choice.since === now && measure.state === 'up';
+        if (!changed && before !== undefined && choice.since !== before.since && !first) return false;
         if (choice.reason === '') return false;
       }
       return true;
@@ -93,6 +96,13 @@ t.test('a lossy long path goes over KCP, and back when it is mended', async (t) 
   const tcp = chooseTransport(up(0), undefined, 0);
   t.match(tcp, { transport: 'tcp', reason: '0.0 % loss, 100 ms' });
   t.match(chooseTransport(up(0.05), tcp, 1_000), { transport: 'tcp', reason: /last change/ });
+  const unmeasured = chooseTransport({ ...up(0.05), lossSamples: 0 }, undefined, 0);
+  t.match(unmeasured, { transport: 'tcp', reason: 'the path is being measured', since: undefined });
+  t.match(
+    chooseTransport(up(0.05), unmeasured, 1_000),
+    { transport: 'kcp', since: 1_000 },
+    'the first figures decide',
+  );
   const kcp = chooseTransport(up(0.05), tcp, DWELL_MS);
   t.match(kcp, { transport: 'kcp', reason: '5.0 % loss, 100 ms', since: DWELL_MS });
   t.equal(chooseTransport(up(0.015), kcp, 3 * DWELL_MS).transport, 'kcp');
