@@ -1,3 +1,4 @@
+import { chmodSync, copyFileSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import t from 'tap';
@@ -20,6 +21,19 @@ t.test('log verify says that a log is whole, or where it is not, why, and what t
     peer_id: log.origin,
     chains: { length: 2 },
   });
+  // What is looked at as evidence stays as it is, down to what a writer would move from the -wal file.
+  const copy = join(home.directory, 'copy.db');
+  const files = [copy, `${copy}-wal`];
+  for (const suffix of ['', '-wal']) copyFileSync(path + suffix, copy + suffix);
+  chmodSync(copy, 0o640);
+  const before = files.map((file) => readFileSync(file));
+  for (const full of [['--full'], []])
+    t.equal((await home.run(['log', 'verify', '--db', copy, ...full])).code, 0);
+  t.same(
+    files.map((file) => readFileSync(file)),
+    before,
+  );
+  t.equal(statSync(copy).mode & 0o777, 0o640);
   log.close();
 
   const own = await home.run(['log', 'verify'], { env: { DATA_DIR: home.directory } });
