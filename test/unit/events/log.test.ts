@@ -208,7 +208,19 @@ t.test('the table refuses UPDATE and DELETE', async (t) => {
 
 t.test('one writer: a second one is refused, in this process and in another; readers are not', async (t) => {
   const path = join(temporaryDirectory(t), 'arctic.db');
-  const log = openHost({ path });
+  let atLast = 'never closed';
+  const log = openHost({
+    path,
+    connect: (at, birth) => {
+      const db = openDatabase(at, birth);
+      const close = db.close.bind(db);
+      db.close = () => {
+        atLast = other();
+        return close();
+      };
+      return db;
+    },
+  });
   log.append([routeAdded(1)], operator);
   for (let i = 0; i < 2; i += 1)
     t.throws(() => openHost({ path }), { trouble: 'in-use', code: 'UNAVAILABLE', message: new RegExp(path) });
@@ -226,6 +238,7 @@ t.test('one writer: a second one is refused, in this process and in another; rea
   t.equal(reader.read({}).length, 2, 'a reader follows a live log');
   reader.close();
   log.close();
+  t.equal(atLast, 'SQLITE_BUSY', 'the lock is held until the last byte is written');
   t.equal(other(), 'free');
   openHost({ path }).close();
 });
