@@ -11,7 +11,14 @@ t.test('a debug bundle has what the troubleshooting page asks for, and no secret
   const { lab } = cluster;
   const { agent, identity, token } = cluster.member(0);
   const run = operator(cluster, 0);
-  writeFileSync(join(agent.configDir, 'arctic.env'), 'LOG_LEVEL=info\nSOME_PASSWORD=hunter2hunter2\n');
+  const seed = readFileSync(join(agent.dataDir, 'peer.key'), 'utf8').split('\n')[2] ?? '';
+  const recovery = readFileSync(join(agent.configDir, 'recovery.token'), 'utf8').trim();
+  t.ok(seed.length > 40 && recovery.length > 40);
+  // The last two under names that say nothing: they are known by what they are.
+  writeFileSync(
+    join(agent.configDir, 'arctic.env'),
+    `LOG_LEVEL=info\nSOME_PASSWORD=hunter2hunter2\n# was: ${seed}\nNOTE=${recovery}\n`,
+  );
   const configDir = join(agent.host.directory, 'home', '.config', 'arctic');
   mkdirSync(configDir, { recursive: true });
   writeFileSync(
@@ -60,9 +67,6 @@ clusters:
   ] as const)
     t.match(text(name), holds, name);
 
-  const seed = readFileSync(join(agent.dataDir, 'peer.key'), 'utf8').split('\n')[2] ?? '';
-  const recovery = readFileSync(join(agent.configDir, 'recovery.token'), 'utf8').trim();
-  t.ok(seed.length > 40 && recovery.length > 40);
   const everything = readdirSync(unpacked).map(text).join('\n');
   for (const secret of [seed, recovery, identity.client_secret, token, 'hunter2hunter2'])
     t.notOk(everything.includes(secret), 'a secret of this host');
