@@ -70,3 +70,38 @@ t.test('follows, snapshots, starts again from the snapshot and replays', async (
   second.projections.stop();
   second.log.close();
 });
+
+t.test('a rebuild answers from what was until all is folded, with what came meanwhile', async (t) => {
+  const log = openHost({ path: join(temporaryDirectory(t), 'arctic.db'), origin: peer(1) as PeerId });
+  const projections = createProjections({ localPeer: log.origin }, { log, clock: systemClock });
+  projections.start();
+  log.append(
+    [{ type: 'service.created', entity: service, data: serviceSettings(1, peer(1), peer(2)) }],
+    operator,
+  );
+  let routes = 700;
+  log.append(
+    Array.from({ length: routes }, (_, k) => route(k + 1)),
+    operator,
+  );
+  let over = false;
+  const missing: number[] = [];
+  const change = (): void => {
+    if (over) return;
+    routes += 1;
+    log.append([route(routes)], operator);
+    missing.push(routes - projections.views.routes.size);
+    setImmediate(change);
+  };
+  // Before the first turn of the rebuild, so that the last change comes between its last page and its end.
+  setImmediate(change);
+  const rebuilt = await projections.rebuild();
+  over = true;
+  t.match(rebuilt, { matches: true, position: log.head, events: routes + 1 });
+  t.ok(missing.length >= 3, 'it was asked in between');
+  t.same([...new Set(missing)], [0]);
+  t.equal(projections.views.routes.size, routes);
+  t.equal(log.snapshots.latest('views')?.position, log.head, 'and the next start has it');
+  projections.stop();
+  log.close();
+});

@@ -217,10 +217,17 @@ t.test('verify folds the log anew; rebuild puts the result in place', async (t) 
   const held = log.events.find((event) => event.entity === service) as { data: { name: string } } | undefined;
   if (held) held.data.name = 'as the log says';
   t.match(await projections.verify(), { matches: false, differing: ['services'] });
+  const entry = () => projections.desired('tproxy').entries[0]?.name;
+  const digests = () => [projections.digest('services'), projections.desiredDigest('tproxy')];
+  t.equal(entry(), 'service-1');
+  const [views, desired] = digests();
   const changed: string[] = [];
   projections.bus.on('changed', (name) => changed.push(name));
   t.equal((await projections.rebuild()).matches, false);
   t.equal(projections.views.services.get(service as ServiceId)?.name, 'as the log says');
   t.ok(changed.includes('services') && changed.includes('firewall'));
+  t.equal(entry(), 'as the log says', 'and what was derived from it is made anew');
+  t.not(digests()[0], views);
+  t.not(digests()[1], desired);
   t.equal((await projections.verify()).matches, true);
 });
