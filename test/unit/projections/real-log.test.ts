@@ -5,6 +5,7 @@ import type { PeerId, Position, ServiceId } from '../../../events/brand.ts';
 import { systemClock } from '../../../events/clock.ts';
 import type { AnyNewEvent } from '../../../events/envelope.ts';
 import { createProjections } from '../../../projections/runner.ts';
+import { verifyFolds } from '../../../projections/verify-log.ts';
 import { openHost, operator, temporaryDirectory } from '../events/given-log.ts';
 import { id, peer, serviceSettings } from './history.ts';
 
@@ -105,3 +106,25 @@ t.test('a rebuild answers from what was until all is folded, with what came mean
   projections.stop();
   log.close();
 });
+
+t.test(
+  'without an agent, what one would start from is compared: the snapshot, and what came after it',
+  async (t) => {
+    const log = openHost({ path: join(temporaryDirectory(t), 'arctic.db'), origin: peer(1) as PeerId });
+    const projections = createProjections({ localPeer: log.origin }, { log, clock: systemClock });
+    projections.start();
+    log.append(
+      [{ type: 'service.created', entity: service, data: serviceSettings(1, peer(1), peer(2)) }],
+      operator,
+    );
+    projections.stop();
+    t.match(await verifyFolds(log), { matches: true, snapshot_position: 1, problems: { length: 0 } });
+    log.append([route(1)], operator);
+    t.match(await verifyFolds(log), { matches: true, position: 2, snapshot_position: 1 });
+    const stored = log.snapshots.latest('views');
+    if (stored === undefined) throw new Error('no snapshot');
+    log.snapshots.put('views', { ...stored, digest: 'f'.repeat(64) });
+    t.match(await verifyFolds(log), { matches: false, problems: [/position 1 does not have the digest/] });
+    log.close();
+  },
+);

@@ -2,7 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Hlc, Position, ServiceId } from '../../../events/brand.ts';
 import type { AnyEvent } from '../../../events/envelope.ts';
+import { Fold } from '../../../projections/fold.ts';
 import { createProjections, type Projections } from '../../../projections/runner.ts';
+import { storeSnapshot } from '../../../projections/snapshot.ts';
 import { History, id, peer } from './history.ts';
 import { MemoryLog } from './memory-log.ts';
 
@@ -134,8 +136,12 @@ t.test('a snapshot of another fold, damaged, or of a longer log is not used', as
   if (!good) throw new Error('no snapshot');
   const flipped = Uint8Array.from(good.state);
   flipped[flipped.length >> 1] = (flipped[flipped.length >> 1] ?? 0) ^ 1;
+  // Whole, and of another state: whoever believed one would show nothing.
+  storeSnapshot(log.snapshots, new Fold(), good.position);
+  const other = log.stored.get('views') ?? good;
   for (const bad of [
-    { ...good, foldVersion: good.foldVersion + 1 },
+    { ...other, foldVersion: good.foldVersion + 1 },
+    { ...other, foldVersion: good.foldVersion - 1 },
     { ...good, state: flipped },
     { ...good, state: new Uint8Array(0) },
     { ...good, position: 10_000 as Position },
