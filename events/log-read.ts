@@ -1,4 +1,5 @@
 import type { EventId, PeerId, Position } from './brand.ts';
+import { CATALOGUE } from './catalogue.ts';
 import type { AnyEvent, Stream } from './envelope.ts';
 import type {
   LogReader,
@@ -84,7 +85,8 @@ export function createReads(queries: RowQueries, path: string): Reads {
     const terms: readonly KeyTerm[] = [['type', '= ?', 'peer.forked']];
     for (const row of lookUp(queries, { terms, limit: Number.MAX_SAFE_INTEGER })) {
       const event = decode(row, false);
-      if (event.type === 'peer.forked')
+      // As in the fold: what a newer peer means by it is not guessed.
+      if (event.type === 'peer.forked' && event.version <= CATALOGUE[event.type].version)
         ends.set(event.entity, Math.min(event.data.seq, ends.get(event.entity) ?? event.data.seq));
     }
     return ends;

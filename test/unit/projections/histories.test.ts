@@ -22,6 +22,7 @@ import {
   SIGNERS,
 } from '../../../fixtures/histories/make.ts';
 import { PEER } from '../../../fixtures/histories/samples.ts';
+import { Fold } from '../../../projections/fold.ts';
 import { keyOf, openHost, overTheWire, setClock, temporaryDirectory } from '../events/given-log.ts';
 
 const golden: Readonly<Record<string, string>> = JSON.parse(
@@ -92,6 +93,10 @@ t.test('an event of a newer peer is stored, relayed and shown, and changes nothi
   );
   t.match(relayed.receive(newer.origin, keyOf(2), overTheWire(range)), { kind: 'appended' });
   t.equal(foldDigest(ours.read({})), foldDigest([]), 'nothing of it is guessed');
+  const fold = new Fold();
+  for (const event of ours.read({})) fold.apply(event);
+  t.equal(fold.forks.size, 0, 'nor is anything of its origin left out for it');
+  t.equal(ours.entityVersion('svc_01JD0000000000000000000009'), 1);
   t.doesNotThrow(() => expectTypes(['tariff.changed', 'route.added'], ours), 'it can be looked for');
   t.throws(() => expectTypes(['tariff.changes'], ours), { code: 'INVALID_REQUEST' });
   t.same(
@@ -99,6 +104,7 @@ t.test('an event of a newer peer is stored, relayed and shown, and changes nothi
     [
       'tariff.changed of tar_1 (of a newer Arctic): currency=EUR, per_gb=2',
       'service.created of svc_01JD0000000000000000000009 (version 9, of a newer Arctic): name=x, shape=round',
+      `peer.forked of ${newer.origin} (version 9, of a newer Arctic): peer_id=${newer.origin}, seq=1`,
     ],
   );
 });
@@ -115,6 +121,7 @@ function newerEvents(origin: PeerId): readonly AnyEvent[] {
       entity: 'svc_01JD0000000000000000000009',
       data: { name: 'x', shape: 'round' },
     },
+    { type: 'peer.forked', version: 9, entity: origin, data: { peer_id: origin, seq: 1 } },
   ];
   return written.map((content, index) => {
     const unhashed = {
