@@ -121,11 +121,17 @@ class Verifier implements AuditVerifier {
     else if (this.#ended !== 'seal' && (this.#header?.sealed_by ?? null) !== null)
       this.#fault('the export ends here without the seal its header announces');
     const keys = this.#keys.report(this.#sealed ? this.#header?.exporter : undefined);
-    for (const key of keys)
-      if (this.#rootKeys.length > 0 && key.trust === 'unvouched')
+    for (const { origin, trust, contradictedBy } of keys) {
+      if (this.#rootKeys.length > 0 && trust === 'unvouched')
         this.#fault(
-          `nothing vouches for the key of ${key.origin}: it is not a root key given, and no trusted member of this export admitted it`,
+          `nothing vouches for the key of ${origin}: it is not a root key given, and no trusted member of this export admitted it`,
         );
+      // Others may lie about a key; nobody but the exporter could have it contradict itself.
+      if (origin === this.#header?.exporter && contradictedBy.includes(origin))
+        this.#fault(
+          `the exporter ${origin} states another key for itself than its events are signed with here: they are not its own`,
+        );
+    }
     return {
       sound: this.#faultCount === 0,
       faults: this.#faults,

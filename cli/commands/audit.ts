@@ -319,7 +319,19 @@ function reportText(report: AuditReport, path: string, pinned: boolean, context:
         ? "What each event changed (before, after) is the exporter's statement: the file does not hold what is needed to fold it anew."
         : style.yellow('What each event changed (before, after) is not proven.'),
     );
-  if (!pinned) lines.push("Compare the exporter's key with what that host shows, or give it as --root-key.");
+  if (!pinned) {
+    const doubted = report.keys.some(
+      ({ origin, contradictedBy }) => origin === header?.exporter && contradictedBy.length > 0,
+    );
+    const compare = "ompare the exporter's key with what that host shows, or give it as --root-key.";
+    lines.push(
+      doubted
+        ? style.yellow(
+            `Members state another key for the exporter: all of it may be forged. First c${compare}`,
+          )
+        : `C${compare}`,
+    );
+  }
   lines.push(style.green(`${path} verifies.`));
   return `${lines.join('\n')}\n`;
 }

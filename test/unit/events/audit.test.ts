@@ -7,11 +7,11 @@ import { type AuditReport, createAuditVerifier } from '../../../events/audit-ver
 import { canonicalJson, eventPreimage } from '../../../events/canonical.ts';
 import { hashPreimage } from '../../../events/chain.ts';
 import { createChanges } from '../../../projections/change.ts';
-import { operator, routeAdded } from './given-log.ts';
+import { keyOf, openHost, operator, routeAdded, temporaryDirectory } from './given-log.ts';
 
 t.setTimeout(240_000);
 
-import { exported, FILTERS, givenLog, relinked, verified } from './audit-lab.ts';
+import { base64, exported, FILTERS, givenLog, relinked, verified } from './audit-lab.ts';
 
 t.test('whatever is done to the lines is found, and the line is named', async (t) => {
   const log = givenLog(t);
@@ -220,6 +220,27 @@ t.test(
     t.match(faults[0], {
       line: signature + 1,
       what: new RegExp(`not the origin's signature; so something in lines \\d+ to ${signature + 1}`),
+    });
+  },
+);
+
+t.test(
+  'an exporter that states another key for itself than its events are signed with is not believed',
+  async (t) => {
+    const log = openHost({ path: `${temporaryDirectory(t)}/arctic.db` });
+    t.teardown(() => log.close());
+    const state = (n: number) => {
+      const address = '10.0.0.1:8080';
+      const data = { peer_id: log.origin, public_key: base64(keyOf(n)), name: null, address, endpoints: [] };
+      log.append([{ type: 'peer.admitted', entity: log.origin, data }], operator);
+    };
+    state(1);
+    t.match(verified(exported(log)), { sound: true, keys: [{ contradictedBy: { length: 0 } }] });
+    state(3);
+    t.match(verified(exported(log)), {
+      sound: false,
+      faults: [{ what: /states another key for itself/ }],
+      keys: [{ contradictedBy: [log.origin] }],
     });
   },
 );
