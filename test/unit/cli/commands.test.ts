@@ -335,6 +335,27 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   t.equal(hungUp.code, 0);
 });
 
+t.test('drift --at exits 0 when all matched then', async (t) => {
+  const at = '2026-11-23T05:52:15.000Z';
+  const matched = {
+    state: 'matched',
+    text: 'matched: applied at noon',
+    until: null,
+    by: null,
+    differences: [],
+  };
+  const [home, api] = await scene(t, {
+    'GET /v1/drift': {
+      body: { at, position: 9, drift: false, reconcilers: [{ reconciler: 'firewall', ...matched }] },
+    },
+  });
+  writeConfig(home, [api.url]);
+  t.match(await home.run(['drift', '--at', at]), {
+    code: 0,
+    stdout: 'At 2026-11-23 05:52:15 UTC (position 9):\nfirewall: matched\n  matched: applied at noon\n',
+  });
+});
+
 t.test('drift exits 7 when the kernel differs, and says since when', async (t) => {
   const by = { pid: 42, program: 'nft' };
   const [older, newer] = ['05:52:15', '05:52:34'].map((time, at) => ({
