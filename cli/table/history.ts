@@ -5,7 +5,8 @@ export const DB: Flag = {
   name: 'db',
   type: 'text',
   value: 'FILE',
-  summary: 'Read this database (a copy of arctic.db) instead of asking an agent.',
+  summary:
+    'Read this database (a copy of arctic.db, and beside it of arctic.db-wal) instead of asking an agent.',
   completes: 'file',
 };
 
