@@ -1,5 +1,5 @@
 import type { Finding } from '../../src/health/contract.ts';
-import type { AgentFacts, Facts, PeerFacts } from '../../src/health/facts.ts';
+import type { AgentFacts, Facts, PeerFacts, ServiceFacts } from '../../src/health/facts.ts';
 import type { Client } from '../client.ts';
 import { closedPortsOf } from '../closed-ports.ts';
 import type { Context } from '../context.ts';
@@ -43,6 +43,14 @@ export async function askReadiness(client: Client, url: string): Promise<AgentFa
 
 const isFinding = (row: Row): boolean =>
   typeof row['code'] === 'string' && typeof row['text'] === 'string' && typeof row['remedy'] === 'string';
+
+/** Peers of a service that are no members any more. */
+const goneEnds = (service: Row, status: Row): ServiceFacts['gone'] =>
+  rowsOf(status, 'peers').flatMap((peer) => {
+    const state = peer['state'];
+    const ends = [service['source_peer_id'], service['target_peer_id']].includes(peer['id']);
+    return ends && (state === 'left' || state === 'removed') ? [{ name: show(peer, 'name'), state }] : [];
+  });
 
 /** Asks a bootstrapped agent for what it knows, each part by itself: one that is refused leaves the others. */
 export async function askAgent(
@@ -140,6 +148,7 @@ export async function askAgent(
             failed: readStatus(row['status'])
               .filter(({ state }) => state === 'failed')
               .map(({ reconciler, reason }) => ({ reconciler, reason: reason || 'no reason given' })),
+            gone: goneEnds(row, status),
             tunnel: readStatus(row['status']).find(({ reconciler }) => reconciler === 'iptun')?.reason,
           })),
         }),

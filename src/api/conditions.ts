@@ -115,6 +115,12 @@ export function factsOf(context: ApiContext): Facts {
             ? [{ reconciler: name, reason: status[name].reason ?? 'no reason given' }]
             : [],
         ),
+        gone: [service.source_peer_id, service.target_peer_id].flatMap((id) => {
+          const peer = views.peers.get(id);
+          return peer?.membership === 'left' || peer?.membership === 'removed'
+            ? [{ name: peer.name, state: peer.membership }]
+            : [];
+        }),
         tunnel: status.iptun.reason ?? undefined,
       };
     }),

@@ -176,6 +176,8 @@ export interface ServiceFacts {
   readonly limitMbps: number;
   /** Reconcilers that failed it, with the reason. */
   readonly failed: readonly { readonly reconciler: string; readonly reason: string }[];
+  /** Peers it leads from or to that are no members any more. */
+  readonly gone: readonly { readonly name: string; readonly state: 'left' | 'removed' }[];
   /** How its IP tunnel stands, as the reconciler says it; undefined where it says nothing. */
   readonly tunnel: string | undefined;
 }

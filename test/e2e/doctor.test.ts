@@ -68,6 +68,21 @@ t.test('doctor finds what is the matter, with the agent up and with it down', as
   );
   t.notOk(codes(alone).includes('peer-carrier-closed'), 'no consequence beside its cause');
 
+  const removed = await entry.agent.request('DELETE', `/v1/peers/${exit.identity.peer_id}`, {
+    token: entry.token,
+  });
+  t.equal(removed.status, 204);
+  const widowed = await examine();
+  t.match(
+    widowed.findings.find(({ code }) => code === 'service-without-peer'),
+    { subject: 'idle', text: /exit was removed from the cluster/ },
+  );
+  t.match(
+    (await entry.agent.request('GET', '/v1/cluster/status', { token: entry.token })).text,
+    /service-without-peer/,
+    'the agent says so, too',
+  );
+
   await entry.agent.stop();
   const down = await examine('--full');
   t.equal(down.exit, 1);

@@ -258,6 +258,22 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
     }),
   },
   {
+    code: 'service-without-peer',
+    severity: 'warning',
+    area: 'services',
+    summary: 'A service carries nothing: a peer of it is no member any more.',
+    symptoms: ['Traffic is not being routed'],
+    dependsOn: ['left-cluster'],
+    detect: ofServices(({ name, gone: [peer] }) =>
+      peer === undefined
+        ? undefined
+        : {
+            text: `service ${name} carries nothing: ${peer.name} ${peer.state === 'left' ? 'left' : 'was removed from'} the cluster.`,
+            remedy: `'arctic peers add HOST:PORT' brings ${peer.name} back; 'arctic services delete ${name}' ends the service.`,
+          },
+    ),
+  },
+  {
     code: 'service-without-route',
     severity: 'warning',
     area: 'services',
