@@ -3,6 +3,7 @@ import type { AnyEvent } from '../events/envelope.ts';
 import { type EventMark, markOf } from './event-mark.ts';
 import { Fold } from './fold.ts';
 import { type ComparedItem, itemsOf } from './items.ts';
+import { PROJECTION_NAMES } from './projection-names.ts';
 import {
   type EventSource,
   type Moment,
@@ -206,7 +207,10 @@ function changesOf(
     add(wanted === undefined ? 'removed' : 'changed', held, wanted);
   }
   for (const [key, wanted] of after) if (!before.has(key)) add('added', undefined, wanted);
-  return changes;
+  // All of a projection together, whatever became of it.
+  return changes.sort(
+    (a, b) => PROJECTION_NAMES.indexOf(a.projection) - PROJECTION_NAMES.indexOf(b.projection),
+  );
 }
 
 function fieldChanges(

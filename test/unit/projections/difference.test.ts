@@ -82,6 +82,14 @@ t.test('a difference names the thing, the field and the event, in both direction
   });
   t.match(back.changes, [{ kind: 'added', item: gone, event: { id: deleted.id } }]);
   t.same((await compareMoments(log, one, { from: undefined, to: undefined })).changes, []);
+  history.service(two, 2, two, one);
+  const more = await compareMoments(logOf(history), one, { from: { position: from }, to: undefined });
+  const sections = more.changes.map(({ projection }) => projection);
+  t.same(
+    sections.filter((name, at) => sections.indexOf(name) !== at && sections[at - 1] !== name),
+    [],
+    'changed, removed or added: all of one projection stands together',
+  );
 });
 
 t.test('what an event changed is what the views show before and after it', async (t) => {
@@ -142,6 +150,8 @@ t.test('the local stream says whether the kernel matched, since when not, and wh
     local('reconcile.applied', { digest: digest(), position: history.events.length, changes: 1 });
   const at = async (position: number) => {
     const then = await driftAt(logOf(history), one as PeerId, { position: position as Position });
+    // Of the others nothing is recorded, and one of whom it is not known whether it matched is enough.
+    t.equal(then.drift, true);
     return then.reconcilers.find(({ reconciler }) => reconciler === 'firewall');
   };
   t.match(await at(2), { state: 'unknown' });
