@@ -321,6 +321,9 @@ export function createMembership(
     },
     stopped(link) {
       setUnreachable(link, 'the peer announced that it stops');
+      // Its sessions go with its process. Without one, connections to it wait for the next instead of being sent where nobody
+      // takes them any more. Not before the answer to this has been sealed.
+      clock.after(0, () => sessions.endAll(link.peer, 'renewed'));
     },
     contact,
     review() {

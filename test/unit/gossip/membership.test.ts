@@ -105,6 +105,7 @@ t.test('a host that stops says so', async (t) => {
   b.kill();
   t.ok(told);
   t.match(a.running.observed(b.peerId), { state: 'unreachable', reason: 'the peer announced that it stops' });
+  t.equal(a.running.sessions.current(b.peerId), undefined, 'nothing more is sent under its sessions');
 });
 
 t.test('a restarted host shakes hands at once: no one waits for a time-out', async (t) => {
