@@ -51,7 +51,7 @@ function repairText(repair: unknown): string | undefined {
   const times = Number(repair['undone']);
   if (!(times > 0)) return `${until}: somebody keeps undoing what this reconciler does`;
   const by = culpritText(repair['by']);
-  return `${until}: undone ${times === 1 ? 'once' : `${times} times`}${by === '' ? '' : `, last by ${by}`}`;
+  return `${until}: undone ${times === 1 ? 'once' : `${times} times`}${by === '' ? '; the kernel did not tell by whom' : `, last by ${by}`}`;
 }
 
 function lastEventText(event: unknown): string | undefined {

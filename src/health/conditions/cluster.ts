@@ -217,7 +217,7 @@ export const CLUSTER_CONDITIONS: readonly Condition[] = [
                 subject: name,
                 text: `the ${name} reconciler holds back: ${condition}.`,
                 remedy:
-                  "'arctic events list --type drift.found' shows what differed and which program changed it; without OBSERVE_ONLY=1 the agent applies again.",
+                  "'arctic drift' says until when repair waits and who undid it; 'arctic events list --type drift.found' shows what differed each time; without OBSERVE_ONLY=1 the agent applies again.",
               },
             ],
       ),

@@ -335,6 +335,33 @@ t.test('events are a line each; a reader that hangs up ends the command quietly'
   t.equal(hungUp.code, 0);
 });
 
+t.test('a followed tail asks for what comes after the last line it has shown, each time', async (t) => {
+  const row = (position: number) => ({ id: `evt_${ULID}`, position, hlc: '0199d2f3a000.0000', type: 'x' });
+  const streams: string[] = [];
+  const [home, api] = await scene(t, {
+    'GET /v1/events': ({ headers, query }) => {
+      if (headers.accept !== 'text/event-stream')
+        return { body: { events: [row(4), row(5)], next_cursor: null } };
+      streams.push(query.get('after') ?? '');
+      // The first ends as that of an agent that stops; at the second the credential has been revoked.
+      if (streams.length > 1) return { status: 403, body: { error: 'no more.', code: 'FORBIDDEN' } };
+      const text = [6, 7].map((n) => `id: ${n}\nevent: x\ndata: ${JSON.stringify(row(n))}\n\n`).join('');
+      return { text, type: 'text/event-stream' };
+    },
+  });
+  writeConfig(home, [api.url]);
+  const tail = await home.run(['events', 'tail', '-f', '--after', '3', '--json']);
+  t.same(streams, ['5', '7']);
+  t.same(
+    tail.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).position),
+    [4, 5, 6, 7],
+  );
+  t.match(tail, { code: 5, stderr: /the agent ended the stream; asking it again/ });
+});
+
 t.test('drift --at exits 0 when all matched then', async (t) => {
   const at = '2026-11-23T05:52:15.000Z';
   const matched = {
@@ -370,6 +397,8 @@ t.test('drift exits 7 when the kernel differs, and says since when', async (t) =
     since,
     repair: { waits_until: '2026-11-23T05:53:14.500Z', undone: at * 6, by },
   }));
+  const [, fought] = differences;
+  differences.push({ ...fought, repair: { ...fought?.repair, by: null } } as never);
   const since = { ...newer, exact: true, reason: null };
   const [home, api] = await scene(t, {
     'GET /v1/drift': {
@@ -381,7 +410,7 @@ t.test('drift exits 7 when the kernel differs, and says since when', async (t) =
   t.equal(result.code, 7);
   t.equal(
     result.stdout,
-    `firewall: 2 differences
+    `firewall: 3 differences
   since: 2026-11-23 05:52:34 UTC, by nft (pid 42) (evt_1)
   table 0
     desired:  present
@@ -392,6 +421,10 @@ t.test('drift exits 7 when the kernel differs, and says since when', async (t) =
     desired:  present
     observed: nothing
     repair waits until 05:53:14 UTC: undone 6 times, last by nft (pid 42)
+  table 1
+    desired:  present
+    observed: nothing
+    repair waits until 05:53:14 UTC: undone 6 times; the kernel did not tell by whom
 `,
   );
 });
