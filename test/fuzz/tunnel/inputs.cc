@@ -5,7 +5,7 @@
 //   5  counters of datagrams, each as its distance from the highest so far
 //   6  a packet of a peer, held against a policy
 //   7  lengths and marks of packets that leave together
-#include <stdio.h>
+//   8  a rate, then lengths of packets that are held to it, and when they come
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,20 +14,13 @@
 #include <vector>
 
 #include "../../../src/native/tunnel/datagram.h"
-#include "../../../src/native/tunnel/flows.h"
 #include "../../../src/native/tunnel/policy.h"
-#include "../../../src/native/tunnel/replay.h"
 #include "../../../src/native/tunnel/table.h"
+#include "states.h"
 
 using namespace arctic::tunnel;
 
 namespace {
-
-void Require(bool holds, const char* what) {
-  if (holds) return;
-  fprintf(stderr, "violated: %s\n", what);
-  abort();
-}
 
 // Stands in for a policy: what no service covers.
 bool Strange(const Packet& packet) { return (packet.source[packet.address_length - 1] & 0x80) != 0; }
@@ -170,93 +163,6 @@ void Rules(const uint8_t* bytes, size_t length) {
   policy->MayArrive(packet, packet_bytes, sizeof packet_bytes);
 }
 
-// Frames come out as they went in, whatever their lengths and however many wait.
-void Waiting(const uint8_t* bytes, size_t length) {
-  static FrameQueue queue;
-  while (!queue.empty()) queue.Pop();
-  std::deque<std::pair<size_t, uint8_t>> wanted;
-  const auto take = [&] {
-    const auto [frame, mark] = wanted.front();
-    Require(queue.front_length() == frame, "length");
-    Require(queue.front()[0] == mark && queue.front()[frame - 1] == mark, "bytes");
-    queue.Pop();
-    wanted.pop_front();
-  };
-  for (size_t i = 0; i + 3 <= length; i += 3) {
-    const size_t frame = 1 + (size_t{bytes[i]} << 8 | bytes[i + 1]) % (FrameQueue::kRoom - 1);
-    uint8_t* room = queue.Room();
-    if (room != nullptr) {
-      const uint8_t mark = static_cast<uint8_t>(i);
-      // What is read may be as long as the room, whatever is kept of it.
-      room[FrameQueue::kRoom - 1] = mark;
-      room[0] = room[frame - 1] = mark;
-      queue.Push(frame);
-      wanted.emplace_back(frame, mark);
-    } else {
-      Require(!wanted.empty(), "an empty queue has room");
-    }
-    for (int n = bytes[i + 2] & 3; n > 0 && !wanted.empty(); --n) take();
-  }
-  while (!wanted.empty()) take();
-  Require(queue.empty(), "nothing is left");
-}
-
-// Packets come out of datagrams as they went in; those of a datagram are marked alike, and it fits the path if it can.
-void Packing(const uint8_t* bytes, size_t length) {
-  constexpr size_t kMost = 1440;
-  static Packer packer;
-  packer.Start(kMost);
-  std::deque<std::pair<size_t, uint8_t>> wanted;
-  for (size_t i = 0; i + 3 <= length; i += 3) {
-    const size_t packet = 1 + (size_t{bytes[i]} << 8 | bytes[i + 1]) % 2000;
-    const uint8_t tos = bytes[i + 2] & 3;
-    uint8_t* to = packer.Append(packet, false, tos);
-    if (to == nullptr) break;
-    memset(to, tos, packet);
-    wanted.emplace_back(packet, tos);
-  }
-  size_t free_from = 0;
-  for (const Packer::Datagram& datagram : packer.datagrams()) {
-    Require(datagram.offset >= free_from, "datagrams do not overlap");
-    free_from = datagram.offset + datagram.text + kOverhead;
-    const uint8_t* text = packer.at(datagram.offset) + kHeaderLength;
-    size_t at = 0, packets = 0;
-    while (at < datagram.text) {
-      Require(!wanted.empty(), "no more packets than came");
-      const auto [packet, tos] = wanted.front();
-      wanted.pop_front();
-      Require((size_t{text[at + 1]} << 8 | text[at]) == packet && text[at + kRecordHeader] == tos, "in their order");
-      Require(tos == datagram.tos, "a datagram is marked as its packets are");
-      at += kRecordHeader + packet;
-      packets += 1;
-    }
-    Require(at == datagram.text && packets > 0, "records fill a datagram");
-    Require(datagram.text <= kMost || packets == 1, "only what is too long by itself is too long");
-  }
-  Require(wanted.empty(), "every packet is in a datagram");
-}
-
-// The window accepts what a list of all counters would, and knows how many are missing.
-void Counters(const uint8_t* bytes, size_t length) {
-  constexpr uint64_t kFarEnd = 8192;
-  ReplayWindow window;
-  std::unordered_set<uint64_t> seen;
-  uint64_t highest = 0;
-  int64_t missing = 0;
-  for (size_t i = 0; i + 2 <= length; i += 2) {
-    const uint64_t counter = highest + static_cast<uint64_t>(static_cast<int16_t>(bytes[i] << 8 | bytes[i + 1]));
-    if (counter > kLastCounter) continue;
-    const bool expected = counter != 0 && seen.count(counter) == 0 && (counter > highest || highest - counter < kFarEnd);
-    Require(window.MayAccept(counter) == expected, "a counter is accepted once, within the window");
-    if (!expected) continue;
-    missing += window.Accept(counter);
-    seen.insert(counter);
-    if (counter > highest) highest = counter;
-    Require(window.highest() == highest, "highest");
-    Require(missing == static_cast<int64_t>(highest - seen.size()), "missing are those never accepted");
-  }
-}
-
 // From 10.1.0.0/16 of ours to 10.2.3.0/24 of the peer's, and to any address for 10.1.9.9; the same with fd00:: before it. The
 // peer may reach fd00:5::/32 and 10.5.0.0/16 here from 10.2.3.4 and fd00:2::4.
 struct Rule {
@@ -359,6 +265,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 5: Counters(bytes, length); break;
     case 6: Arriving(bytes, length); break;
     case 7: Packing(bytes, length); break;
+    case 8: Shaping(bytes, length); break;
     default: break;
   }
   free(bytes);

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { ARCTIC_PROTOCOL } from '../../../src/kernel/rt/schema.ts';
 import { mayMakeNamespaces } from '../netns.ts';
 import { CLIENT, desiredOf, ENTRY, makeReconcilerLab, NOTHING_DESIRED, SERVER } from './reconciler-lab.ts';
 import { comesThrough, ping, serve, udpEchoes } from './traffic.ts';
@@ -64,6 +65,11 @@ t.test('what others change is put back, and what is no longer wanted goes', asyn
   t.ok((await lab.reconcile('entry')).some((item) => /chain postrouting/.test(item)));
   await entry.exec('ip', 'rule', 'del', 'priority', '4110');
   t.ok((await lab.reconcile('entry')).some((item) => /ip rule 4110 ipv4/.test(item)));
+  const mark = String(0x412abcde);
+  const proto = String(ARCTIC_PROTOCOL);
+  await entry.exec('ip', 'route', 'add', SERVER.v4, 'dev', 'lo', 'table', mark, 'proto', proto);
+  t.ok((await lab.reconcile('entry')).includes('route 0.0.0.0/0 table 0x412abcde'));
+  t.notMatch(await entry.exec('ip', 'route', 'show', 'table', mark), /dev lo/);
   await entry.exec('nft', 'flush', 'map', 'inet', 'arctic_iptun', 'm4_d24');
   t.ok((await lab.reconcile('entry')).some((item) => /^route 1 of svc_lab: any -> /.test(item)));
   await entry.exec('ip', 'link', 'del', 'arctunabcde');
