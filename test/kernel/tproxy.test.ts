@@ -178,11 +178,11 @@ for (const family of [
     const source = {
       netnsPath: router.path,
       sourceAddress: family.client,
-      sourcePort: 33_333,
+      sourcePort: 23_333,
       transparent: true,
     };
     const socket = dial(t, openDialer(addon, source), family.server, (remote.address() as AddressInfo).port);
     socket.end();
-    t.equal(await textOf(socket), `${family.client} 33333`);
+    t.equal(await textOf(socket), `${family.client} 23333`);
   });
 }
