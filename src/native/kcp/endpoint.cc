@@ -259,7 +259,10 @@ void Endpoint::Retire(const std::shared_ptr<Session>& session) {
     const auto dial = dials_.find(session->peer);
     const bool serves = dial != dials_.end() && dial->second->up == line;
     if (serves && dial->second->session != nullptr) continue;
-    if (serves) dial->second->up = nullptr;
+    if (serves) {
+      dial->second->up = nullptr;
+      SetStanding(dial->second.get(), Standing::kTrying);
+    }
     line->retiring = true;
     EndWhenEmpty(line);
   }

@@ -161,11 +161,12 @@ void Loop::Obey(const Retire& retire) {
     session->retired = true;
   }
   const auto known = peers_.find(retire.peer);
-  if (known == peers_.end()) return;
-  Peer* peer = known->second.get();
-  if (peer->current == session) peer->current = nullptr;
+  Peer* peer = known == peers_.end() ? nullptr : known->second.get();
+  if (peer != nullptr && peer->current == session) peer->current = nullptr;
   if (endpoint_ != nullptr && session != nullptr) endpoint_->Retire(session);
   if (endpoint_ != nullptr && retire.removed) endpoint_->Remove(retire.peer);
+  // Links have a peer; an association that has carried nothing yet need not.
+  if (peer == nullptr) return;
   const std::vector<Link*> links(links_.begin(), links_.end());
   for (Link* link : links) {
     if (link->dead || link->session == nullptr) continue;
