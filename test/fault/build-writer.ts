@@ -34,6 +34,10 @@ export function buildWriter(t: { teardown(run: () => void): void }): string {
   );
   writeFileSync(join(directory, 'package.json'), '{"type":"module"}');
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
-  execFileSync(process.execPath, [tsc, '-p', project], { stdio: ['ignore', 'inherit', 'inherit'] });
+  // The runner puts its hooks into every Node process a test starts, past any `env` option, and the compiler does not load
+  // through them.
+  execFileSync('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, '-p', project], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   return join(directory, 'test', 'fault', 'writer.js');
 }
