@@ -110,15 +110,34 @@ t.test('a flow that nothing moves on is reset on both ends, one that moves is no
   await lab.restart('entry', {});
 });
 
-t.test('strangers that say nothing take a few places and no more', async (t) => {
-  await lab.restart('entry', { mostSourceHandshakes: 4 });
-  const before = (await lab.entry.stats()).refused.carriers;
-  const silent = Array.from({ length: 12 }, () => lab.dial('10.71.1.1', 61_000));
-  for (const socket of silent) socket.on('error', () => undefined).resume();
-  await until(async () => (await lab.entry.stats()).refused.carriers >= before + 8, 'eight are turned away');
-  t.equal(silent.filter((socket) => !socket.destroyed && !socket.readableEnded).length >= 4, true);
-  const client = await established();
-  resetSocket(client);
-  for (const socket of silent) socket.destroy();
-  await whenEmpty();
-});
+for (const [cap, whose] of [
+  ['mostSourceHandshakes', 'of one source'],
+  ['mostHandshakes', 'all together'],
+] as const)
+  t.test(`strangers that say nothing take a few places and no more, ${whose}`, async (t) => {
+    await lab.restart('entry', { [cap]: 4 });
+    const refused = async (): Promise<number> => (await lab.entry.stats()).refused.carriers;
+    const come = (count: number): readonly Socket[] => {
+      const silent = Array.from({ length: count }, () => lab.dial('10.71.1.1', 61_000));
+      for (const socket of silent) socket.on('error', () => undefined).resume();
+      return silent;
+    };
+    const silent = come(12);
+    await until(async () => (await refused()) >= 8, 'eight are turned away');
+    t.equal(silent.filter((socket) => !socket.destroyed && !socket.readableEnded).length >= 4, true);
+    const client = await established();
+    resetSocket(client);
+    for (const socket of silent) socket.destroy();
+    // Places are given back: as many again are turned away as before, not all.
+    const again: Socket[] = [];
+    await until(async () => {
+      for (const socket of again.splice(0)) socket.destroy();
+      const before = await refused();
+      again.push(...come(4));
+      // By when this one is through, the relay has seen those.
+      resetSocket(await established());
+      return (await refused()) === before;
+    }, 'four are taken again');
+    for (const socket of again) socket.destroy();
+    await whenEmpty();
+  });
