@@ -60,10 +60,16 @@ void Loop::StartHello(Link* link) {
 void Loop::ContinueHello(Link* link, std::shared_ptr<Session> session) {
   link->session = std::move(session);
   link->peer = PeerOf(link->session->peer);
+  // Told now, the dialer keeps its flow waiting; an established link may have a flow on it already, which would be lost.
+  if (link->peer->accepted + link->peer->answered >= limits_.most_links) {
+    CloseLink(link, "the peer has dialed too many links");
+    return;
+  }
   Nonce nonce;
   RAND_bytes(nonce.data(), static_cast<int>(nonce.size()));
   const bool awaited = link->stage == Link::Stage::kAwaitSession;
   link->stage = Link::Stage::kConfirm;
+  link->peer->answered += 1;
   const Suite suite = link->offered == BestSuite() ? link->offered : Suite::kAes256Gcm;
   Agree(link, !link->session->initiator, nonce, suite);
   uint8_t welcome[kWelcomeLength];
@@ -107,12 +113,8 @@ bool Loop::Confirmed(Link* link, const uint8_t* payload) {
   EndHandshake(link);
   link->stage = Link::Stage::kEstablished;
   link->peer->counters->accepted += 1;
+  link->peer->answered -= 1;
   link->peer->accepted += 1;
-  if (link->peer->accepted > limits_.most_links) {
-    shared().refused_carriers += 1;
-    CloseLink(link, "the peer has dialed too many links");
-    return true;
-  }
   // Retired between HELLO and CONFIRM.
   if (link->session->retired) CloseLink(link, "the session of the carrier has been retired");
   return true;

@@ -377,6 +377,7 @@ void Loop::CloseLink(Link* link, const char* reason) {
       }
     }
   } else if (!established) {
+    if (link->stage == Link::Stage::kConfirm) peer->answered -= 1;
     EndHandshake(link);
   } else {
     peer->accepted -= 1;

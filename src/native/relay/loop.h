@@ -77,6 +77,8 @@ struct Peer {
   PathKind path = PathKind::kUnknown;
   // Links it has dialed to us, and flows on them.
   size_t accepted = 0, exit_flows = 0;
+  // Handshakes of links it dials that wait for its proof.
+  size_t answered = 0;
   // Highest bandwidth that a long flow of any link has proved lately, bytes a second.
   uint64_t best_bandwidth = 0;
   int64_t best_at = 0;

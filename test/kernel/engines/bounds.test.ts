@@ -94,6 +94,19 @@ t.test('one peer cannot take all of an exit', async (t) => {
   await whenEmpty();
 });
 
+t.test('a flow waits for a link where the peer may have no more', async (t) => {
+  await lab.restart('exit', { pool: { most: 2 } });
+  const before = (await lab.exit.stats()).refused.carriers;
+  const flow = async (): Promise<void> => {
+    const client = await established();
+    client.end();
+    await once(client, 'close');
+  };
+  await Promise.all(Array.from({ length: 6 }, flow));
+  t.ok((await lab.exit.stats()).refused.carriers > before, 'a link was refused');
+  await whenEmpty();
+});
+
 t.test('a flow that nothing moves on is reset on both ends, one that moves is not', async (t) => {
   await lab.restart('exit', {});
   await lab.restart('entry', { flowIdleTimeout: 1_500 });
