@@ -8,6 +8,8 @@ export interface Column<Row> {
   readonly value: (row: Row) => string;
   /** May be cut to this width when the terminal is narrow; without it the column is never cut (ids, states). */
   readonly shrinkTo?: number;
+  /** May be left out when the terminal is narrow, the highest first; `-o json` has it. */
+  readonly dispensable?: number;
   readonly align?: 'right';
   readonly paint?: (cell: string, style: Style) => string;
 }
@@ -45,21 +47,25 @@ function cut(text: string, width: number): string {
 }
 
 /**
- * Lays rows out in columns. Within `columns` (undefined: a pipe) the widest columns that may shrink are cut first, with
- * an ellipsis; ids never are. Into a pipe nothing is cut, so that grep and scripts see whole names.
+ * Lays rows out in columns. Within `width` (undefined: a pipe) columns that can be spared are left out first, then the widest
+ * that may shrink are cut, with an ellipsis; ids never are. Into a pipe goes everything, so that grep and scripts see whole names.
  */
 export function renderTable<Row>(
   rows: readonly Row[],
-  columns: readonly Column<Row>[],
+  all: readonly Column<Row>[],
   width: number | undefined,
   style: Style,
 ): string {
-  const cells = rows.map((row) =>
-    columns.map((column) => printable(column.value(row)).replaceAll('\n', ' ')),
+  const everything = rows.map((row) =>
+    all.map((column) => printable(column.value(row)).replaceAll('\n', ' ')),
   );
-  const widths = columns.map((column, at) =>
-    Math.max(column.title.length, ...cells.map((line) => displayWidth(line[at] ?? ''))),
+  const wanted = all.map((column, at) =>
+    Math.max(column.title.length, ...everything.map((line) => displayWidth(line[at] ?? ''))),
   );
+  const kept = fitting(all, wanted, width ?? Number.POSITIVE_INFINITY);
+  const columns = kept.flatMap((at) => all[at] ?? []);
+  const widths = kept.map((at) => wanted[at] ?? 0);
+  const cells = everything.map((line) => kept.map((at) => line[at] ?? ''));
   if (width !== undefined) {
     const total = () => widths.reduce((sum, one) => sum + one, 0) + GAP * (columns.length - 1);
     for (let over = total() - width; over > 0; over--) {
@@ -91,6 +97,23 @@ export function renderTable<Row>(
   );
   const body = cells.map((line) => layOut(line, (cell, at) => columns[at]?.paint?.(cell, style) ?? cell));
   return `${[head, ...body].join('\n')}\n`;
+}
+
+/** Places of the columns that are shown: without as many dispensable ones as it takes to stay within `width`. */
+function fitting<Row>(
+  columns: readonly Column<Row>[],
+  widths: readonly number[],
+  width: number,
+): readonly number[] {
+  let kept = columns.map((_, at) => at);
+  const cost = (at: number): number => columns[at]?.dispensable ?? 0;
+  const spare = kept.filter((at) => cost(at) > 0).sort((a, b) => cost(b) - cost(a));
+  for (const gone of spare) {
+    const total = kept.reduce((sum, at) => sum + (widths[at] ?? 0), GAP * (kept.length - 1));
+    if (total <= width) break;
+    kept = kept.filter((at) => at !== gone);
+  }
+  return kept;
 }
 
 /** Words on lines of at most `width`; one that is longer stands alone, so that ids and paths can be copied. */

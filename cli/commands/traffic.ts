@@ -182,18 +182,22 @@ const endText = (end: unknown): string => {
 const pathOf = (row: Row): Row => (isRow(row['path']) ? row['path'] : {});
 
 const FLOWS: readonly Column<Row>[] = [
-  { title: 'CLIENT', value: (row) => endText(row['client']) },
-  { title: 'DESTINATION', value: (row) => endText(row['destination']) },
+  { title: 'CLIENT', value: (row) => endText(row['client']), shrinkTo: 15 },
+  { title: 'DESTINATION', value: (row) => endText(row['destination']), shrinkTo: 15 },
   { title: 'SIDE', value: (row) => show(row, 'side') },
-  { title: 'STATE', value: (row) => show(row, 'state') },
+  { title: 'STATE', value: (row) => show(row, 'state'), dispensable: 1 },
   { title: 'AGE', value: (row) => millisecondsText(row['age_ms']) },
   { title: 'IN', value: (row) => sizeText(numberOf(row, 'bytes_in')) },
   { title: 'OUT', value: (row) => sizeText(numberOf(row, 'bytes_out')) },
-  { title: 'OPEN', value: (row) => millisecondsText(row['open_ms']) },
-  { title: 'RTT', value: (row) => millisecondsText(pathOf(row)['rtt_ms']) },
-  { title: 'LOSS', value: (row) => lossText(pathOf(row)['bytes_retransmitted'], pathOf(row)['bytes_sent']) },
-  { title: 'CONTROL', value: (row) => show(pathOf(row), 'congestion_control') },
-  { title: 'WAITS', value: (row) => show(row, 'limiter_waits') },
+  { title: 'OPEN', value: (row) => millisecondsText(row['open_ms']), dispensable: 3 },
+  { title: 'RTT', value: (row) => millisecondsText(pathOf(row)['rtt_ms']), dispensable: 2 },
+  {
+    title: 'LOSS',
+    value: (row) => lossText(pathOf(row)['bytes_retransmitted'], pathOf(row)['bytes_sent']),
+    dispensable: 4,
+  },
+  { title: 'CONTROL', value: (row) => show(pathOf(row), 'congestion_control'), dispensable: 5 },
+  { title: 'WAITS', value: (row) => show(row, 'limiter_waits'), dispensable: 6 },
 ];
 
 export const flows: Run = async (context, input) => {

@@ -198,7 +198,8 @@ export const SERVICES: Group = {
       summary: 'List the connections of a service.',
       description:
         'Lists the connections of a service on the agent that is asked, the largest first, 1,000 at most. OPEN is how long ' +
-        'it took to connect the destination; RTT and LOSS are those of the link under it, in the direction this agent sends.',
+        'it took to connect the destination; RTT and LOSS are those of the link under it, in the direction this agent sends. ' +
+        'A narrow terminal shows fewer columns.',
       args: [SERVICE],
       examples: [
         { line: 'arctic services flows web', says: 'who is connected, where to, and how it fares' },

@@ -150,6 +150,24 @@ t.test('a table fits its width and never cuts an id', async () => {
   );
 });
 
+t.test('a narrow table leaves out what can be spared, the most dispensable first', async (t) => {
+  const columns = [
+    { title: 'ID', value: (row: readonly string[]) => row[0] ?? '' },
+    { title: 'STATE', value: (row: readonly string[]) => row[1] ?? '', dispensable: 1 },
+    { title: 'NAME', value: (row: readonly string[]) => row[2] ?? '', shrinkTo: 4 },
+    { title: 'WAITS', value: (row: readonly string[]) => row[3] ?? '', dispensable: 2 },
+  ];
+  const head = (width: number | undefined): string | undefined =>
+    renderTable([['x'.repeat(10), 'open', 'y'.repeat(10), '12345']], columns, width, createStyle(false))
+      .split('\n')[0]
+      ?.replace(/ +/g, ' ');
+  t.equal(head(undefined), 'ID STATE NAME WAITS');
+  t.equal(head(36), 'ID STATE NAME WAITS', 'it just fits');
+  t.equal(head(35), 'ID STATE NAME');
+  t.equal(head(28), 'ID NAME');
+  t.equal(head(5), 'ID NAME', 'what cannot be spared stays');
+});
+
 t.test('times', async (t) => {
   for (const [ms, text] of [
     [0.42, '0.4 ms'],
