@@ -79,7 +79,10 @@ export interface FlowCounters {
   readonly bytesOut: number;
   /** Turned away by a rule or a limit. */
   readonly refused: number;
-  /** Accepted, but no carrier (entry) or no connection to the destination (exit) came about. */
+  /**
+   * Accepted, but no connection to the destination came about; at the entry for want of a link or by the exit's word, unless the
+   * client left before that.
+   */
   readonly failed: number;
 }
 

@@ -151,6 +151,9 @@ export function createEntry(deps: EntryDependencies): Entry {
         flows.unlink(link);
         deps.pool(service.peerId).release(link);
       },
+      unreached: () => {
+        counters.failed += 1;
+      },
       over: () => {
         counters.active -= 1;
         flows.remove(flow);

@@ -44,6 +44,8 @@ export interface FlowOptions {
   readonly over: () => void;
   /** `local` is connected; it was still connecting when the flow began (exit). */
   readonly connected?: () => void;
+  /** It ends before the other end has said OPENED, and not by the local connection (entry). */
+  readonly unreached?: () => void;
   /** `local` could not connect: another try, or undefined to give up. */
   readonly redial?: (error: NodeJS.ErrnoException) => Socket | undefined;
 }
@@ -56,6 +58,7 @@ export class Flow {
   #early: Buffer | undefined;
   #sent: 'open' | 'finished' | 'reset' = 'open';
   #received: 'open' | 'finished' | 'reset' = 'open';
+  #opened = false;
   #held: Buffer | undefined;
   #cancelGrant: (() => void) | undefined;
   #linkFull = false;
@@ -160,6 +163,7 @@ export class Flow {
 
   /** The link died under the flow. */
   linkClosed(): void {
+    this.#noteUnreached();
     this.#dropHeld();
     this.#abortLocal();
     this.#release();
@@ -222,6 +226,7 @@ export class Flow {
         return;
       case FRAME.opened:
         this.#expectNumber(decodeFlow(payload));
+        this.#opened = true;
         return;
       case FRAME.finish:
         this.#expectNumber(decodeFlow(payload));
@@ -264,6 +269,7 @@ export class Flow {
     this.#expectNumber(flow);
     if (this.#received === 'reset') throw new FrameError('a second RESET');
     this.#received = 'reset';
+    this.#noteUnreached();
     this.#dropHeld();
     if (this.#sent === 'open') {
       this.#sent = 'reset';
@@ -271,6 +277,10 @@ export class Flow {
     }
     this.#abortLocal();
     this.#releaseWhenDone();
+  }
+
+  #noteUnreached(): void {
+    if (!this.#opened && this.#sent !== 'reset') this.#options.unreached?.();
   }
 
   #expectNumber(flow: number): void {

@@ -82,7 +82,6 @@ void Loop::AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_
     return;
   }
   Flow* flow = BeginFlow(fd, Side::kEntry, service);
-  flow->connected = true;
   flow->open = std::move(open);
   flow->open.service = service->service.id;
   // Tried at once; the first EAGAIN says otherwise.

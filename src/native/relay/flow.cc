@@ -93,6 +93,7 @@ bool Loop::OnFlowFrame(Flow* flow, FrameType type, const uint8_t* payload, size_
     case FrameType::kOpened:
       if (flow->side != Side::kEntry || Load32(payload) != number) return false;
       if (flow->open_us == 0) NoteOpened(flow);
+      flow->connected = true;
       return true;
     case FrameType::kFinish:
       if (Load32(payload) != number || flow->received != Ended::kNo) return false;
@@ -243,6 +244,8 @@ void Loop::ResetFlow(Flow* flow, int error) {
     }
     return;
   }
+  // A client that leaves before OPENED has come is no failure.
+  if (flow->side == Side::kEntry) flow->left = true;
   if (flow->sent != Ended::kReset) {
     flow->sent = Ended::kReset;
     uint8_t payload[kResetLength];
@@ -267,7 +270,6 @@ void Loop::AbandonWaiting(Flow* flow, const char* why) {
   Peer* peer = PeerOf(flow->service->service.peer);
   peer->waiting.erase(std::remove(peer->waiting.begin(), peer->waiting.end(), flow), peer->waiting.end());
   flow->waiting_link = false;
-  flow->service->counters->failed += 1;
   if (why != nullptr) shared().Emit(std::string(why) + '\t' + peer->id + '\t' + flow->service->service.id);
   CloseLocal(flow, true);
   EndFlow(flow);
@@ -310,7 +312,7 @@ void Loop::EndFlow(Flow* flow) {
   if (flow->dead) return;
   flow->service->counters->active -= 1;
   if (flow->side == Side::kExit) PeerOf(flow->service->service.peer)->exit_flows -= 1;
-  if (!flow->connected) flow->service->counters->failed += 1;
+  if (!flow->connected && !flow->left) flow->service->counters->failed += 1;
   flows_.erase(flow);
   shared().flows = flows_.size();
   flow->timer.Cancel();

@@ -177,7 +177,10 @@ struct Flow : Pollable {
   Link* link = nullptr;
   Open open;
   bool connecting = false;
+  // The destination is connected: at the entry by the exit's word.
   bool connected = false;
+  // Entry: the client ended it by a reset.
+  bool left = false;
   bool waiting_link = false;
   bool throttled = false;
   bool granted = false;

@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
-import { digest, failure, readAll, resetSocket } from '../../unit/engines/tproxy/stream-ends.ts';
-import { CLIENT, EXIT, type Lab, SERVER, SERVICES } from './lab.ts';
+import { digest, failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
+import { CLIENT, type EngineHost, EXIT, type Lab, SERVER, SERVICES } from './lab.ts';
 
 export async function runFamilyCompliance(t: Test, lab: Lab, family: 4 | 6): Promise<void> {
   const server = family === 4 ? SERVER.v4 : SERVER.v6;
@@ -89,8 +89,42 @@ export async function runFamilyCompliance(t: Test, lab: Lab, family: 4 | 6): Pro
   });
 
   await t.test(`${name}: a refused connection resets the client`, async (t) => {
+    const failed = async (host: EngineHost, side: 'entry' | 'exit'): Promise<number> =>
+      (await host.stats()).services[SERVICES.plain.id]?.[side].failed ?? 0;
+    const [atEntry, atExit] = [await failed(lab.entry, 'entry'), await failed(lab.exit, 'exit')];
     t.equal(await failure(lab.dial(server, 5_009)), 'ECONNRESET');
+    await until(async () => (await failed(lab.exit, 'exit')) === atExit + 1, 'the exit counts it');
+    await until(async () => (await failed(lab.entry, 'entry')) === atEntry + 1, 'the entry, too');
   });
+
+  await t.test(
+    `${name}: a connection that was reached, or that the client left, has not failed`,
+    async (t) => {
+      const listener = await lab.serve(family, 5_011, (socket) => {
+        socket.on('error', () => undefined);
+        socket.once('data', (data) =>
+          data.toString() === 'go' ? socket.resetAndDestroy() : socket.end('bye'),
+        );
+      });
+      const failed = async (): Promise<number> =>
+        (await lab.entry.stats()).services[SERVICES.plain.id]?.entry.failed ?? 0;
+      const active = async (): Promise<number> =>
+        (await lab.entry.stats()).services[SERVICES.plain.id]?.entry.active ?? 0;
+      const before = await failed();
+      const reset = lab.dial(server, 5_011);
+      reset.write('go');
+      t.equal(await failure(reset), 'ECONNRESET');
+      const ended = lab.dial(server, 5_011);
+      ended.end('stay');
+      await readAll(ended);
+      const left = lab.dial(server, 5_011);
+      await once(left, 'connect');
+      resetSocket(left);
+      await until(async () => (await active()) === 0, 'all are over');
+      t.equal(await failed(), before);
+      listener.close();
+    },
+  );
 
   await t.test(
     `${name}: the server sees the exit, or the client when the service is transparent`,

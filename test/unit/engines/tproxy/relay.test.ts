@@ -82,6 +82,7 @@ t.test('a refused destination resets the client', async (t) => {
   pair.destination = { address: '127.0.0.1', port: 1 };
   t.equal(await failure(dial(pair)), 'ECONNRESET');
   await until(() => pair.exit.stats().services[SERVICE]?.exit.failed === 1, 'the failure is counted');
+  t.equal(pair.entry.stats().services[SERVICE]?.entry.failed, 1, 'on the host of the client as well');
 });
 
 t.test('the exit dials nothing its routes do not allow', async (t) => {
