@@ -10,7 +10,7 @@
  * something ran.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -188,6 +188,8 @@ async function main(): Promise<void> {
   sweepDeadLabs();
   sweepRuns();
   const directory = mkdtempSync(join(tmpdir(), `arctic-run-${process.pid}-`));
+  // An agent that is tested without privileges has its program below it.
+  chmodSync(directory, 0o711);
   const run = basename(directory);
   const standing = new Set(arcticNamespaces());
   const environment = {

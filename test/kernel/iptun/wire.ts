@@ -1,4 +1,5 @@
 /** What passes on a wire between namespaces, taken down and played back. */
+import { isIPv6 } from 'node:net';
 import { loadAddon, READABLE, systemCall } from '../../../src/native/addon.ts';
 import { hostInt } from '../../../src/native/byte-order.ts';
 import { encodeSockaddr } from '../../../src/native/sockaddr.ts';
@@ -6,6 +7,7 @@ import type { Netns } from '../netns.ts';
 
 const addon = loadAddon();
 const AF_INET = 2;
+const AF_INET6 = 10;
 const SOCK_DGRAM = 2;
 const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
@@ -13,6 +15,8 @@ const IPPROTO_UDP = 17;
 const UDP_HEADER = 8;
 const SOL_IP = 0;
 const IP_TOS = 1;
+const SOL_IPV6 = 41;
+const IPV6_TCLASS = 67;
 const SOL_UDP = 17;
 /** linux/udp.h */
 const UDP_SEGMENT = 103;
@@ -61,7 +65,7 @@ export function captureIpv4Udp(netns: Netns): { stop(): Promise<readonly Capture
   };
 }
 
-/** Sends each payload once from a port of the kernel's choice, under a TOS if given; under several by turns. */
+/** Sends each payload once from a port of the kernel's choice, under a TOS (IPv6: traffic class) if given; under several by turns. */
 export async function sendUdp(
   netns: Netns,
   address: string,
@@ -73,7 +77,8 @@ export async function sendUdp(
   const marks = typeof tos === 'number' ? [tos] : tos;
   for (const [index, payload] of payloads.entries()) {
     const mark = marks[index % marks.length] ?? 0;
-    systemCall('setsockopt', addon.setsockopt(fd, SOL_IP, IP_TOS, hostInt(mark)));
+    const [level, option] = isIPv6(address) ? [SOL_IPV6, IPV6_TCLASS] : [SOL_IP, IP_TOS];
+    systemCall('setsockopt', addon.setsockopt(fd, level, option, hostInt(mark)));
     systemCall('send', addon.send(fd, payload, 0));
   }
   addon.close(fd);
@@ -93,7 +98,10 @@ export function sendUdpTogether(
 }
 
 function openUdp(netns: Netns, address: string, port: number): number {
-  const fd = systemCall('socket', addon.socketInNamespace(netns.path, AF_INET, SOCK_DGRAM, 0));
+  const fd = systemCall(
+    'socket',
+    addon.socketInNamespace(netns.path, isIPv6(address) ? AF_INET6 : AF_INET, SOCK_DGRAM, 0),
+  );
   systemCall('connect', addon.connect(fd, encodeSockaddr(address, port)));
   return fd;
 }
