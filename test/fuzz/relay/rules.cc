@@ -219,6 +219,16 @@ void Floods(World* world) {
   World::Soon([&] { return End().Shake(world->carriers); }, "then there is room again");
 }
 
+// A connection whose HELLO was answered; -1 when it was not.
+int Greeted(uint16_t port) {
+  const int fd = ConnectTo(port);
+  uint8_t hello[kHelloLength], welcome[kWelcomeLength];
+  EncodeHello(kSession, Nonce{}, Suite::kAes256Gcm, hello);
+  if (send(fd, hello, sizeof hello, MSG_NOSIGNAL) == sizeof hello && ReadFully(fd, welcome, sizeof welcome)) return fd;
+  close(fd);
+  return -1;
+}
+
 void Links(World* world) {
   End idle[kLinks];
   // Those that were closed on this side are gone by now.
@@ -231,8 +241,19 @@ void Links(World* world) {
     Require(end.Shake(world->carriers) && end.Send(FrameType::kPing, asked, sizeof asked), "a link");
     Require(end.Receive(&type, &payload) && type == FrameType::kPong, "an answer");
   }
-  End more;
-  Require(more.Shake(world->carriers) && Ended(more.fd), "one link too many");
+  // Told at its HELLO: an established one might have a flow on it.
+  const auto refused = [world] {
+    End more;
+    return !more.Shake(world->carriers) && Ended(more.fd);
+  };
+  Require(refused(), "one link too many");
+  close(idle[0].fd);
+  idle[0].fd = -1;
+  int unproven = -1;
+  World::Soon([&] { return (unproven = Greeted(world->carriers)) >= 0; }, "there is room again");
+  Require(refused(), "who has yet to prove itself has a place");
+  close(unproven);
+  World::Soon([world] { return End().Shake(world->carriers); }, "and gives it back");
 }
 
 // Removed: nothing of it stays. Renewed: its flow goes on, an idle link does not.
