@@ -36,6 +36,9 @@ export async function runLifeCompliance(t: Test, lab: Lab): Promise<void> {
       const listener = await lab.serve(4, 5_041, (socket) => socket.pipe(socket));
       const old = lab.sessionId();
       await lab.retire('exit', old, 'removed');
+      // A link that is closed just when a flow begins on it would take that along.
+      const idle = async (): Promise<number> => (await lab.entry.stats()).carriers['exit']?.idle ?? 0;
+      await until(async () => (await idle()) === 0, 'the links under the old session are gone');
       await lab.agree();
       const started = performance.now();
       const client = lab.dial(SERVER.v4, 5_041);
