@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Lab, LabProcess } from '../lab/lab.ts';
+import { installPackages } from '../lab/packages.ts';
 
 const run = promisify(execFile);
 
@@ -24,10 +25,7 @@ export async function installPeers(): Promise<string> {
   const missing = Object.entries(PACKAGES).filter(([path]) => !existsSync(path));
   if (missing.length > 0) {
     const packages = missing.map(([, name]) => name);
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-    process.stderr.write(`installing ${packages.join(' ')}\n`);
-    await run('apt-get', ['update', '-qq'], { env });
-    await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
+    installPackages(packages);
     const units = UNITS.filter((unit) => packages.some((name) => name.startsWith(unit)));
     if (existsSync('/run/systemd/system') && units.length > 0) {
       await run('systemctl', ['disable', '--now', ...units]);

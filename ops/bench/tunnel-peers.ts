@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Netns } from '../../test/kernel/netns.ts';
+import { installPackages } from '../lab/packages.ts';
 
 const run = promisify(execFile);
 
@@ -28,10 +29,7 @@ export async function installPeers(): Promise<string> {
   const missing = Object.entries(PACKAGES).filter(([path]) => !existsSync(path));
   if (missing.length > 0) {
     const packages = missing.map(([, name]) => name);
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-    process.stderr.write(`installing ${packages.join(' ')}\n`);
-    await run('apt-get', ['update', '-qq'], { env });
-    await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
+    installPackages(packages);
   }
   const { stdout } = await run('dpkg-query', ['-W', ...Object.values(PACKAGES)]);
   return stdout.trim().replaceAll('\t', ' ').replaceAll('\n', ', ');

@@ -25,6 +25,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { installPackages } from './packages.ts';
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const LEFT_OUT = ['.git', '.lab', '.tap', 'node_modules', join('src', 'native', 'build')];
@@ -127,7 +128,7 @@ const reports = join(scratch, 'reports');
 const failed: string[] = [];
 try {
   if (spawnSync('patchelf', ['--version']).status !== 0) {
-    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'patchelf'], { stdio: 'ignore' });
+    installPackages(['patchelf']);
   }
   mkdirSync(reports);
   // An agent without privileges reports, too.

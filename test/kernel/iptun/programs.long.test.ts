@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { installPackages } from '../../../ops/lab/packages.ts';
 import { createCluster, eventually } from '../../e2e/cluster.ts';
 import { mayMakeNamespaces } from '../netns.ts';
 
@@ -24,11 +25,11 @@ const NEEDED = {
 const lacking = (): string[] =>
   Object.entries(NEEDED).flatMap(([name, of]) => (spawnSync('which', [name]).status === 0 ? [] : of));
 if (lacking().length > 0) {
-  spawnSync('apt-get', ['update'], { stdio: 'ignore' });
-  spawnSync('apt-get', ['install', '-y', '--no-install-recommends', ...lacking()], {
-    stdio: 'ignore',
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-  });
+  try {
+    installPackages(lacking());
+  } catch {
+    // What is still not here is said below.
+  }
 }
 const missing = lacking();
 const skip =
