@@ -67,8 +67,7 @@ export function renderTable<Row>(
   const widths = kept.map((at) => wanted[at] ?? 0);
   const cells = everything.map((line) => kept.map((at) => line[at] ?? ''));
   if (width !== undefined) {
-    const total = () => widths.reduce((sum, one) => sum + one, 0) + GAP * (columns.length - 1);
-    for (let over = total() - width; over > 0; over--) {
+    for (let over = lineWidth(widths) - width; over > 0; over--) {
       let widest = -1;
       columns.forEach((column, at) => {
         const own = widths[at] ?? 0;
@@ -99,6 +98,9 @@ export function renderTable<Row>(
   return `${[head, ...body].join('\n')}\n`;
 }
 
+const lineWidth = (widths: readonly number[]): number =>
+  widths.reduce((sum, one) => sum + one, GAP * (widths.length - 1));
+
 /** Places of the columns that are shown: without as many dispensable ones as it takes to stay within `width`. */
 function fitting<Row>(
   columns: readonly Column<Row>[],
@@ -109,8 +111,7 @@ function fitting<Row>(
   const cost = (at: number): number => columns[at]?.dispensable ?? 0;
   const spare = kept.filter((at) => cost(at) > 0).sort((a, b) => cost(b) - cost(a));
   for (const gone of spare) {
-    const total = kept.reduce((sum, at) => sum + (widths[at] ?? 0), GAP * (kept.length - 1));
-    if (total <= width) break;
+    if (lineWidth(kept.map((at) => widths[at] ?? 0)) <= width) break;
     kept = kept.filter((at) => at !== gone);
   }
   return kept;
