@@ -80,8 +80,8 @@ export interface FlowCounters {
   /** Turned away by a rule or a limit. */
   readonly refused: number;
   /**
-   * Accepted, but no connection to the destination came about; at the entry for want of a link or by the exit's word, unless the
-   * client left before that.
+   * Accepted, but no connection to the destination came about. At the entry: no link could be had, or it or the exit ended the flow
+   * before that; not when the client left while the exit was connecting.
    */
   readonly failed: number;
 }

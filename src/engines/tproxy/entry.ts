@@ -92,6 +92,7 @@ export function createEntry(deps: EntryDependencies): Entry {
       if (!leftEarly) return;
       leftEarly = false;
       counters.active -= 1;
+      counters.failed += 1;
       waiting.get(client)?.withdraw();
       waiting.delete(client);
     };

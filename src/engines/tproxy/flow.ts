@@ -44,7 +44,7 @@ export interface FlowOptions {
   readonly over: () => void;
   /** `local` is connected; it was still connecting when the flow began (exit). */
   readonly connected?: () => void;
-  /** It ends before the other end has said OPENED, and not by the local connection (entry). */
+  /** The other end, or the loss of the link, ended it before OPENED (entry). */
   readonly unreached?: () => void;
   /** `local` could not connect: another try, or undefined to give up. */
   readonly redial?: (error: NodeJS.ErrnoException) => Socket | undefined;

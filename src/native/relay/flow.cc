@@ -244,7 +244,7 @@ void Loop::ResetFlow(Flow* flow, int error) {
     }
     return;
   }
-  // A client that leaves before OPENED has come is no failure.
+  // A client that leaves while the exit connects is no failure.
   if (flow->side == Side::kEntry) flow->left = true;
   if (flow->sent != Ended::kReset) {
     flow->sent = Ended::kReset;

@@ -179,7 +179,7 @@ struct Flow : Pollable {
   bool connecting = false;
   // The destination is connected: at the entry by the exit's word.
   bool connected = false;
-  // Entry: the client ended it by a reset.
+  // Entry: this end reset it, so that OPENED is not waited for.
   bool left = false;
   bool waiting_link = false;
   bool throttled = false;

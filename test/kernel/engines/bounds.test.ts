@@ -141,7 +141,7 @@ for (const [cap, whose] of [
     const client = await established();
     resetSocket(client);
     for (const socket of silent) socket.destroy();
-    // Places are given back: as many again are turned away as before, not all.
+    // Places are given back once the relay has seen the silent ones go.
     const again: Socket[] = [];
     await until(async () => {
       for (const socket of again.splice(0)) socket.destroy();

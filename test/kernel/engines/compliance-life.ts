@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { TproxyConfig } from '../../../src/engines/tproxy/contract.ts';
-import { failure, readAll, until } from '../../unit/engines/tproxy/stream-ends.ts';
-import { type Lab, SERVER } from './lab.ts';
+import { failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
+import { type Lab, SERVER, SERVICES } from './lab.ts';
 import { whenQuiet } from './quiet.ts';
 
 /** The last of all: both engines are gone after it. */
@@ -102,6 +102,18 @@ export async function runLifeCompliance(t: Test, lab: Lab): Promise<void> {
       listener.close();
     },
   );
+
+  await t.test('a connection whose client leaves before a link could be had has failed', async () => {
+    for (const side of ['exit', 'entry'] as const) await lab.retire(side, lab.sessionId(), 'removed');
+    const counted = async () => (await lab.entry.stats()).services[SERVICES.plain.id]?.entry;
+    const before = (await counted())?.failed ?? 0;
+    const client = lab.dial(SERVER.v4, 5_051);
+    await until(async () => (await counted())?.active === 1, 'it waits');
+    resetSocket(client);
+    await until(async () => (await counted())?.failed === before + 1, 'it is counted');
+    await lab.agree();
+    await whenQuiet(lab);
+  });
 
   await t.test(
     'started again with short times: keys change in mid-flow, idle links live and are trimmed',
