@@ -52,10 +52,8 @@ export function millisecondsText(value: unknown): string {
   return minutes < 48 * 60 ? `${(minutes / 60).toFixed(0)} h` : `${(minutes / 1_440).toFixed(0)} d`;
 }
 
-function lossText(retransmitted: unknown, sent: unknown): string {
-  if (sent === null || sent === undefined || Number(sent) === 0) return '-';
-  return `${((100 * Number(retransmitted)) / Number(sent)).toFixed(2)} %`;
-}
+const lossText = (share: unknown): string =>
+  share === null || share === undefined ? '-' : `${(100 * Number(share)).toFixed(2)} %`;
 
 /** One side of a service over one interval. */
 interface Busy {
@@ -112,10 +110,11 @@ const TOP: readonly Column<Busy>[] = [
 
 const links = (names: ReadonlyMap<string, string>): readonly Column<Row>[] => [
   { title: 'PEER', value: (row) => names.get(show(row, 'peer_id')) ?? show(row, 'peer_id'), shrinkTo: 6 },
-  { title: 'IDLE', value: (row) => show(row, 'idle') },
+  { title: 'TRANSPORT', value: (row) => show(row, 'transport') },
+  { title: 'IDLE', value: (row) => (row['transport'] === 'kcp' ? '-' : show(row, 'idle')) },
   { title: 'LEASED', value: (row) => show(row, 'leased') },
   { title: 'RTT', value: (row) => millisecondsText(row['rtt_ms']) },
-  { title: 'SENT AGAIN', value: (row) => lossText(row['bytes_retransmitted'], row['bytes_sent']) },
+  { title: 'LOSS', value: (row) => lossText(row['loss']) },
 ];
 
 const look = async (client: Client): Promise<Row> => asRow(await client.get('/v1/traffic'), 'services top');
@@ -181,6 +180,9 @@ const endText = (end: unknown): string => {
 
 const pathOf = (row: Row): Row => (isRow(row['path']) ? row['path'] : {});
 
+const controlText = (path: Row): string =>
+  path['transport'] === 'kcp' ? 'kcp' : show(path, 'congestion_control');
+
 const FLOWS: readonly Column<Row>[] = [
   { title: 'CLIENT', value: (row) => endText(row['client']), shrinkTo: 15 },
   { title: 'DESTINATION', value: (row) => endText(row['destination']), shrinkTo: 15 },
@@ -191,12 +193,8 @@ const FLOWS: readonly Column<Row>[] = [
   { title: 'OUT', value: (row) => sizeText(numberOf(row, 'bytes_out')) },
   { title: 'OPEN', value: (row) => millisecondsText(row['open_ms']), dispensable: 3 },
   { title: 'RTT', value: (row) => millisecondsText(pathOf(row)['rtt_ms']), dispensable: 2 },
-  {
-    title: 'LOSS',
-    value: (row) => lossText(pathOf(row)['bytes_retransmitted'], pathOf(row)['bytes_sent']),
-    dispensable: 4,
-  },
-  { title: 'CONTROL', value: (row) => show(pathOf(row), 'congestion_control'), dispensable: 5 },
+  { title: 'LOSS', value: (row) => lossText(pathOf(row)['loss']), dispensable: 4 },
+  { title: 'CONTROL', value: (row) => controlText(pathOf(row)), dispensable: 5 },
   { title: 'WAITS', value: (row) => show(row, 'limiter_waits'), dispensable: 6 },
 ];
 

@@ -148,6 +148,21 @@ export interface TrafficSide {
         }
       >
     >;
+    /** Peers that should be reached over KCP. */
+    readonly kcp: Readonly<
+      Record<
+        string,
+        {
+          readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
+          readonly flows: number;
+          readonly roundTripMs: number;
+          readonly loss: number;
+          readonly lossSamples: number;
+          readonly sentBytes: number;
+          readonly repeatedBytes: number;
+        }
+      >
+    >;
   };
   flows(serviceId?: string): Promise<
     readonly {
@@ -164,12 +179,14 @@ export interface TrafficSide {
       readonly limiterWaits: number;
       readonly limiterWaitMs: number;
       readonly path: {
+        readonly transport: 'tcp' | 'kcp';
         readonly rttMs: number;
         readonly leastRttMs: number;
         readonly bytesSent: number;
         readonly bytesRetransmitted: number;
         readonly retransmissions: number;
-        readonly congestionControl: string;
+        readonly loss: number | null;
+        readonly congestionControl: string | null;
       } | null;
     }[]
   >;

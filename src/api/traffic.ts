@@ -9,6 +9,12 @@ import { ServiceParams } from './schemas/services.ts';
 const Side = Type.Union([Type.Literal('entry'), Type.Literal('exit')]);
 const Count = Type.Integer({ minimum: 0 });
 const Milliseconds = Type.Number({ minimum: 0 });
+const Transport = Type.Union([Type.Literal('tcp'), Type.Literal('kcp')]);
+const Loss = Type.Number({
+  minimum: 0,
+  description:
+    'A share: over TCP of what was sent again, over KCP of datagrams that did not arrive, smoothed.',
+});
 
 const SidesTraffic = Type.Object(
   {
@@ -35,9 +41,14 @@ const SidesTraffic = Type.Object(
 const LinksTraffic = Type.Object(
   {
     peer_id: Type.String(),
-    idle: Count,
-    leased: Count,
+    transport: Transport,
+    idle: Type.Integer({
+      minimum: 0,
+      description: 'Warm and without a connection; over KCP none is needed.',
+    }),
+    leased: Type.Integer({ minimum: 0, description: 'With a connection.' }),
     rtt_ms: Nullable(Milliseconds),
+    loss: Nullable(Loss),
     bytes_sent: Nullable(Count),
     bytes_retransmitted: Nullable(Count),
   },
@@ -110,16 +121,22 @@ export const FlowNow = Type.Object(
     path: Nullable(
       Type.Object(
         {
+          transport: Transport,
           rtt_ms: Milliseconds,
           least_rtt_ms: Milliseconds,
+          loss: Nullable(Loss),
           bytes_sent: Count,
           bytes_retransmitted: Count,
           retransmissions: Count,
-          congestion_control: Type.String(),
+          congestion_control: Nullable(Type.String({ description: 'Null over KCP, which has its own.' })),
         },
         strict,
       ),
-      { description: "Of the link under it, in this host's sending direction, since the link was made." },
+      {
+        description:
+          "Of the link under it, in this host's sending direction, since the link was made; over KCP all connections " +
+          'to a peer share one.',
+      },
     ),
   },
   strict,
@@ -132,7 +149,7 @@ export function trafficRoutes(app: App, context: ApiContext): void {
   const { traffic, tunnels, views, clock } = context;
 
   app.get('/v1/traffic', { schema: documented({}, { 200: Traffic }) }, () => {
-    const { implementation, services, carriers } = traffic.stats();
+    const { implementation, services, carriers, kcp } = traffic.stats();
     return {
       at: new Date(clock.now()).toISOString(),
       implementation,
@@ -141,14 +158,10 @@ export function trafficRoutes(app: App, context: ApiContext): void {
           .filter((side) => isOurSide(context, id, side) || sides[side].connections > 0)
           .map((side) => sideOf(id, views.services.get(id as ServiceId)?.name ?? null, side, sides[side])),
       ),
-      links: Object.entries(carriers).map(([peer_id, { idle, leased, path }]) => ({
-        peer_id,
-        idle,
-        leased,
-        rtt_ms: path === undefined || path.rttMs === 0 ? null : path.rttMs,
-        bytes_sent: path?.bytesSent ?? null,
-        bytes_retransmitted: path?.bytesRetransmitted ?? null,
-      })),
+      links: [
+        ...Object.entries(carriers).map(linksOf),
+        ...Object.entries(kcp).filter(isUp).map(associationOf),
+      ],
       tunnels: tunnels.stats().peers.map(tunnelOf),
     };
   });
@@ -196,6 +209,38 @@ function sideOf(
   };
 }
 
+type Stats = ReturnType<TrafficSide['stats']>;
+
+/** Of the two transports one row each. */
+function linksOf([peer_id, { idle, leased, path }]: [string, Stats['carriers'][string]]): Static<
+  typeof LinksTraffic
+> {
+  return {
+    peer_id,
+    transport: 'tcp',
+    idle,
+    leased,
+    rtt_ms: path === undefined || path.rttMs === 0 ? null : path.rttMs,
+    loss: path === undefined || path.bytesSent === 0 ? null : path.bytesRetransmitted / path.bytesSent,
+    bytes_sent: path?.bytesSent ?? null,
+    bytes_retransmitted: path?.bytesRetransmitted ?? null,
+  };
+}
+
+/** A peer that does not answer over KCP has its connections over TCP; `arctic doctor` tells of it. */
+const isUp = ([, { state }]: [string, Stats['kcp'][string]]): boolean => state === 'up';
+
+const associationOf = ([peer_id, stats]: [string, Stats['kcp'][string]]): Static<typeof LinksTraffic> => ({
+  peer_id,
+  transport: 'kcp',
+  idle: 0,
+  leased: stats.flows,
+  rtt_ms: stats.roundTripMs,
+  loss: stats.lossSamples === 0 ? null : stats.loss,
+  bytes_sent: stats.sentBytes,
+  bytes_retransmitted: stats.repeatedBytes,
+});
+
 function tunnelOf(peer: ReturnType<TunnelSide['stats']>['peers'][number]): Static<typeof TunnelNow> {
   const counts = ({ packets, bytes, datagrams }: (typeof peer)['sent']) => ({ packets, bytes, datagrams });
   const { dropped, refused } = peer;
@@ -240,8 +285,10 @@ function flowOf(flow: Awaited<ReturnType<TrafficSide['flows']>>[number]): Static
       path === null
         ? null
         : {
+            transport: path.transport,
             rtt_ms: path.rttMs,
             least_rtt_ms: path.leastRttMs,
+            loss: path.loss,
             bytes_sent: path.bytesSent,
             bytes_retransmitted: path.bytesRetransmitted,
             retransmissions: path.retransmissions,

@@ -7,7 +7,7 @@ export interface KcpStats {
   readonly roundTripMs: number;
   /** Share of datagrams that did not arrive, smoothed, of the worse direction. */
   readonly loss: number;
-  /** How many datagrams that figure rests on. */
+  /** How many datagrams that figure rests on; 0 before the peer has reported on enough of them. */
   readonly lossSamples: number;
   readonly flows: number;
   /** Bits a second the path has been seen to carry. */
@@ -24,6 +24,7 @@ export interface KcpStats {
   readonly recovered: number;
   /** Segments that were sent again. */
   readonly repeated: number;
+  readonly repeatedBytes: number;
 }
 
 /** In the order of `kcp::Standing` (src/native/kcp/endpoint.h). */
@@ -47,6 +48,7 @@ export function readKcpStats(fields: readonly string[]): KcpStats {
     missing: number(11),
     recovered: number(12),
     repeated: number(13),
+    repeatedBytes: number(14),
   };
 }
 

@@ -121,14 +121,21 @@ export interface FlowView {
   readonly reused: boolean;
   readonly limiterWaits: number;
   readonly limiterWaitMs: number;
-  /** Of the link under it, in this host's sending direction, since the link was made. Null without one of TCP. */
+  /**
+   * Of the link under it, in this host's sending direction, since the link was made; over KCP of the association that all
+   * flows to that peer share. Null without one.
+   */
   readonly path: {
+    readonly transport: 'tcp' | 'kcp';
     readonly rttMs: number;
     readonly leastRttMs: number;
     readonly bytesSent: number;
     readonly bytesRetransmitted: number;
     readonly retransmissions: number;
-    readonly congestionControl: string;
+    /** Share of what is sent that does not arrive: over TCP what was sent again, over KCP as the peer reports it, smoothed. Null before that. */
+    readonly loss: number | null;
+    /** Null over KCP, which has its own. */
+    readonly congestionControl: string | null;
   } | null;
 }
 

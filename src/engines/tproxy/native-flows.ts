@@ -76,7 +76,9 @@ export function parseFlows(text: string): readonly FlowView[] {
                 bytesSent: number(16),
                 bytesRetransmitted: number(17),
                 retransmissions: number(18),
-                congestionControl: word(19),
+                transport: word(19) === 'kcp' ? 'kcp' : 'tcp',
+                loss: word(20) === '' ? null : number(20) / 1e6,
+                congestionControl: word(21) === '' ? null : word(21),
               },
       };
     });

@@ -59,7 +59,9 @@ struct Totals {
   uint64_t sent = 0, sent_bytes = 0, received = 0, received_bytes = 0;
   // Datagrams that never arrived (as the peer reports), were taken for lost here, and were worked out from parity here.
   uint64_t missing = 0, lost = 0, recovered = 0;
-  uint64_t parity_sent = 0, repeated = 0, forged = 0;
+  // Segments sent again, and the bytes in them.
+  uint64_t repeated = 0, repeated_bytes = 0;
+  uint64_t parity_sent = 0, forged = 0;
 };
 
 class Association {

@@ -42,10 +42,10 @@ class RateControl {
   // Bytes a second that arrive at most.
   uint64_t bandwidth() const { return static_cast<uint64_t>(bandwidth_ * 1e6); }
   uint64_t pacing_rate() const { return static_cast<uint64_t>(PacingRate() * 1e6); }
-  // Share of datagrams lost, smoothed.
+  // Share of datagrams lost, smoothed; a guess before the first were reported.
   double loss() const { return loss_; }
-  // How many datagrams that figure comes from.
-  uint64_t loss_samples() const { return loss_samples_; }
+  // How many datagrams that figure comes from; 0 while it is a guess.
+  uint64_t loss_samples() const { return loss_known_ ? loss_samples_ : 0; }
 
  private:
   enum class Phase { kStartup, kDrain, kProbe, kProbeRtt };

@@ -220,7 +220,10 @@ void Association::SendData(int64_t now_us, Batch* out) {
     EncodeSegment(segment, text + used);
     memcpy(text + used + kSegmentHeader, piece->bytes, piece->length);
     used += kSegmentHeader + piece->length;
-    if (piece->waits_again) totals_.repeated += 1;
+    if (piece->waits_again) {
+      totals_.repeated += 1;
+      totals_.repeated_bytes += piece->length;
+    }
     stream->send.OnSent(piece, counter_);
     note(stream->conversation, piece->number, false);
     TellWritable(stream);

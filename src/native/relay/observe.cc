@@ -25,6 +25,32 @@ void Field(std::string* line, const std::string& value) {
 
 void Field(std::string* line, uint64_t value) { Field(line, std::to_string(value)); }
 
+// The path of the link under a flow, and the share of what is sent on it that does not arrive.
+struct FlowPath {
+  PathSample sample;
+  // Below 0: not known yet.
+  double loss = -1;
+};
+
+FlowPath PathUnder(const Link& link) {
+  FlowPath path;
+  if (link.stream == nullptr) {
+    SamplePath(link.fd, &path.sample);
+    const uint64_t sent = path.sample.bytes_sent;
+    if (sent > 0) path.loss = static_cast<double>(path.sample.bytes_retransmitted) / static_cast<double>(sent);
+    return path;
+  }
+  // Of the association, which other flows share.
+  const kcp::Association& association = *link.line->association;
+  path.sample.rtt_us = static_cast<uint32_t>(association.rate().smoothed_rtt());
+  path.sample.min_rtt_us = static_cast<uint32_t>(association.rate().least_rtt());
+  path.sample.bytes_sent = association.totals().sent_bytes;
+  path.sample.bytes_retransmitted = association.totals().repeated_bytes;
+  path.sample.retransmissions = association.totals().repeated;
+  if (association.rate().loss_samples() > 0) path.loss = association.rate().loss();
+  return path;
+}
+
 }  // namespace
 
 // Entry: from the client's connection to OPENED, which the exit holds back for an answer: up to 2 ms, up to 10 with
@@ -85,14 +111,19 @@ std::string Loop::DescribeFlow(const Flow& flow) const {
   Field(&line, flow.open.destination_port);
   const bool closing = flow.sent != Ended::kNo || flow.received != Ended::kNo;
   Field(&line, flow.waiting_link ? "waiting" : flow.connecting ? "connecting" : closing ? "closing" : "open");
-  PathSample path;
-  if (flow.link != nullptr && flow.link->stream == nullptr) SamplePath(flow.link->fd, &path);
+  FlowPath under;
+  const bool kcp = flow.link != nullptr && flow.link->stream != nullptr;
+  if (flow.link != nullptr) under = PathUnder(*flow.link);
+  const PathSample& path = under.sample;
   for (const uint64_t value :
        {static_cast<uint64_t>(now_us_ - flow.begun_at), flow.bytes_in, flow.bytes_out, flow.open_us,
         static_cast<uint64_t>(flow.reused ? 1 : 0), flow.limiter_waits, flow.limiter_wait_us, static_cast<uint64_t>(path.rtt_us),
         static_cast<uint64_t>(path.min_rtt_us), path.bytes_sent, path.bytes_retransmitted, path.retransmissions}) {
     Field(&line, value);
   }
+  Field(&line, kcp ? "kcp" : "tcp");
+  Field(&line, under.loss < 0 ? "" : std::to_string(static_cast<uint64_t>(under.loss * 1e6)));
+  // KCP has a control of its own, without a name.
   Field(&line, path.congestion);
   return line;
 }

@@ -120,7 +120,8 @@ std::string Shared::Stats() const {
     for (const auto* value :
          {&counters->standing, &counters->rtt_us, &counters->loss_ppm, &counters->samples, &counters->streams, &counters->bandwidth,
           &counters->parity, &counters->sent, &counters->sent_bytes, &counters->received, &counters->received_bytes,
-          &counters->missing, &counters->recovered, &counters->repeated}) {
+          &counters->missing, &counters->recovered, &counters->repeated,
+          &counters->repeated_bytes}) {
       Field(&text, *value);
     }
     text += '\n';

@@ -35,7 +35,7 @@ struct PeerCounters {
 // One peer over KCP; see src/engines/tproxy/native-stats.ts.
 struct LineCounters {
   std::atomic<uint64_t> standing{0}, rtt_us{0}, loss_ppm{0}, samples{0}, streams{0}, bandwidth{0}, parity{0}, sent{0},
-      sent_bytes{0}, received{0}, received_bytes{0}, missing{0}, recovered{0}, repeated{0};
+      sent_bytes{0}, received{0}, received_bytes{0}, missing{0}, recovered{0}, repeated{0}, repeated_bytes{0};
 };
 
 // What both threads see.

@@ -282,7 +282,8 @@ void Loop::CountLines() {
     const kcp::Totals& totals = association.totals();
     LineCounters& counters = *shared().Line(id);
     counters.rtt_us = static_cast<uint64_t>(rate.smoothed_rtt());
-    counters.loss_ppm = static_cast<uint64_t>(std::max(rate.loss(), association.loss_here()) * 1e6);
+    const double loss_there = rate.loss_samples() > 0 ? rate.loss() : 0;
+    counters.loss_ppm = static_cast<uint64_t>(std::max(loss_there, association.loss_here()) * 1e6);
     counters.samples = rate.loss_samples();
     counters.streams = association.streams();
     counters.bandwidth = rate.bandwidth() * 8;
@@ -294,6 +295,7 @@ void Loop::CountLines() {
     counters.missing = totals.missing;
     counters.recovered = totals.recovered;
     counters.repeated = totals.repeated;
+    counters.repeated_bytes = totals.repeated_bytes;
   }
 }
 

@@ -3,8 +3,10 @@
  * and one, the same or another, at the exit.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import type { FlowView } from '../../../src/engines/tproxy/contract.ts';
 import { digest, failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
 import { runFamilyCompliance } from './compliance-family.ts';
 import { runLifeCompliance } from './compliance-life.ts';
@@ -55,6 +57,22 @@ export async function runCompliance(
         'what was sent is counted',
       );
       t.equal((await lab.entry.stats()).carriers['exit']?.reused, 0, 'no carrier of TCP has had a flow');
+    });
+
+    await t.test('both sides see how a connection fares', async (t) => {
+      await lab.serve(4, 5_900, (socket) => socket.pipe(socket));
+      const client = lab.dial(SERVER.v4, 5_900);
+      client.write('hello');
+      await once(client, 'data');
+      for (const host of [lab.entry, lab.exit]) {
+        const flows = (await host.call({ verb: 'flows' })) as readonly FlowView[];
+        const path = flows.find(({ destination }) => destination.port === 5_900)?.path;
+        t.match(path, { transport: 'kcp', congestionControl: null });
+        t.ok((path?.rttMs ?? 0) > 0 && (path?.leastRttMs ?? 0) > 0, 'the round trip is measured');
+        t.ok((path?.bytesSent ?? 0) > 0, 'what is sent is counted');
+        t.ok((path?.loss ?? 0) < 0.5, 'and what is lost, once the peer has told');
+      }
+      client.destroy();
     });
   }
 

@@ -182,7 +182,7 @@ export function createHarness(
   };
 
   const traffic: TrafficSide = {
-    stats: () => ({ implementation: 'typescript', services: {}, carriers: {} }),
+    stats: () => ({ implementation: 'typescript', services: {}, carriers: {}, kcp: {} }),
     flows: async () => [],
     carriage: () => undefined,
     silentOverKcp: () => [],

@@ -17,6 +17,8 @@ const flow = {
   limiterWaits: 2,
   limiterWaitMs: 4.5,
   path: {
+    transport: 'tcp',
+    loss: 0.01,
     rttMs: 100.1,
     leastRttMs: 99.9,
     bytesSent: 1_000,
@@ -100,6 +102,26 @@ t.test('traffic names services and sides; what the fallback does not measure is 
           peer_x: { idle: 8, leased: 1, path: { rttMs: 100, bytesSent: 5_000, bytesRetransmitted: 50 } },
           peer_y: { idle: 0, leased: 0 },
         },
+        kcp: {
+          peer_x: {
+            state: 'up',
+            flows: 3,
+            roundTripMs: 101,
+            loss: 0.05,
+            lossSamples: 100,
+            sentBytes: 9_000,
+            repeatedBytes: 90,
+          },
+          peer_y: {
+            state: 'unreachable',
+            flows: 0,
+            roundTripMs: 0,
+            loss: 0,
+            lossSamples: 0,
+            sentBytes: 0,
+            repeatedBytes: 0,
+          },
+        },
       }),
       flows: async (id) => [{ ...flow, serviceId: id ?? '' }],
     },
@@ -115,10 +137,16 @@ t.test('traffic names services and sides; what the fallback does not measure is 
       { service_id: service, name: 'web', side: 'entry', bytes_out: 9_000, reused: 2, mean_open_ms: 10 },
     ],
     links: [
-      { peer_id: 'peer_x', rtt_ms: 100, bytes_retransmitted: 50 },
-      { peer_id: 'peer_y', rtt_ms: null, bytes_sent: null },
+      { peer_id: 'peer_x', transport: 'tcp', idle: 8, rtt_ms: 100, loss: 0.01, bytes_retransmitted: 50 },
+      { peer_id: 'peer_y', transport: 'tcp', rtt_ms: null, loss: null, bytes_sent: null },
+      { peer_id: 'peer_x', transport: 'kcp', leased: 3, rtt_ms: 101, loss: 0.05, bytes_retransmitted: 90 },
     ],
   });
+  t.equal(
+    (await send('GET', '/v1/traffic', { token })).body['links'].length,
+    3,
+    'a peer that does not answer over KCP has no link of that kind',
+  );
   t.match((await send('GET', `/v1/services/${service}/flows`, { token })).body, {
     service_id: service,
     flows: [
@@ -126,7 +154,7 @@ t.test('traffic names services and sides; what the fallback does not measure is 
         side: 'entry',
         open_ms: 103.5,
         reused: true,
-        path: { rtt_ms: 100.1, retransmissions: 1, congestion_control: 'bbr' },
+        path: { transport: 'tcp', rtt_ms: 100.1, loss: 0.01, retransmissions: 1, congestion_control: 'bbr' },
       },
     ],
   });

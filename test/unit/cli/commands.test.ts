@@ -154,7 +154,8 @@ t.test('services top compares two looks, and ends after one where nobody watches
             },
           ],
           links: [
-            { peer_id: 'p', idle: 8, leased: 2, rtt_ms: 100, bytes_sent: 1_000, bytes_retransmitted: 10 },
+            { peer_id: 'p', transport: 'tcp', idle: 8, leased: 2, rtt_ms: 100, loss: 0.01 },
+            { peer_id: 'p', transport: 'kcp', idle: 0, leased: 5, rtt_ms: 9, loss: 0 },
           ],
         },
       };
@@ -165,7 +166,8 @@ t.test('services top compares two looks, and ends after one where nobody watches
   t.equal(code, 0);
   t.match(stdout, /^SERVICE +SIDE +ACTIVE +NEW\/S +IN +OUT +OPEN/);
   t.match(stdout, /web +entry +2 +10 +8.0 kbit\/s +10 Mbit\/s +101 ms +3 +7/);
-  t.match(stdout, /p +8 +2 +100 ms +1\.00 %/);
+  t.match(stdout, /p +tcp +8 +2 +100 ms +1\.00 %/);
+  t.match(stdout, /p +kcp +- +5 +9\.0 ms +0\.00 %/);
   t.notOk(stdout.includes('\u001b'));
   const json = await home.run([...top, '--json']);
   t.match(JSON.parse(json.stdout), {
@@ -185,17 +187,22 @@ t.test('services flows lists the connections of a service', async (t) => {
     bytes_out: 12,
     open_ms: 1.25,
     limiter_waits: 0,
-    path: { rtt_ms: 100.4, bytes_sent: 1_000, bytes_retransmitted: 20, congestion_control: 'bbr' },
+    path: { transport: 'tcp', rtt_ms: 100.4, loss: 0.02, congestion_control: 'bbr' },
   };
+  const path = { transport: 'kcp', rtt_ms: 9, loss: 0.1, congestion_control: null };
   const [home, api] = await scene(t, {
     'GET /v1/services': { body: { services: [service], next_cursor: null } },
-    [`GET /v1/services/${SERVICE}/flows`]: { body: { service_id: SERVICE, flows: [flow] } },
+    [`GET /v1/services/${SERVICE}/flows`]: {
+      body: { service_id: SERVICE, flows: [flow, { ...flow, path }, { ...flow, path: null }] },
+    },
   });
   const { stdout } = await home.run(['services', 'flows', 'web', '--token', 'x', '--url', api.url]);
   t.match(
     stdout,
     /\[fd00::9\]:40000 +10\.0\.1\.1:443 +exit +open +61 s +1\.2 MB +12 B +1\.3 ms +100 ms +2\.00 % +bbr +0/,
   );
+  t.match(stdout, /1\.3 ms +9\.0 ms +10\.00 % +kcp +0/);
+  t.match(stdout, /1\.3 ms +- +- +- +0/, 'without a link');
 });
 
 t.test('usage errors are one line and exit code 2', async (t) => {

@@ -5,7 +5,7 @@ import { createFlowViews, parseFlows } from '../../../../src/engines/tproxy/nati
 import { parseStats } from '../../../../src/engines/tproxy/native-stats.ts';
 
 const LINE =
-  'svc_1\tentry\t10.0.0.9\t40000\t10.0.1.1\t443\tclosing\t1500000\t7\t9\t103500\t1\t2\t4500\t100100\t99900\t1000\t10\t1\tbbr';
+  'svc_1\tentry\t10.0.0.9\t40000\t10.0.1.1\t443\tclosing\t1500000\t7\t9\t103500\t1\t2\t4500\t100100\t99900\t1000\t10\t1\ttcp\t10000\tbbr';
 
 t.test('flows: times in milliseconds, no path without a round trip, not opened yet', async (t) => {
   const [flow, early] = parseFlows(
@@ -25,9 +25,21 @@ t.test('flows: times in milliseconds, no path without a round trip, not opened y
       bytesSent: 1_000,
       bytesRetransmitted: 10,
       retransmissions: 1,
+      transport: 'tcp',
+      loss: 0.01,
       congestionControl: 'bbr',
     },
   });
+  t.match(
+    parseFlows(LINE.replace('tcp\t10000\tbbr', 'kcp\t50000\t')),
+    [{ path: { transport: 'kcp', loss: 0.05, congestionControl: null } }],
+    'KCP has no name for its control',
+  );
+  t.match(
+    parseFlows(LINE.replace('10000\tbbr', '\tbbr')),
+    [{ path: { loss: null } }],
+    'no loss is known yet',
+  );
   t.match(early, { side: 'exit', state: 'waiting', openMs: null, path: null });
   t.same(parseFlows(''), []);
 });
