@@ -90,7 +90,7 @@ export const remove: Run = async (context, input) => {
   await client.delete(pathOf(service, route), { query: flowEffect(input) });
   await context.output.either(
     { deleted: Number(route), service_id: service },
-    () => `Route ${route} of ${service} deleted.\n`,
+    () => `Route ${route} of service ${input.requiredText('service')} deleted.\n`,
   );
   return EXIT.success;
 };

@@ -196,7 +196,7 @@ export const remove: Run = async (context, input) => {
   const client = await context.client();
   const id = await serviceId(input.arg(0), client);
   const label = id === input.arg(0) ? id : `${input.arg(0)} (${id})`;
-  await context.confirm(`Delete service ${label} and its routes?`);
+  await context.confirm(`Delete service ${label} and its routes, and end its connections?`);
   await client.delete(`/v1/services/${encodeURIComponent(id)}`, { query: flowEffect(input) });
   await context.output.either({ deleted: id }, () => `Service ${label} deleted.\n`);
   return EXIT.success;

@@ -140,7 +140,8 @@ export const SERVICES: Group = {
       summary: 'Change settings of a service.',
       description:
         "Changes the settings that are given and leaves the others. A boolean is switched off by '--no-NAME', an address " +
-        "taken away by an empty value (--desired-ipv4 '').",
+        "taken away by an empty value (--desired-ipv4 ''). Established connections go on; they end when the service gets " +
+        'another source or target peer or is no longer transparent, and with --reset-flows.',
       args: [SERVICE],
       flags: [
         ...SETTINGS,
@@ -213,8 +214,16 @@ export const SERVICES: Group = {
       name: 'services delete',
       aliases: ['services rm', 'services remove'],
       summary: 'Delete a service and its routes.',
+      description:
+        'Deletes a service with its routes and ends its connections. To let those run out first, delete its routes, and the ' +
+        "service when 'arctic services flows SERVICE' lists none.",
       args: [SERVICE],
-      flags: [RESET_FLOWS],
+      flags: [
+        {
+          ...RESET_FLOWS,
+          summary: 'As in other commands; the connections of a deleted service end in any case.',
+        },
+      ],
       examples: [{ line: 'arctic services delete web --yes', says: 'delete without being asked' }],
       json: { schema: async () => (await import('../json/deletions.ts')).DELETED_SERVICE },
       load: async () => (await import('../commands/services.ts')).remove,

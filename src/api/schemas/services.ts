@@ -88,7 +88,8 @@ export const FlowEffectQuery = Type.Object(
     reset_flows: Type.Optional(
       Type.Boolean({
         description:
-          'End the connections that were established by what is changed or deleted; by default they go on until they end by themselves.',
+          'End the connections that were established by what is changed or deleted; by default they go on until they end by ' +
+          'themselves. Those of a service that is deleted, or gets another source or target peer, end in any case.',
       }),
     ),
   },

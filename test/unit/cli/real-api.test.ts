@@ -110,7 +110,10 @@ t.test('an operator takes a bare agent through its life', async (t) => {
   t.equal(unready.code, 1);
   t.match(unready.stdout, /reconciler firewall: +failed \(the firewall reconciler fails: the table is owned/);
 
-  t.match(await good('routes', 'delete', '1', '--service', 'web', '--yes'), /^Route 1 of svc_/);
+  t.match(
+    await good('routes', 'delete', '1', '--service', 'web', '--yes'),
+    /^Route 1 of service \S+ deleted\.$/m,
+  );
   t.match(await good('events', 'list', '--type', 'route.deleted'), / {2}route 1 of web deleted\n/);
   const past = (await good('events', 'tail', '--after', '3')).trimEnd().split('\n');
   t.match(past[0], /^ +4 {2}/, 'a tail goes on after the position it is given');
