@@ -52,9 +52,28 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
     return socket.connect({ host, port });
   }
 
+  /** From then on its FIN has left, and was meant. */
+  function resetUntilFinished(socket: Socket): void {
+    socket.once('finish', () => {
+      const fd = openDescriptor(socket);
+      if (fd !== undefined) setResetOnClose(addon, fd, false);
+    });
+  }
+
   return {
-    listenCaptured: async (port, accept) =>
-      listenBoth(await bindCaptured(addon, port, transparent), accept, true),
+    async listenCaptured(port, accept) {
+      const bound = await bindCaptured(addon, port, transparent);
+      // What is accepted inherits it.
+      for (const { fd } of bound) setResetOnClose(addon, fd, true);
+      return listenBoth(
+        bound,
+        (socket) => {
+          resetUntilFinished(socket);
+          accept(socket);
+        },
+        true,
+      );
+    },
     markOf: (socket) => readMark(addon, descriptor(socket)),
     destinationOf: (socket) => ({ address: socket.localAddress ?? '', port: socket.localPort ?? 0 }),
     isLocal: (address) =>
@@ -86,12 +105,15 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
         mark: options.ownMark,
         ...(source === undefined || source.port === 0 ? {} : { sourcePort: source.port }),
       });
-      return dial(fd, destination.address, destination.port);
+      setResetOnClose(addon, fd, true);
+      const socket = dial(fd, destination.address, destination.port);
+      resetUntilFinished(socket);
+      return socket;
     },
     reset(socket) {
       const fd = openDescriptor(socket);
       // Not resetAndDestroy: libuv refuses it (EINVAL) once a shutdown is under way, and Node then leaks the handle.
-      if (fd !== undefined) addon.setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerZero());
+      if (fd !== undefined) setResetOnClose(addon, fd, true);
       socket.destroy();
     },
     pendingError(socket) {
@@ -131,11 +153,14 @@ function listen(
   });
 }
 
-/** struct linger { int l_onoff = 1; int l_linger = 0; } */
-function lingerZero(): Buffer {
+/**
+ * Such a connection is reset when its descriptor is closed, also by a process that is killed: a FIN would tell a client or a
+ * server that what it has is all there is. struct linger { int l_onoff; int l_linger = 0; }
+ */
+function setResetOnClose(addon: NativeAddon, fd: number, reset: boolean): void {
   const value = Buffer.alloc(8);
-  writeHost32(value, 1, 0);
-  return value;
+  writeHost32(value, reset ? 1 : 0, 0);
+  addon.setsockopt(fd, SOL_SOCKET, SO_LINGER, value);
 }
 
 /** Node has no public way to the descriptor of a socket; `_handle.fd` has been there since Node 0.x. */

@@ -277,12 +277,8 @@ void Loop::AbandonWaiting(Flow* flow, const char* why) {
 
 void Loop::CloseLocal(Flow* flow, bool reset) {
   if (flow->fd < 0) return;
-  // A connection that is not there yet has nobody to reset.
-  if (reset && !flow->connecting) {
-    ResetAndClose(flow->fd);
-  } else {
-    close(flow->fd);
-  }
+  if (!reset && !flow->connecting) SetResetOnClose(flow->fd, false);
+  close(flow->fd);
   flow->fd = -1;
   flow->connecting = false;
   flow->readable = flow->writable = false;

@@ -21,10 +21,9 @@ Session::~Session() { OPENSSL_cleanse(key.data(), key.size()); }
 
 void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof value); }
 
-void ResetAndClose(int fd) {
-  const linger at_once{1, 0};
+void SetResetOnClose(int fd, bool reset) {
+  const linger at_once{reset ? 1 : 0, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-  close(fd);
 }
 
 int PendingError(int fd) {

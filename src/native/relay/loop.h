@@ -399,7 +399,9 @@ class Loop : private kcp::Owner {
 };
 
 // Shared by the parts.
-void ResetAndClose(int fd);
+// A connection of a flow is reset when its descriptor is closed, also by a process that is killed: a FIN would tell a client or a
+// server that what it has is all there is. Taken back before a close in order.
+void SetResetOnClose(int fd, bool reset);
 int PendingError(int fd);
 void SetInt(int fd, int level, int option, int value);
 socklen_t ToSockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
