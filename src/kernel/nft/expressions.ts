@@ -108,15 +108,16 @@ export function loadSocket(key: keyof typeof SOCKET_KEYS, slot = 0): NftExpressi
   return expression('socket', { key: SOCKET_KEYS[key], dreg: register(slot) });
 }
 
-const NFTA_FIB_F_DADDR = 2;
+/** NFTA_FIB_F_SADDR and NFTA_FIB_F_DADDR. */
+const FIB_FLAGS = { source: 1, destination: 2 } as const;
 const NFT_FIB_RESULT_ADDRTYPE = 3;
 
-/** The routing type (RTN_*) of the destination address. */
-export function loadDestinationType(slot = 0): NftExpression {
+/** The routing type (RTN_*) of an address of the packet. */
+export function loadAddressType(of: keyof typeof FIB_FLAGS, slot = 0): NftExpression {
   return expression('fib', {
     dreg: register(slot),
     result: NFT_FIB_RESULT_ADDRTYPE,
-    flags: NFTA_FIB_F_DADDR,
+    flags: FIB_FLAGS[of],
   });
 }
 
@@ -255,7 +256,12 @@ export function setMark(value: number): NftExpression[] {
 
 /** `fib daddr type local`: the packet is for this host itself, or not. */
 export function matchLocalDestination(operator: '==' | '!=' = '==', slot = 0): NftExpression[] {
-  return [loadDestinationType(slot), compare(operator, hostWord(RTN_LOCAL), slot)];
+  return [loadAddressType('destination', slot), compare(operator, hostWord(RTN_LOCAL), slot)];
+}
+
+/** `fib saddr type local`: the packet has an address of this host, or another's. */
+export function matchLocalSource(operator: '==' | '!='): NftExpression[] {
+  return [loadAddressType('source'), compare(operator, hostWord(RTN_LOCAL))];
 }
 
 const CT_STATE_BITS = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;

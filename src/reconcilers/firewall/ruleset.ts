@@ -20,6 +20,7 @@ import {
   matchInputInterfaceIndex,
   matchL4Protocol,
   matchLocalDestination,
+  matchLocalSource,
   matchMark,
   portBytes,
   rejectWithReset,
@@ -42,7 +43,8 @@ import type { SecondLook } from './swap.ts';
  *   input       service mark -> own mark: the engine's accepted socket inherits it (tcp_fwmark_accept), so that its replies
  *               are neither captured nor looked up in the local-delivery table, and still name the service.
  *   output      a SYN of the host's own that a route claims -> service mark -> rerouted to `lo`, where it meets prerouting.
- *               Its conntrack entry keeps the mark for the packets that follow.
+ *               Its conntrack entry keeps the mark for the packets that follow. A transparent exit's own connections to servers
+ *               on its host keep the divert mark there, so that the answers find the engine's socket.
  *
  * Never captured: what is addressed to this host, whatever interface it came in on, and what this host answers (SSH and the
  * API stay reachable under a route for 0.0.0.0/0); what carries the own mark; and connections that were there before their
@@ -110,7 +112,7 @@ export function compileRuleset(
     chains: [
       ...preroutingChains(options.listenPort, interfaces.length > 0),
       { name: 'input', base: base('filter', 'input'), rules: [INPUT_RULE] },
-      outputChain,
+      outputChain(desired.transparent_exit),
       ...selectChains(classes, notToSelf),
       applyChain(options.listenPort),
       ...secondLook,
@@ -244,22 +246,46 @@ const INPUT_RULE: NftRule = {
   ],
 };
 
-const outputChain: NftChain = {
+const ctMarkOfKind = (kind: number): NftExpression[] => [
+  loadCt('mark'),
+  maskRegister(hostWord(MARK.kindMask)),
+  compare('==', hostWord(kind)),
+];
+
+/**
+ * A connection that speaks as the client to a server on this very host: both ends are here, so the answers must not leave for
+ * the client. They do not come in anywhere either: nothing but conntrack knows them in output.
+ */
+const toThisHost: readonly NftRule[] = [
+  {
+    comment: 'as a client to a server on this host',
+    expressions: [
+      ...matchKind(MARK.own),
+      ...matchSyn('=='),
+      ...matchLocalSource('!='),
+      ...matchLocalDestination(),
+      ...setMark(MARK.divert),
+      storeCtMark(),
+      accept,
+    ],
+  },
+];
+const answersFromThisHost: NftRule = {
+  comment: 'answers of servers on this host to such clients',
+  expressions: [...ctMarkOfKind(MARK.divert), ...setMark(MARK.divert), accept],
+};
+
+const outputChain = (transparentExit: boolean): NftChain => ({
   name: 'output',
   base: base('route', 'output'),
   rules: [
     onlyTcp,
+    ...(transparentExit ? toThisHost : []),
     { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
+    ...(transparentExit ? [answersFromThisHost] : []),
     {
       comment: 'captured connections go on',
-      expressions: [
-        loadCt('mark'),
-        maskRegister(hostWord(MARK.kindMask)),
-        compare('==', hostWord(MARK.service)),
-        loadCt('mark'),
-        storeMeta('mark'),
-        accept,
-      ],
+      expressions: [...ctMarkOfKind(MARK.service), loadCt('mark'), storeMeta('mark'), accept],
     },
     onlySyn,
     ...newByFamily,
@@ -268,7 +294,7 @@ const outputChain: NftChain = {
       expressions: [...matchKind(MARK.service), loadMeta('mark'), storeCtMark()],
     },
   ],
-};
+});
 
 function applyChain(listenPort: number): NftChain {
   return {

@@ -5,8 +5,8 @@ import {
   hostWord,
   IPPROTO_TCP,
   interfaceNameBytes,
+  loadAddressType,
   loadCt,
-  loadDestinationType,
   loadMeta,
   loadPayload,
   lookupMap,
@@ -111,7 +111,7 @@ const notTcp: NftRule = {
 const notOurs: readonly NftRule[] = [
   ...Object.entries(RTN).map(([name, type]) => ({
     comment: `to a ${name} address`,
-    expressions: [loadDestinationType(), compare('==', hostWord(type)), accept],
+    expressions: [loadAddressType('destination'), compare('==', hostWord(type)), accept],
   })),
   {
     comment: 'neighbour discovery',

@@ -267,6 +267,19 @@ t.test('an exit that speaks as the client gets the answers, though the address i
   t.equal(await speak('192.168.3.4', '172.16.9.9'), 'direct');
   t.equal(await speak('fd55::3', 'fd77::9'), 'direct');
   t.equal(await lab.ask(lab.client, '192.168.3.4', '172.16.9.9'), 'direct', 'and takes nothing from others');
+
+  await lab.serve(lab.router, 'on the exit');
+  for (const address of ['10.2.0.1', '10.1.0.1'])
+    t.equal(await speak('192.168.3.4', address), 'on the exit', `a server on the exit, at ${address}`);
+  t.equal(await speak('fd55::3', 'fd02::1'), 'on the exit', 'over IPv6');
+  t.equal(
+    await lab.ask(lab.client, '192.168.3.4', '10.2.0.1'),
+    'on the exit',
+    'which answers others as before',
+  );
+  t.equal(await lab.ask(lab.router, '10.2.0.1', '10.2.0.1'), 'on the exit', 'and its own host');
+  await lab.kernel.sysctl.write('net.ipv4.tcp_fwmark_accept', '0');
+  t.equal(await speak('192.168.3.4', '10.2.0.1'), 'on the exit', 'where accepted sockets inherit no mark');
 });
 
 t.test('changes are told in words and applied one element at a time', async (t) => {
