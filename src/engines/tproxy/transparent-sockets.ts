@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises';
 import { createServer, isIPv6, type Server, Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { NativeAddon } from '../../native/addon.ts';
-import { readHostInt32, writeHost32 } from '../../native/byte-order.ts';
+import { hostInt, readHostInt32, writeHost32 } from '../../native/byte-order.ts';
 import { openDialer, readCongestionControl, readMark } from '../../native/transparent.ts';
 import { BACKLOG, type BoundListener, bindCaptured, bindCarriers } from './bound-listeners.ts';
 import { type CarrierTuningOptions, createCarrierTuning } from './carrier-tuning.ts';
@@ -11,6 +11,7 @@ import type { Listener, Sockets } from './sockets.ts';
 
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
+const SO_OOBINLINE = 10;
 const SO_LINGER = 13;
 const KEEPALIVE_MS = 10_000;
 
@@ -52,6 +53,12 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
     return socket.connect({ host, port });
   }
 
+  function prepareLocal(fd: number): void {
+    setResetOnClose(addon, fd, true);
+    // A byte sent as urgent stays in its place among the others (RFC 6093 section 3.1).
+    addon.setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, hostInt(1));
+  }
+
   /** From then on its FIN has left, and was meant. */
   function resetUntilFinished(socket: Socket): void {
     socket.once('finish', () => {
@@ -64,7 +71,7 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
     async listenCaptured(port, accept) {
       const bound = await bindCaptured(addon, port, transparent);
       // What is accepted inherits it.
-      for (const { fd } of bound) setResetOnClose(addon, fd, true);
+      for (const { fd } of bound) prepareLocal(fd);
       return listenBoth(
         bound,
         (socket) => {
@@ -105,7 +112,7 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
         mark: options.ownMark,
         ...(source === undefined || source.port === 0 ? {} : { sourcePort: source.port }),
       });
-      setResetOnClose(addon, fd, true);
+      prepareLocal(fd);
       const socket = dial(fd, destination.address, destination.port);
       resetUntilFinished(socket);
       return socket;

@@ -196,7 +196,10 @@ void Loop::Obey(const Listen& listen) {
   // What is accepted inherits it, which saves a call for each connection.
   SetInt(listen.fd, IPPROTO_TCP, TCP_NODELAY, 1);
   // Inherited, too.
-  if (listen.captured) SetResetOnClose(listen.fd, true);
+  if (listen.captured) {
+    SetResetOnClose(listen.fd, true);
+    SetUrgentInline(listen.fd);
+  }
   listener->fd = listen.fd;
   listener->captured = listen.captured;
   listener->port = listen.port;

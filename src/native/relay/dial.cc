@@ -92,6 +92,7 @@ int Loop::TryDial(const Service& service, const Open& open, bool data_follows, b
   };
   SetInt(fd, SOL_SOCKET, SO_MARK, static_cast<int>(limits_.own_mark));
   SetResetOnClose(fd, true);
+  SetUrgentInline(fd);
   // The last packet of the handshake then is the first with data (tcp_rcv_synsent_state_process in net/ipv4/tcp_input.c);
   // WriteLocal takes it back.
   if (data_follows) SetInt(fd, IPPROTO_TCP, TCP_QUICKACK, 0);

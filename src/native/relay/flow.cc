@@ -33,6 +33,7 @@ void Loop::OnFlow(Flow* flow, uint32_t events) {
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) flow->hangup = true;
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) flow->readable = true;
   if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) flow->writable = true;
+  if ((events & EPOLLPRI) != 0) flow->urgent = true;
   if (flow->connecting) {
     if (flow->writable) FinishConnect(flow);
     return;
@@ -152,7 +153,7 @@ void Loop::ReadLocal(Flow* flow) {
       flow->bytes_in += bytes;
       flow->moved_at = now_us_;
       budget -= std::min(budget, bytes);
-      if (bytes < wanted && !flow->hangup) flow->readable = false;
+      if (bytes < wanted && !flow->hangup && !flow->urgent) flow->readable = false;
       // An OPENED that waited leaves with it.
       flow->timer.Cancel();
       SendScratch(flow->link, bytes);

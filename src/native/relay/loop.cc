@@ -21,6 +21,8 @@ Session::~Session() { OPENSSL_cleanse(key.data(), key.size()); }
 
 void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof value); }
 
+void SetUrgentInline(int fd) { SetInt(fd, SOL_SOCKET, SO_OOBINLINE, 1); }
+
 void SetResetOnClose(int fd, bool reset) {
   const linger at_once{reset ? 1 : 0, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -163,7 +165,7 @@ void Loop::Dispatch(Pollable* one, uint32_t events) {
 void Loop::Watch(Pollable* one) {
   epoll_event event{};
   const bool level = one->kind == Pollable::Kind::kListener || one->kind == Pollable::Kind::kDatagrams;
-  event.events = level ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.events = level ? EPOLLIN : EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   event.data.ptr = one;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, one->fd, &event);
 }

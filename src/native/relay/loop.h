@@ -197,6 +197,8 @@ struct Flow : Pollable {
   uint64_t open_us = 0, limiter_waits = 0, limiter_wait_us = 0;
   int64_t throttled_at = 0;
   bool reused = false, kept_alive = false;
+  // Something urgent has come: recv stops short of it, so that less than was asked for does not mean that there is no more.
+  bool urgent = false;
   // The exit's connection has TCP_NODELAY.
   bool no_delay = false;
   // It delays its acknowledgements until its first data has left.
@@ -402,6 +404,8 @@ class Loop : private kcp::Owner {
 // A connection of a flow is reset when its descriptor is closed, also by a process that is killed: a FIN would tell a client or a
 // server that what it has is all there is. Taken back before a close in order.
 void SetResetOnClose(int fd, bool reset);
+// A byte sent as urgent stays in its place among the others (RFC 6093 section 3.1); otherwise recv leaves it out.
+void SetUrgentInline(int fd);
 int PendingError(int fd);
 void SetInt(int fd, int level, int option, int value);
 socklen_t ToSockaddr(const Address& address, uint16_t port, sockaddr_storage* out);

@@ -4,8 +4,24 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { loadAddon, systemCall } from '../../../src/native/addon.ts';
 import { digest, failure, readAll, resetSocket, until } from '../../unit/engines/tproxy/stream-ends.ts';
 import { CLIENT, type EngineHost, EXIT, type Lab, SERVER, SERVICES } from './lab.ts';
+
+const addon = loadAddon();
+const MSG_OOB = 1;
+
+/** The middle one as urgent data, each in a segment of its own. */
+function sendUrgently(socket: Socket, before: string, urgent: string, after: string): void {
+  const { fd } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle;
+  socket.setNoDelay(true);
+  for (const [text, flags] of [
+    [before, 0],
+    [urgent, MSG_OOB],
+    [after, 0],
+  ] as const)
+    systemCall('send', addon.send(fd, Buffer.from(text), flags));
+}
 
 export async function runFamilyCompliance(t: Test, lab: Lab, family: 4 | 6): Promise<void> {
   const server = family === 4 ? SERVER.v4 : SERVER.v6;
@@ -153,6 +169,40 @@ export async function runFamilyCompliance(t: Test, lab: Lab, family: 4 | 6): Pro
       for (const listener of listeners) listener.close();
     },
   );
+
+  await t.test(`${name}: urgent bytes arrive in their place, and nothing waits behind them`, async (t) => {
+    const accepted: Socket[] = [];
+    const listener = await lab.serve(family, 5_012, (socket) => {
+      accepted.push(socket);
+      socket.on('data', (data) => socket.write(data));
+      socket.on('end', () => socket.end());
+    });
+    const client = lab.dial(server, 5_012);
+    client.write('first');
+    await once(client, 'data');
+    const [far] = accepted;
+    if (far === undefined) throw new Error('nobody was accepted');
+    far.removeAllListeners('data');
+    for (const [from, to, by] of [
+      [client, far, lab.entry],
+      [far, client, lab.exit],
+    ] as const) {
+      let seen = '';
+      to.on('data', (data) => {
+        seen += String(data);
+      });
+      // Stopped meanwhile, so that it finds all three at once.
+      process.kill(by.pid, 'SIGSTOP');
+      sendUrgently(from, 'begin', '!', 'end');
+      await sleep(50);
+      process.kill(by.pid, 'SIGCONT');
+      await until(() => seen === 'begin!end', 'all of it has come').catch(() => undefined);
+      t.equal(seen, 'begin!end', by === lab.entry ? 'from the client' : 'from the server');
+    }
+    client.end();
+    await readAll(client);
+    listener.close();
+  });
 
   await t.test(`${name}: a transparent dial goes on when the client's port is taken`, async (t) => {
     const ports: number[] = [];
