@@ -1,13 +1,14 @@
 import type { Hlc } from './brand.ts';
 import type { Clock } from './clock.ts';
+import type { Stream } from './stream.ts';
 
 /**
  * Hybrid logical clock (Kulkarni, Demirbas, Madappa, Avva, Leone: "Logical Physical Clocks", OPODIS 2014): stays close
  * to wall time, never runs backwards, and any event comes after every event its host had seen.
  */
 export interface HybridClock {
-  /** Time of the next event of this host; strictly greater than every earlier tick and observation. */
-  tick(): Hlc;
+  /** Time of the next event of this host; strictly greater than every earlier tick and observation, and than `after`. */
+  tick(after?: Hlc): Hlc;
   /** How far a remote time is ahead of our wall clock, in ms, when that is more than is tolerated; undefined when it is fine. */
   tooFarAhead(remote: Hlc): number | undefined;
   /** Takes note of a time seen on another host. Refuses one that is too far ahead and stays as it was. */
@@ -75,7 +76,9 @@ export function createHlc(options: { readonly last?: Hlc }, deps: { readonly clo
   };
 
   return {
-    tick() {
+    tick(after = ZERO_HLC) {
+      const least = parseHlc(after);
+      if (least.ms > ms || (least.ms === ms && least.counter > counter)) ({ ms, counter } = least);
       const wall = Math.max(0, Math.floor(deps.clock.now()));
       if (wall > ms) {
         ms = wall;
@@ -98,5 +101,32 @@ export function createHlc(options: { readonly last?: Hlc }, deps: { readonly clo
       return { kind: 'observed' };
     },
     last: () => formatHlc(ms, counter),
+  };
+}
+
+export interface HostClocks {
+  /** What peers' events are compared with and observed by. */
+  readonly config: HybridClock;
+  /** Time of the next event of this host in a stream; after every earlier one of both streams, save for what `createHostClocks` says. */
+  tick(stream: Stream): Hlc;
+}
+
+/**
+ * The clocks of a host's two streams. A host that boots with a clock that is far ahead writes local events at once. What it
+ * changes when the clock has been set is not dated by those, or its peers would hold it back until then.
+ */
+export function createHostClocks(
+  last: { readonly config: Hlc; readonly local: Hlc },
+  deps: { readonly clock: Clock },
+): HostClocks {
+  const config = createHlc({ last: last.config }, deps);
+  const local = createHlc({ last: last.local }, deps);
+  return {
+    config,
+    tick(stream) {
+      if (stream === 'local') return local.tick(config.last());
+      config.observe(local.last());
+      return config.tick();
+    },
   };
 }

@@ -8,7 +8,7 @@ import type { Clock, Random } from './clock.ts';
 import { publicKeyObject, type Signer } from './ed25519.ts';
 import type { AnyEvent, AnyNewEvent, Stream } from './envelope.ts';
 import { ArcticError } from './errors.ts';
-import { createHlc, ZERO_HLC } from './hlc.ts';
+import { createHostClocks, ZERO_HLC } from './hlc.ts';
 import { createIds, isPeerId, newEventId, newPeerId } from './ids.ts';
 import { CHECKPOINTS_KEPT, createCheckpointReads } from './log-checkpoints.ts';
 import type { AppendContext, Log, LogReader, PinnedChain, ReceiveOutcome, Snapshot } from './log-contract.ts';
@@ -161,7 +161,10 @@ function createLog(opened: Opened, deps: LogDeps): Log {
       hlc: ZERO_HLC,
       publicKey,
     };
-  const hlc = createHlc({ last: newest([...store.heads.values()].map((head) => head.hlc)) }, deps);
+  const newestOf = (stream: Stream): Hlc =>
+    newest([...store.heads.values()].flatMap((head) => (head.stream === stream ? [head.hlc] : [])));
+  const clocks = createHostClocks({ config: newestOf('config'), local: newestOf('local') }, deps);
+  const hlc = clocks.config;
   const keys = new Map<string, KeyObject>();
 
   const recall = (idempotencyKey: string): readonly AnyEvent[] | undefined => {
@@ -244,7 +247,7 @@ function createLog(opened: Opened, deps: LogDeps): Log {
         const draft = draftEvent(event, context, {
           id: event.id ?? newEventId(ids),
           position: (store.position + 1 + drafts.length) as Position,
-          hlc: hlc.tick(),
+          hlc: clocks.tick(stream),
           head: staged.get(stream)?.head ?? headOf(origin, stream, opened.publicKey),
         });
         drafts.push(draft);

@@ -1,10 +1,10 @@
-import type { PeerId, Position } from '../../events/brand.ts';
+import type { Hlc, PeerId, Position } from '../../events/brand.ts';
 import { CATALOGUE } from '../../events/catalogue.ts';
 import { type ChainHead, GENESIS_HASH, hashOf, signTransaction } from '../../events/chain.ts';
 import type { Clock, Random } from '../../events/clock.ts';
 import { publicKeyObject, type Signer } from '../../events/ed25519.ts';
 import type { AnyEvent, Stream } from '../../events/envelope.ts';
-import { createHlc, ZERO_HLC } from '../../events/hlc.ts';
+import { createHostClocks, ZERO_HLC } from '../../events/hlc.ts';
 import { createIds, newEventId } from '../../events/ids.ts';
 import { type Examination, examineBatch } from '../../events/log-receive.ts';
 import type { GossipLog } from '../../src/gossip/machine/core.ts';
@@ -41,11 +41,14 @@ export function createMemoryLog(
     return found;
   };
   for (const event of events) chain(event.origin, event.stream).push(event);
-  const last = events
-    .map((event) => event.hlc)
-    .sort()
-    .at(-1);
-  const hlc = createHlc({ last: last ?? ZERO_HLC }, deps);
+  const newestOf = (stream: Stream): Hlc =>
+    events
+      .filter((event) => event.stream === stream)
+      .map((event) => event.hlc)
+      .sort()
+      .at(-1) ?? ZERO_HLC;
+  const clocks = createHostClocks({ config: newestOf('config'), local: newestOf('local') }, deps);
+  const hlc = clocks.config;
   const headOf = (of: PeerId, stream: Stream): ChainHead => {
     const last = chain(of, stream).at(-1);
     return {
@@ -81,7 +84,7 @@ export function createMemoryLog(
           origin,
           stream,
           seq: head.seq + 1,
-          hlc: hlc.tick(),
+          hlc: clocks.tick(stream),
           type: draft.type,
           version,
           entity: draft.entity,

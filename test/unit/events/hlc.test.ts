@@ -3,6 +3,7 @@ import t from 'tap';
 import type { Hlc } from '../../../events/brand.ts';
 import {
   createHlc,
+  createHostClocks,
   endOfMs,
   formatHlc,
   isHlc,
@@ -10,6 +11,7 @@ import {
   MAX_SKEW_MS,
   parseHlc,
   timeOf,
+  ZERO_HLC,
 } from '../../../events/hlc.ts';
 import {
   createIds,
@@ -60,6 +62,39 @@ t.test('ticks grow strictly whatever the wall clock and the peers do, and over r
   );
   t.pass('monotonic');
 });
+
+t.test('a tick comes after what it is told to follow', async (t) => {
+  const hlc = createHlc({}, { clock: setClock(1_000) });
+  t.equal(hlc.tick(formatHlc(5_000, 3)), formatHlc(5_000, 4));
+  t.equal(hlc.tick(formatHlc(2_000, 9)), formatHlc(5_000, 5), 'what is past does not matter');
+});
+
+t.test(
+  'events of both streams follow each other; after a clock that was far ahead local ones stand alone',
+  async (t) => {
+    const clock = setClock(1_000_000);
+    const { tick, config } = createHostClocks({ config: ZERO_HLC, local: ZERO_HLC }, { clock });
+    const streams = ['config', 'local', 'local', 'config', 'local', 'config'] as const;
+    const times = streams.map(tick);
+    t.same(times, [...new Set(times)].sort(), 'within one millisecond');
+
+    clock.advance(MAX_SKEW_MS);
+    const slightly = tick('local');
+    clock.advance(-MAX_SKEW_MS);
+    t.ok(tick('config') > slightly, 'what peers would take as it is is followed');
+
+    clock.advance(3_600_000);
+    const future = tick('local');
+    clock.advance(-3_600_000);
+    const change = tick('config');
+    t.ok(timeOf(change) <= clock.now() + MAX_SKEW_MS, 'a change is dated by the clock as it is now');
+    t.ok(tick('local') > future, 'the local stream goes on after its last');
+
+    const again = createHostClocks({ config: config.last(), local: future }, { clock });
+    t.ok(again.tick('config') > change, 'and so after a restart');
+    t.ok(timeOf(config.last()) <= clock.now() + MAX_SKEW_MS);
+  },
+);
 
 t.test('the counter carries into the next millisecond, and text order is time order', async (t) => {
   const clock = setClock(5);
