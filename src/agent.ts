@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { Agent as HttpAgent } from 'undici';
 import type { PeerId } from '../events/brand.ts';
+import { CATALOGUE } from '../events/catalogue.ts';
 import { systemClock, systemRandom } from '../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../events/envelope.ts';
 import { ArcticError, EXIT } from '../events/errors.ts';
@@ -384,14 +385,15 @@ async function assemble(
 }
 
 /**
- * What a command would append waits while this host has forgotten events of its own and is fetching them back. One that appends
- * nothing does not: adding a peer is how a host that knows none any more gets them back.
+ * What a command would append for the cluster waits while this host has forgotten events of its own and is fetching them back, or
+ * its clock is wrong. One that appends nothing does not: adding a peer is how a host that knows none any more gets them back. Nor
+ * does what stays here, above all the note that the recovery token was used: it is for such times.
  */
 const holdingBack = (executor: Executor, gossip: { requireAppendable(): void }): Executor => ({
   execute: (request, decide) =>
     executor.execute(request, (views, context) => {
       const decision = decide(views, context);
-      if (decision.events.length > 0) gossip.requireAppendable();
+      if (decision.events.some(({ type }) => CATALOGUE[type].stream === 'config')) gossip.requireAppendable();
       return decision;
     }),
 });

@@ -111,6 +111,9 @@ export async function askAgent(
       lag: numberOf(row, 'lag'),
       clockSkewMs:
         tried[at]?.clockSkewMs ?? (typeof row['clock_skew_ms'] === 'number' ? row['clock_skew_ms'] : null),
+      ...(typeof row['changes_held_until'] === 'string'
+        ? { changesHeldUntil: row['changes_held_until'] }
+        : {}),
       version: textOf(row, 'agent_version') ?? null,
       ...triedOf(tried[at], served.has(show(row, 'id'))),
     }),

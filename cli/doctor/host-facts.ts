@@ -120,7 +120,8 @@ export async function databaseFacts({ dataDir }: AgentSettings, full: boolean): 
   try {
     const log = openLogReader({ path, verify: full ? 'full' : 'tail' });
     try {
-      const [newest] = log.read({ after: Math.max(0, log.head - 1) as typeof log.head });
+      // Local events concern nobody else, and may be dated by a clock that was wrong when the host booted.
+      const newest = log.chains().find(({ origin, stream }) => origin === log.origin && stream === 'config');
       return {
         ...common,
         exists: true,

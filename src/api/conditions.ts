@@ -96,6 +96,7 @@ export function factsOf(context: ApiContext): Facts {
           closedPorts: status.closed_ports,
           lag: status.lag,
           clockSkewMs: status.clock_skew_ms,
+          ...(status.changes_held_until === null ? {} : { changesHeldUntil: status.changes_held_until }),
           version: status.agent_version,
           ...kcpSilent(silent.get(peer.id)),
           ...(rewrote ? { rewrote } : {}),

@@ -72,6 +72,7 @@ export interface PeerSide {
     readonly log_head: number | null;
     readonly projection_digest: string | null;
     readonly clock_skew_ms: number | null;
+    readonly changes_held_until: string | null;
   };
   allowance(path: string, head: Uint8Array): { readonly bytes: number; readonly session: string | undefined };
   handle(request: {

@@ -69,6 +69,7 @@ export function peerStatus(context: ApiContext, peer: PeerView) {
     log_head: resource.is_local ? log.head : observed.log_head,
     projection_digest: resource.is_local ? projections.digest() : observed.projection_digest,
     clock_skew_ms: resource.is_local ? 0 : observed.clock_skew_ms,
+    changes_held_until: resource.is_local ? null : observed.changes_held_until,
   };
 }
 

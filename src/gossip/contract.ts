@@ -36,6 +36,8 @@ export interface PeerObservation {
   readonly log_head: number | null;
   readonly projection_digest: string | null;
   readonly clock_skew_ms: number | null;
+  /** When this host will take changes of the peer that are dated in its future, RFC 3339; null when none wait. */
+  readonly changes_held_until: string | null;
 }
 
 /** A port that the traffic between two hosts needs and that is closed in one direction. */

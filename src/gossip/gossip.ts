@@ -125,6 +125,8 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     },
     addPeer: (address, name, context) =>
       new Promise((resolve, reject) => {
+        const wrong = machine.clockReason();
+        if (wrong !== undefined) return reject(unavailable(wrong));
         machine.join({ address, name, context }, (result) =>
           result instanceof ArcticError ? reject(result) : resolve(result),
         );
@@ -140,7 +142,10 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     requireAppendable() {
       const reason = machine.holdReason();
       if (reason === undefined) return;
-      throw new ArcticError('UNAVAILABLE', `Nothing can be changed on this host now: ${reason}.`);
+      throw unavailable(reason);
     },
   };
 }
+
+const unavailable = (reason: string) =>
+  new ArcticError('UNAVAILABLE', `Nothing can be changed on this host now: ${reason}.`);

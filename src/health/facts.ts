@@ -133,6 +133,8 @@ export interface PeerFacts {
   readonly lag: number;
   /** Its clock minus ours. */
   readonly clockSkewMs: number | null;
+  /** When the agent asked will take changes of it that are dated in the future; absent when none wait. */
+  readonly changesHeldUntil?: string;
   readonly version: string | null;
   /** UDP port it should be reached on over KCP and does not answer on. */
   readonly kcpSilent?: number;
@@ -189,7 +191,7 @@ export interface DatabaseFacts {
   readonly keyPath: string;
   /** What the integrity and chain check says; undefined when it is sound. */
   readonly fault: string | undefined;
-  /** Milliseconds since the epoch of the newest event; undefined when there is none. */
+  /** Milliseconds since the epoch of the newest change made on this host; undefined when there is none. */
   readonly newestEvent: number | undefined;
 }
 

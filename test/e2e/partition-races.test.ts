@@ -2,6 +2,8 @@
  * What four real agents make of joins that race past the node cap, of clocks that disagree, and of a removal that the removed
  * one has not heard of. Every host has a clock that the test moves.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { createMovableClock, type MovableClock } from '../../ops/lab/movable-clock.ts';
 import { createCluster, eventually, type Member, obtainToken } from './cluster.ts';
@@ -148,11 +150,47 @@ t.test('races, clocks and removals', { timeout: 280_000 }, async (t) => {
         'and in the log',
       );
     }
+    const made = await call(north, 'POST', '/v1/services', {
+      name: 'by-most',
+      target_peer_id: west.identity.peer_id,
+    });
+    t.equal(made.status, 201, `two of three agree, and go on: ${made.text}`);
     clockOf(south).shiftWall(0);
     await eventually('and it ends with the skew', async () =>
       (await Promise.all([north, south].map(status))).every(({ conditions }) =>
         conditions.every(({ code }) => code !== 'peer-clock-skew'),
       ),
+    );
+  });
+
+  await t.test('a host that starts with a clock far ahead changes nothing until it is set', async (t) => {
+    await south.agent.stop();
+    clockOf(south).shiftWall(86_400_000);
+    const env = { HEARTBEAT_SECONDS: '1', ...clockOf(south).env };
+    const agent = await cluster.lab.startAgent('south', { env });
+    const token = readFileSync(join(agent.configDir, 'recovery.token'), 'utf8').trim();
+    const headers = { 'x-arctic-recovery': token };
+    const body = { name: 'in-time', target_peer_id: north.identity.peer_id };
+    const create = () => agent.request('POST', '/v1/services', { headers, body });
+    let answer = await create();
+    t.equal(answer.status, 503, answer.text);
+    await eventually('it hears the others', async () => {
+      answer = await create();
+      return answer.text.includes('clock');
+    });
+    t.equal(answer.status, 503, answer.text);
+    t.match(answer.json(), {
+      code: 'UNAVAILABLE',
+      error: /its clock is 864\d\d s ahead of that of .*timedatectl/,
+    });
+    t.equal((await agent.request('GET', '/v1/services', { headers })).status, 200, 'it can be looked at');
+    clockOf(south).shiftWall(0);
+    await eventually('it may change things again', async () => {
+      answer = await create();
+      return answer.status === 201;
+    });
+    await eventually('and what it changed is not held back', async () =>
+      (await Promise.all([north, west].map(serviceNames))).every((names) => names.includes('in-time')),
     );
   });
 

@@ -32,6 +32,10 @@ export const PeerStatus = Type.Object(
     log_head: Nullable(Type.Integer()),
     projection_digest: Nullable(Type.String()),
     clock_skew_ms: Nullable(Type.Number()),
+    changes_held_until: Nullable(Time, {
+      description:
+        "The peer's newest changes are dated in the future of the agent asked, which takes them then.",
+    }),
   },
   strict,
 );

@@ -10,6 +10,7 @@ import {
   HANDSHAKE_TIMEOUT,
   PUSH_ALL_LIMIT,
   requestTimeout,
+  SKEW_LIMIT,
 } from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
@@ -22,6 +23,7 @@ import { join } from './join.ts';
 import { endpointsOf, type Link } from './links.ts';
 import { createMembership } from './membership.ts';
 import { createOrphans } from './orphans.ts';
+import { clockHoldReason } from './own-clock.ts';
 import { createOwnHistory } from './own-history.ts';
 import { createReach } from './reach.ts';
 import { createReception } from './reception.ts';
@@ -56,8 +58,10 @@ export interface Machine {
   observed(peer: PeerId): PeerObservation;
   /** Tells every peer that we go. */
   farewell(done: () => void): void;
-  /** Why this host must not append `config` events now; undefined when it may (own-history rule). */
+  /** Why this host must not append `config` events now; undefined when it may: by the own-history rule and by its clock. */
   holdReason(): string | undefined;
+  /** The latter alone. */
+  clockReason(): string | undefined;
 }
 
 const NEVER_SEEN: PeerObservation = {
@@ -69,6 +73,7 @@ const NEVER_SEEN: PeerObservation = {
   log_head: null,
   projection_digest: null,
   clock_skew_ms: null,
+  changes_held_until: null,
 };
 
 /** Creates the machine; nothing happens before `start`. The log and the views must be caught up by then. */
@@ -82,6 +87,12 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const links = new Map<PeerId, Link>();
   const joining = new Set<PeerId>();
   const aheadReported = new Set<PeerId>();
+  /** Origins of which a change is dated in the future, and when it will be taken. */
+  const held = new Map<PeerId, number>();
+  const heldUntil = (origin: PeerId): string | null => {
+    const until = held.get(origin) ?? 0;
+    return until > deps.clock.now() ? new Date(until).toISOString() : null;
+  };
   let running = false;
   let leaving = false;
   let cancelTick = (): void => {};
@@ -135,6 +146,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     pushAllLimit,
     beyondPatience: beyondPatience(heartbeat),
     onAhead(origin, ms) {
+      held.set(origin, deps.clock.now() + ms - SKEW_LIMIT);
       if (aheadReported.has(origin)) return;
       aheadReported.add(origin);
       membership.reportSkew(origin, ms);
@@ -147,6 +159,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
 
   const ownHistory = createOwnHistory({ machine: deps, links, exchange, forks });
   const { holdReason } = ownHistory;
+  const clockReason = (): string | undefined => clockHoldReason(links.values(), views);
 
   const removals = createRemovals({
     machine: deps,
@@ -305,6 +318,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
         log_head: link.remote?.head ?? null,
         projection_digest: link.remote?.projection ?? null,
         clock_skew_ms: link.skew ?? null,
+        changes_held_until: heldUntil(peer),
       };
     },
     farewell(done) {
@@ -315,6 +329,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       );
       forEach(present, (link, ended) => call(link, { kind: 'bye' }, ended), done);
     },
-    holdReason,
+    clockReason,
+    holdReason: () => holdReason() ?? clockReason(),
   };
 }

@@ -247,8 +247,10 @@ export const AGENT_CONDITIONS: readonly Condition[] = [
         ? []
         : [
             {
-              text: `the newest event is dated ${new Date(database.newestEvent).toISOString()}, ${Math.round((database.newestEvent - now) / 1000)} s after this host's clock.`,
-              remedy: "Set the clock ('timedatectl', 'chronyc tracking') and keep it in step by NTP.",
+              text: `the newest change made on this host is dated ${new Date(database.newestEvent).toISOString()}, ${Math.round((database.newestEvent - now) / 1000)} s after its clock.`,
+              remedy:
+                "If the clock is wrong, set it ('timedatectl', 'chronyc tracking') and keep it in step by NTP. If it was wrong then, " +
+                'peers hold back what is changed here until that time: make changes on another member.',
             },
           ]),
   },

@@ -314,6 +314,24 @@ export const PEER_CONDITIONS: readonly Condition[] = [
     ),
   },
   {
+    code: 'peer-changes-held',
+    severity: 'critical',
+    area: 'clock',
+    summary: "A peer's clock was ahead when it made its newest changes; they are held back.",
+    symptoms: ['Peers cannot communicate'],
+    dependsOn: ['peer-clock-skew'],
+    detect: ofPeers(({ name, changesHeldUntil }) =>
+      changesHeldUntil === undefined
+        ? undefined
+        : {
+            text: `the newest changes made on ${name} are dated in the future, so they are held back here until ${changesHeldUntil}, and with them all that is changed there until then.`,
+            remedy:
+              `Make changes on another member until then. If that is too long, take it out and set it up anew: ` +
+              `'arctic peers remove ${name}' here, 'arctic setup' there.`,
+          },
+    ),
+  },
+  {
     code: 'peer-clock-off',
     severity: 'warning',
     area: 'clock',

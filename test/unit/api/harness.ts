@@ -139,6 +139,7 @@ export function createHarness(
       log_head: 7,
       projection_digest: null,
       clock_skew_ms: 0,
+      changes_held_until: null,
     }),
     allowance: () => ({ bytes: 4 * 1_048_576, session: 'member' }),
     handle: async (message) => {

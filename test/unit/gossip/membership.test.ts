@@ -1,5 +1,7 @@
 import t from 'tap';
+import { timeOf, ZERO_HLC } from '../../../events/hlc.ts';
 import { GOSSIP_PATH } from '../../../src/gossip/messages.ts';
+import { SKEW_LIMIT } from '../../../src/gossip/parameters.ts';
 import { World } from '../../simulation/world.ts';
 
 const HOUR = 3_600_000;
@@ -166,14 +168,28 @@ t.test('clocks more than 60 s apart are reported on both sides, once', async (t)
   t.match(b.local('clock.skew_detected'), [{ data: { peer_id: a.peerId } }]);
   const seen = a.running.observed(b.peerId).clock_skew_ms ?? 0;
   t.ok(seen > 85_000 && seen < 95_000, `${seen} ms`);
+  t.match(
+    b.running.holdReason(),
+    /^its clock is 90 s ahead of that of /,
+    'the one ahead should change nothing',
+  );
+  t.equal(a.running.holdReason(), undefined, 'the other may');
+  t.equal(a.running.observed(b.peerId).changes_held_until, null);
   b.write('from-the-future');
   world.time.advance(10_000);
   t.notOk(world.converged(), 'held back');
+  const until = Date.parse(a.running.observed(b.peerId).changes_held_until ?? '');
+  // By the wall clock of the one that waits.
+  const dated = timeOf(b.config().at(-1)?.hlc ?? ZERO_HLC);
+  t.ok(Math.abs(until + SKEW_LIMIT - dated) < 2_000, `${until} for ${dated}`);
   b.skew = 0;
+  world.time.advance(2_000);
+  t.equal(b.running.holdReason(), undefined, 'its clock is set');
   t.ok(
     world.until(() => world.converged(), 120_000),
     'taken once its time has come',
   );
+  t.equal(a.running.observed(b.peerId).changes_held_until, null);
 });
 
 t.test('a recorded gossip message does nothing a second time', async (t) => {

@@ -207,6 +207,7 @@ const ILL: Readonly<Record<string, Partial<Facts>>> = {
   'peer-tunnel-closed': peer({ tried: { ...PEER.tried, tunnel: 'connection refused' } }),
   'peer-lagging': peer({ lag: 50_000 }),
   'peer-clock-skew': peer({ clockSkewMs: 61_000 }),
+  'peer-changes-held': peer({ changesHeldUntil: '2026-06-02T12:00:00.000Z' }),
   'peer-clock-off': peer({ clockSkewMs: -6_000 }),
   'cluster-locked': {
     lock: { holder: 'ann', purpose: 'compose apply', expiresAt: '2026-06-01T12:01:00Z' },
