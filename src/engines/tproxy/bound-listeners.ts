@@ -4,6 +4,7 @@ import { type NativeAddon, SystemCallError, systemCall } from '../../native/addo
 import { decodeSockaddr, SOCKADDR_LENGTH } from '../../native/sockaddr.ts';
 import { openListener } from '../../native/transparent.ts';
 import type { CarrierTuning } from './carrier-tuning.ts';
+import { prepareLocal } from './local-sockets.ts';
 
 export interface BoundListener {
   readonly fd: number;
@@ -24,9 +25,11 @@ export async function bindCaptured(
   if (transparent && (await readFile(FWMARK_ACCEPT, 'ascii')).trim() !== '1') {
     await writeFile(FWMARK_ACCEPT, '1\n');
   }
-  return bindBoth(addon, port, (address, chosen) =>
-    openListener(addon, { address, port: chosen, transparent }),
-  );
+  return bindBoth(addon, port, (address, chosen) => {
+    const fd = openListener(addon, { address, port: chosen, transparent });
+    prepareLocal(addon, fd);
+    return fd;
+  });
 }
 
 /** For peers' carriers; buffers are set before listen, because they decide the window scale. Throws SystemCallError. */

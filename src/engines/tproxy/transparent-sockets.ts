@@ -3,16 +3,15 @@ import { lookup } from 'node:dns/promises';
 import { createServer, isIPv6, type Server, Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { NativeAddon } from '../../native/addon.ts';
-import { hostInt, readHostInt32, writeHost32 } from '../../native/byte-order.ts';
+import { readHostInt32 } from '../../native/byte-order.ts';
 import { openDialer, readCongestionControl, readMark } from '../../native/transparent.ts';
 import { BACKLOG, type BoundListener, bindCaptured, bindCarriers } from './bound-listeners.ts';
 import { type CarrierTuningOptions, createCarrierTuning } from './carrier-tuning.ts';
+import { prepareLocal, setResetOnClose } from './local-sockets.ts';
 import type { Listener, Sockets } from './sockets.ts';
 
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
-const SO_OOBINLINE = 10;
-const SO_LINGER = 13;
 const KEEPALIVE_MS = 10_000;
 
 export interface TransparentSocketsOptions extends CarrierTuningOptions {
@@ -53,12 +52,6 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
     return socket.connect({ host, port });
   }
 
-  function prepareLocal(fd: number): void {
-    setResetOnClose(addon, fd, true);
-    // A byte sent as urgent stays in its place among the others (RFC 6093 section 3.1).
-    addon.setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, hostInt(1));
-  }
-
   /** From then on its FIN has left, and was meant. */
   function resetUntilFinished(socket: Socket): void {
     socket.once('finish', () => {
@@ -70,8 +63,6 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
   return {
     async listenCaptured(port, accept) {
       const bound = await bindCaptured(addon, port, transparent);
-      // What is accepted inherits it.
-      for (const { fd } of bound) prepareLocal(fd);
       return listenBoth(
         bound,
         (socket) => {
@@ -112,7 +103,7 @@ export function createTransparentSockets(addon: NativeAddon, options: Transparen
         mark: options.ownMark,
         ...(source === undefined || source.port === 0 ? {} : { sourcePort: source.port }),
       });
-      prepareLocal(fd);
+      prepareLocal(addon, fd);
       const socket = dial(fd, destination.address, destination.port);
       resetUntilFinished(socket);
       return socket;
@@ -158,16 +149,6 @@ function listen(
       });
     });
   });
-}
-
-/**
- * Such a connection is reset when its descriptor is closed, also by a process that is killed: a FIN would tell a client or a
- * server that what it has is all there is. struct linger { int l_onoff; int l_linger = 0; }
- */
-function setResetOnClose(addon: NativeAddon, fd: number, reset: boolean): void {
-  const value = Buffer.alloc(8);
-  writeHost32(value, reset ? 1 : 0, 0);
-  addon.setsockopt(fd, SOL_SOCKET, SO_LINGER, value);
 }
 
 /** Node has no public way to the descriptor of a socket; `_handle.fd` has been there since Node 0.x. */

@@ -71,14 +71,14 @@ void Loop::AcceptCaptured(int fd, const sockaddr_storage& from, uint16_t listen_
   if (found == by_mark_.end() || looped) {
     shared().stray_connections += 1;
     shared().Emit("stray\t" + AddressText(open.source) + '\t' + std::to_string(mark));
-    close(fd);
+    ResetAndClose(fd);
     return;
   }
   const std::shared_ptr<ServiceState> service = found->second;
   if (const char* full = Full(*service)) {
     service->counters->refused += 1;
     shared().Emit(std::string("full\t") + full + '\t' + service->service.id);
-    close(fd);
+    ResetAndClose(fd);
     return;
   }
   Flow* flow = BeginFlow(fd, Side::kEntry, service);

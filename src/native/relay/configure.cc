@@ -195,11 +195,6 @@ void Loop::Obey(const Listen& listen) {
   fcntl(listen.fd, F_SETFL, fcntl(listen.fd, F_GETFL) | O_NONBLOCK);
   // What is accepted inherits it, which saves a call for each connection.
   SetInt(listen.fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  // Inherited, too.
-  if (listen.captured) {
-    SetResetOnClose(listen.fd, true);
-    SetUrgentInline(listen.fd);
-  }
   listener->fd = listen.fd;
   listener->captured = listen.captured;
   listener->port = listen.port;

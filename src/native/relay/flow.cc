@@ -278,8 +278,12 @@ void Loop::AbandonWaiting(Flow* flow, const char* why) {
 
 void Loop::CloseLocal(Flow* flow, bool reset) {
   if (flow->fd < 0) return;
-  if (!reset && !flow->connecting) SetResetOnClose(flow->fd, false);
-  close(flow->fd);
+  if (reset) {
+    ResetAndClose(flow->fd);
+  } else {
+    if (!flow->connecting) SetResetOnClose(flow->fd, false);
+    close(flow->fd);
+  }
   flow->fd = -1;
   flow->connecting = false;
   flow->readable = flow->writable = false;

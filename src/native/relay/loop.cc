@@ -28,6 +28,11 @@ void SetResetOnClose(int fd, bool reset) {
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+void ResetAndClose(int fd) {
+  SetResetOnClose(fd, true);
+  close(fd);
+}
+
 int PendingError(int fd) {
   int error = 0;
   socklen_t length = sizeof error;
