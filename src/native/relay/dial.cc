@@ -92,7 +92,8 @@ int Loop::TryDial(const Service& service, const Open& open, bool data_follows, b
   };
   SetInt(fd, SOL_SOCKET, SO_MARK, static_cast<int>(limits_.own_mark));
   SetResetOnClose(fd, true);
-  SetUrgentInline(fd);
+  // A byte sent as urgent stays in its place among the others (RFC 6093 section 3.1); otherwise recv leaves it out.
+  SetInt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
   // The last packet of the handshake then is the first with data (tcp_rcv_synsent_state_process in net/ipv4/tcp_input.c);
   // WriteLocal takes it back.
   if (data_follows) SetInt(fd, IPPROTO_TCP, TCP_QUICKACK, 0);

@@ -21,8 +21,6 @@ Session::~Session() { OPENSSL_cleanse(key.data(), key.size()); }
 
 void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof value); }
 
-void SetUrgentInline(int fd) { SetInt(fd, SOL_SOCKET, SO_OOBINLINE, 1); }
-
 void SetResetOnClose(int fd, bool reset) {
   const linger at_once{reset ? 1 : 0, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);

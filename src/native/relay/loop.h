@@ -404,10 +404,8 @@ class Loop : private kcp::Owner {
 // A connection of a flow is reset when its descriptor is closed, also by a process that is killed: a FIN would tell a client or a
 // server that what it has is all there is. Taken back before a close in order.
 void SetResetOnClose(int fd, bool reset);
-// Says it once more, which costs nothing where it matters: what arrives here has it from its listener (local-sockets.ts).
+// With RST, whatever the listener it came from was told (src/engines/tproxy/local-sockets.ts tells it both).
 void ResetAndClose(int fd);
-// A byte sent as urgent stays in its place among the others (RFC 6093 section 3.1); otherwise recv leaves it out.
-void SetUrgentInline(int fd);
 int PendingError(int fd);
 void SetInt(int fd, int level, int option, int value);
 socklen_t ToSockaddr(const Address& address, uint16_t port, sockaddr_storage* out);

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "loop.h"
 
@@ -25,11 +26,11 @@ void Field(std::string* line, const std::string& value) {
 
 void Field(std::string* line, uint64_t value) { Field(line, std::to_string(value)); }
 
-// The path of the link under a flow, and the share of what is sent on it that does not arrive.
+// The path of the link under a flow, and the share of what is sent on it that does not arrive; none while it is not known.
 struct FlowPath {
+  const char* transport = "tcp";
   PathSample sample;
-  // Below 0: not known yet.
-  double loss = -1;
+  std::optional<double> loss;
 };
 
 FlowPath PathUnder(const Link& link) {
@@ -40,7 +41,8 @@ FlowPath PathUnder(const Link& link) {
     if (sent > 0) path.loss = static_cast<double>(path.sample.bytes_retransmitted) / static_cast<double>(sent);
     return path;
   }
-  // Of the association, which other flows share.
+  // Of the association, which other flows share. Its congestion control is its own and has no name.
+  path.transport = "kcp";
   const kcp::Association& association = *link.line->association;
   path.sample.rtt_us = static_cast<uint32_t>(association.rate().smoothed_rtt());
   path.sample.min_rtt_us = static_cast<uint32_t>(association.rate().least_rtt());
@@ -111,9 +113,7 @@ std::string Loop::DescribeFlow(const Flow& flow) const {
   Field(&line, flow.open.destination_port);
   const bool closing = flow.sent != Ended::kNo || flow.received != Ended::kNo;
   Field(&line, flow.waiting_link ? "waiting" : flow.connecting ? "connecting" : closing ? "closing" : "open");
-  FlowPath under;
-  const bool kcp = flow.link != nullptr && flow.link->stream != nullptr;
-  if (flow.link != nullptr) under = PathUnder(*flow.link);
+  const FlowPath under = flow.link == nullptr ? FlowPath() : PathUnder(*flow.link);
   const PathSample& path = under.sample;
   for (const uint64_t value :
        {static_cast<uint64_t>(now_us_ - flow.begun_at), flow.bytes_in, flow.bytes_out, flow.open_us,
@@ -121,9 +121,8 @@ std::string Loop::DescribeFlow(const Flow& flow) const {
         static_cast<uint64_t>(path.min_rtt_us), path.bytes_sent, path.bytes_retransmitted, path.retransmissions}) {
     Field(&line, value);
   }
-  Field(&line, kcp ? "kcp" : "tcp");
-  Field(&line, under.loss < 0 ? "" : std::to_string(static_cast<uint64_t>(under.loss * 1e6)));
-  // KCP has a control of its own, without a name.
+  Field(&line, under.transport);
+  Field(&line, under.loss ? std::to_string(static_cast<uint64_t>(*under.loss * 1e6)) : "");
   Field(&line, path.congestion);
   return line;
 }
