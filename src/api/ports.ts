@@ -157,8 +157,7 @@ export interface TrafficSide {
           readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
           readonly flows: number;
           readonly roundTripMs: number;
-          readonly loss: number;
-          readonly lossSamples: number;
+          readonly loss: number | null;
           readonly sentBytes: number;
           readonly repeatedBytes: number;
         }

@@ -236,8 +236,7 @@ const associationOf = ([peer_id, stats]: [string, Stats['kcp'][string]]): Static
   idle: 0,
   leased: stats.flows,
   rtt_ms: stats.roundTripMs,
-  // Of the worse direction: what this host misses is known before the peer has reported on enough.
-  loss: stats.lossSamples === 0 && stats.loss === 0 ? null : stats.loss,
+  loss: stats.loss,
   bytes_sent: stats.sentBytes,
   bytes_retransmitted: stats.repeatedBytes,
 });

@@ -26,7 +26,7 @@ export function carriageOf(
   const up = path !== undefined && path.state === 'up';
   const measured = {
     roundTripMs: up ? path.roundTripMs : null,
-    loss: up && (path.lossSamples > 0 || path.loss > 0) ? path.loss : null,
+    loss: up ? path.loss : null,
   };
   if (setting === 'tcp') return { transport: 'tcp', reason: 'transport_type is tcp', ...measured };
   if (path === undefined || path.state !== 'up') {

@@ -9,8 +9,8 @@ export interface PathMeasure {
   /** `unsupported`: this host's relay has no KCP. */
   readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
   readonly roundTripMs: number;
-  /** Share of datagrams that do not arrive, of the worse direction. */
-  readonly loss: number;
+  /** Share of datagrams that do not arrive, of the worse direction; null while it is not known. */
+  readonly loss: number | null;
   /** How many datagrams that figure rests on. */
   readonly lossSamples: number;
 }
@@ -46,12 +46,13 @@ export function chooseTransport(path: PathMeasure, last: Choice | undefined, now
   if (path.state === 'unsupported') return decide('tcp', 'this host has no KCP');
   if (path.state === 'unreachable') return decide('tcp', 'the peer does not answer over UDP');
   if (path.state === 'trying') return decide('tcp', 'the peer has not answered over UDP yet');
-  if (path.lossSamples < LEAST_SAMPLES) {
+  const { loss } = path;
+  if (loss === null || path.lossSamples < LEAST_SAMPLES) {
     return decide(last?.transport ?? 'tcp', 'the path is being measured');
   }
-  const measured = `${percent(path.loss)} loss, ${path.roundTripMs.toFixed(0)} ms`;
+  const measured = `${percent(loss)} loss, ${path.roundTripMs.toFixed(0)} ms`;
   const current = last?.transport ?? 'tcp';
-  const wanted = wantedOn(path, current);
+  const wanted = wantedOn(loss, path.roundTripMs, current);
   // The first figures decide at once: what stood before them was no choice.
   if (wanted !== current && last?.since !== undefined && now - last.since < DWELL_MS) {
     return decide(current, `${measured}; the last change was less than ${DWELL_MS / 1_000} s ago`);
@@ -60,8 +61,8 @@ export function chooseTransport(path: PathMeasure, last: Choice | undefined, now
   return { ...choice, since: choice.since ?? now };
 }
 
-function wantedOn(path: PathMeasure, current: 'tcp' | 'kcp'): 'tcp' | 'kcp' {
-  if (path.loss >= ENTER_LOSS && path.roundTripMs >= ENTER_ROUND_TRIP_MS) return 'kcp';
-  if (path.loss <= LEAVE_LOSS || path.roundTripMs <= LEAVE_ROUND_TRIP_MS) return 'tcp';
+function wantedOn(loss: number, roundTripMs: number, current: 'tcp' | 'kcp'): 'tcp' | 'kcp' {
+  if (loss >= ENTER_LOSS && roundTripMs >= ENTER_ROUND_TRIP_MS) return 'kcp';
+  if (loss <= LEAVE_LOSS || roundTripMs <= LEAVE_ROUND_TRIP_MS) return 'tcp';
   return current;
 }

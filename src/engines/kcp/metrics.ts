@@ -7,7 +7,7 @@ const FIGURES: readonly (readonly [suffix: string, help: string, read: (stats: K
   ['up', '1 while the peer answers over KCP.', ({ state }) => (state === 'up' ? 1 : 0)],
   ['flows', 'Connections carried over KCP now.', ({ flows }) => flows],
   ['rtt_seconds', 'Round trip of the association.', ({ roundTripMs }) => roundTripMs / 1_000],
-  ['loss_ratio', 'Share of datagrams that do not arrive, of the worse direction.', ({ loss }) => loss],
+  ['loss_ratio', 'Share of datagrams that do not arrive, of the worse direction.', ({ loss }) => loss ?? 0],
   ['bandwidth_bits', 'Bits a second the path has been seen to carry.', ({ bandwidthBits }) => bandwidthBits],
   ['parity_datagrams', 'Parity datagrams sent with each group of 20 now.', ({ parity }) => parity],
   ['sent_datagrams_total', 'Datagrams sent.', ({ sentDatagrams }) => sentDatagrams],

@@ -33,7 +33,7 @@ export function createSelection({ clock, peers, pathTo, changed }: SelectionDepe
     const wanted = new Set(peers());
     for (const peerId of choices.keys()) if (!wanted.has(peerId)) choices.delete(peerId);
     for (const peerId of wanted) {
-      const path = pathTo(peerId) ?? { state: 'trying', roundTripMs: 0, loss: 0, lossSamples: 0 };
+      const path = pathTo(peerId) ?? { state: 'trying', roundTripMs: 0, loss: null, lossSamples: 0 };
       const last = choices.get(peerId);
       const choice = chooseTransport(path, last, clock.monotonic());
       choices.set(peerId, choice);

@@ -5,8 +5,8 @@ export interface KcpStats {
    */
   readonly state: 'trying' | 'up' | 'unreachable' | 'unsupported';
   readonly roundTripMs: number;
-  /** Share of datagrams that did not arrive, smoothed, of the worse direction. */
-  readonly loss: number;
+  /** Share of datagrams that did not arrive, smoothed, of the worse direction that is known; null while neither is. */
+  readonly loss: number | null;
   /** How many datagrams that figure rests on; 0 before the peer has reported on enough of them. */
   readonly lossSamples: number;
   readonly flows: number;
@@ -36,7 +36,8 @@ export function readKcpStats(fields: readonly string[]): KcpStats {
   return {
     state: STATES[number(0)] ?? 'trying',
     roundTripMs: number(1) / 1_000,
-    loss: number(2) / 1e6,
+    // What this host misses itself is known before the peer has reported on enough.
+    loss: number(2) === 0 && number(3) === 0 ? null : number(2) / 1e6,
     lossSamples: number(3),
     flows: number(4),
     bandwidthBits: number(5),
