@@ -256,20 +256,18 @@ const ctMarkOfKind = (kind: number): NftExpression[] => [
  * A connection that speaks as the client to a server on this very host: both ends are here, so the answers must not leave for
  * the client. They do not come in anywhere either: nothing but conntrack knows them in output.
  */
-const toThisHost: readonly NftRule[] = [
-  {
-    comment: 'as a client to a server on this host',
-    expressions: [
-      ...matchKind(MARK.own),
-      ...matchSyn('=='),
-      ...matchLocalSource('!='),
-      ...matchLocalDestination(),
-      ...setMark(MARK.divert),
-      storeCtMark(),
-      accept,
-    ],
-  },
-];
+const toThisHost: NftRule = {
+  comment: 'as a client to a server on this host',
+  expressions: [
+    ...matchKind(MARK.own),
+    ...matchSyn('=='),
+    ...matchLocalSource('!='),
+    ...matchLocalDestination(),
+    ...setMark(MARK.divert),
+    storeCtMark(),
+    accept,
+  ],
+};
 const answersFromThisHost: NftRule = {
   comment: 'answers of servers on this host to such clients',
   expressions: [...ctMarkOfKind(MARK.divert), ...setMark(MARK.divert), accept],
@@ -280,7 +278,7 @@ const outputChain = (transparentExit: boolean): NftChain => ({
   base: base('route', 'output'),
   rules: [
     onlyTcp,
-    ...(transparentExit ? toThisHost : []),
+    ...(transparentExit ? [toThisHost] : []),
     { comment: 'sockets of the agent', expressions: [...matchKind(MARK.own), accept] },
     ...(transparentExit ? [answersFromThisHost] : []),
     {
