@@ -121,11 +121,17 @@ export function createHostClocks(
 ): HostClocks {
   const config = createHlc({ last: last.config }, deps);
   const local = createHlc({ last: last.local }, deps);
+  /** The newest local time that the other clock has not seen yet. */
+  let unseen: Hlc | undefined = last.local;
   return {
     config,
     tick(stream) {
-      if (stream === 'local') return local.tick(config.last());
-      config.observe(local.last());
+      if (stream === 'local') {
+        unseen = local.tick(config.last());
+        return unseen;
+      }
+      if (unseen !== undefined) config.observe(unseen);
+      unseen = undefined;
       return config.tick();
     },
   };
