@@ -64,6 +64,10 @@ export const FAILURES = {
   malformed: failed('HANDSHAKE_FAILED', 'malformed message'),
   busy: failed('RATE_LIMITED', 'too many handshakes at once', true),
   catchingUp: failed('UNAVAILABLE', 'the remote agent is catching up with its own history', true),
+  clockAhead: failed(
+    'UNAVAILABLE',
+    "the clock of the remote agent is ahead of its peers'; set it, and add the peer again",
+  ),
   unavailable: failed('HANDSHAKE_FAILED', 'the remote agent is not ready', true),
 } as const satisfies Readonly<Record<string, HandshakeFailure>>;
 

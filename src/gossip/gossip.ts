@@ -10,7 +10,7 @@ import { createAdmission } from './admission.ts';
 import { allowanceOf } from './allowance.ts';
 import type { Gossip } from './contract.ts';
 import type { GossipLog, HistoryMark, Profile, Report } from './machine/core.ts';
-import { once } from './machine/core.ts';
+import { cannotChange, once } from './machine/core.ts';
 import type { DataPlane, DataPort } from './machine/data-plane.ts';
 import { createMachine } from './machine/machine.ts';
 import type { Sessions, TunnelKeys } from './sessions.ts';
@@ -125,8 +125,6 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     },
     addPeer: (address, name, context) =>
       new Promise((resolve, reject) => {
-        const wrong = machine.clockReason();
-        if (wrong !== undefined) return reject(unavailable(wrong));
         machine.join({ address, name, context }, (result) =>
           result instanceof ArcticError ? reject(result) : resolve(result),
         );
@@ -141,11 +139,7 @@ export function createGossip(options: GossipOptions, deps: GossipDeps): GossipSe
     tunnelKeys: (peer, epoch) => machine.sessions.tunnel(peer, epoch),
     requireAppendable() {
       const reason = machine.holdReason();
-      if (reason === undefined) return;
-      throw unavailable(reason);
+      if (reason !== undefined) throw cannotChange(reason);
     },
   };
 }
-
-const unavailable = (reason: string) =>
-  new ArcticError('UNAVAILABLE', `Nothing can be changed on this host now: ${reason}.`);

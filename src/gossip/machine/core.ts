@@ -1,7 +1,7 @@
 import type { PeerId } from '../../../events/brand.ts';
 import type { Clock, Random } from '../../../events/clock.ts';
 import type { Actor, AnyNewEvent } from '../../../events/envelope.ts';
-import type { ArcticError } from '../../../events/errors.ts';
+import { ArcticError } from '../../../events/errors.ts';
 import type { Log } from '../../../events/log-contract.ts';
 import type { Witness } from '../../../events/witness.ts';
 import type { LicenseDocumentView, Views } from '../../../projections/views.ts';
@@ -142,3 +142,7 @@ export const once = <A extends readonly unknown[]>(run: (...args: A) => void): (
     run(...args);
   };
 };
+
+/** `reason` as `Machine.holdReason` gives it. */
+export const cannotChange = (reason: string) =>
+  new ArcticError('UNAVAILABLE', `Nothing can be changed on this host now: ${reason}.`);

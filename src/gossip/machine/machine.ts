@@ -14,7 +14,7 @@ import {
 } from '../parameters.ts';
 import { createSessions, type Sessions } from '../sessions.ts';
 import { type CallResult, createChannel } from './channel.ts';
-import { type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
+import { cannotChange, type JoinContext, type MachineDeps, once, SYSTEM } from './core.ts';
 import type { DataPort } from './data-plane.ts';
 import { createExchange } from './exchange.ts';
 import { createForks } from './forks.ts';
@@ -60,8 +60,6 @@ export interface Machine {
   farewell(done: () => void): void;
   /** Why this host must not append `config` events now; undefined when it may: by the own-history rule and by its clock. */
   holdReason(): string | undefined;
-  /** The latter alone. */
-  clockReason(): string | undefined;
 }
 
 const NEVER_SEEN: PeerObservation = {
@@ -116,7 +114,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const forks = createForks({
     machine: deps,
     record,
-    holdReason: () => ownHistory.holdReason(),
+    holdReason: () => appendReason(),
     patience: heartbeat,
     searchFor: forkSearch(heartbeat),
   });
@@ -160,15 +158,22 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
   const ownHistory = createOwnHistory({ machine: deps, links, exchange, forks });
   const { holdReason } = ownHistory;
   const clockReason = (): string | undefined => clockHoldReason(links.values(), views);
+  const appendReason = (): string | undefined => holdReason() ?? clockReason();
 
   const removals = createRemovals({
     machine: deps,
     record,
-    holdReason,
+    holdReason: appendReason,
     endOf: forks.endOf,
     patience: heartbeat,
   });
-  const orphans = createOrphans({ machine: deps, forks, record, holdReason, patience: heartbeat });
+  const orphans = createOrphans({
+    machine: deps,
+    forks,
+    record,
+    holdReason: appendReason,
+    patience: heartbeat,
+  });
   const witnessing = createWitnessing(
     {
       machine: deps,
@@ -193,6 +198,7 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
     joining,
     call,
     holdReason,
+    clockReason,
   });
 
   const onAppended = (events: readonly AnyEvent[]): void => {
@@ -277,6 +283,9 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       reception.stop();
     },
     join(command, done) {
+      // What it has forgotten it may just get from there; with a wrong clock it would admit the peer in the future.
+      const wrong = clockReason();
+      if (wrong !== undefined) return done(cannotChange(wrong));
       join(
         command,
         {
@@ -329,7 +338,6 @@ export function createMachine(options: MachineOptions, deps: MachineDeps): Machi
       );
       forEach(present, (link, ended) => call(link, { kind: 'bye' }, ended), done);
     },
-    clockReason,
-    holdReason: () => holdReason() ?? clockReason(),
+    holdReason: appendReason,
   };
 }

@@ -46,6 +46,7 @@ export interface ReceptionDeps {
   readonly joining: Set<PeerId>;
   readonly call: (link: Link, request: Request, done: (result: CallResult) => void) => void;
   readonly holdReason: () => string | undefined;
+  readonly clockReason: () => string | undefined;
 }
 
 /** What other agents ask of this one. Every answer is made in the tick of its request; bad input gets a status, never a throw. */
@@ -102,6 +103,7 @@ export function createReception(deps: ReceptionDeps): Reception {
     if (waiting.intent !== 'join')
       return isPartner(views.peers.get(party.peer_id)) ? undefined : FAILURES.unknownPeer;
     if (deps.holdReason() !== undefined) return FAILURES.catchingUp;
+    if (deps.clockReason() !== undefined) return FAILURES.clockAhead;
     const candidate = candidateOf(agreement, party.address, party.name, false);
     const observed = observedEndpoint(waiting.remoteAddress, party.address);
     const endpoints =

@@ -114,6 +114,36 @@ t.test('node limit exceeded counts the union of both clusters', async (t) => {
   t.same(nodes.map(configOf), before, 'nothing was admitted anywhere');
 });
 
+t.test('nobody is admitted with a clock that is ahead of the others', async (t) => {
+  const world = new World(5);
+  const [a, b, c] = Array.from({ length: 3 }, () => world.add());
+  if (!a || !b || !c) throw new Error('three hosts are needed');
+  for (const node of [a, b, c]) {
+    node.bootstrap();
+    node.start();
+  }
+  world.join(a, b);
+  b.skew = 600_000;
+  world.time.advance(10_000);
+  const before = [a, b, c].map(configOf);
+  refusal(
+    t,
+    world.tryJoin(c, b.address),
+    'UNAVAILABLE',
+    "handshake failed: the clock of the remote agent is ahead of its peers'; set it, and add the peer again",
+  );
+  const refused = world.tryJoin(b, c.address);
+  t.match(refused, { code: 'UNAVAILABLE', message: /its clock is 600 s ahead of that of / });
+  t.same([a, b, c].map(configOf), before, 'nothing was admitted anywhere');
+  b.skew = 0;
+  world.time.advance(5_000);
+  world.join(c, b);
+  t.ok(
+    world.until(() => world.converged(), 60_000),
+    'and with a right one it goes on',
+  );
+});
+
 t.test('peer already exists in cluster', async (t) => {
   const { world, a, b } = strangers();
   world.join(a, b);
