@@ -173,8 +173,8 @@ export const SERVICES: Group = {
       summary: 'Show what goes through the services, like top.',
       description:
         'Shows connections, rates, open latency and limits of the services on the agent that is asked, the busiest first, ' +
-        'and round trip and loss of the links to other peers, over KCP of those that this agent dials; again and again on a terminal, once otherwise. IN is read ' +
-        'from clients (entry) or destinations (exit), OUT written to them.',
+        'and round trip and loss of the links to other peers, over KCP of those that this agent dials; again and again on a ' +
+        'terminal, once otherwise. IN is read from clients (entry) or destinations (exit), OUT written to them.',
       flags: [
         {
           name: 'interval',
@@ -200,8 +200,7 @@ export const SERVICES: Group = {
       description:
         'Lists the connections of a service on the agent that is asked, the largest first, 1,000 at most. OPEN is how long ' +
         'it took to connect the destination; RTT and LOSS are those of the link under it, in the direction this agent sends; ' +
-        'over KCP all connections to a peer share one. ' +
-        'A narrow terminal shows fewer columns.',
+        'over KCP all connections to a peer share one. A narrow terminal shows fewer columns.',
       args: [SERVICE],
       examples: [
         { line: 'arctic services flows web', says: 'who is connected, where to, and how it fares' },
